@@ -1,0 +1,34 @@
+# Two commands are enough: `make demo` and `make test`. Both make .venv first.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/pytest --quiet
+
+.PHONY: demo test lint types slow all clean
+
+demo: $(VENV)/ready
+	$(BIN)/plainloop demo
+
+test: lint types
+	$(PYTEST) --numprocesses 2 -m "not slow"
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready
+	$(BIN)/mypy
+
+# What takes longer than a few seconds each: the demo over three seeds, the real GLUE files.
+slow: $(VENV)/ready
+	$(PYTEST) -m slow
+
+all: test slow
+
+# The pinned CPU build. For a GPU see "Install" in the README.
+$(VENV)/ready: pyproject.toml constraints.txt
+	python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist runs
