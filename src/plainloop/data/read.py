@@ -1,0 +1,247 @@
+"""Load the raw splits: a task's files, or its data set on the hub, as `datasets.DatasetDict`."""
+
+import logging
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from plainloop.errors import UserError, nearest
+from plainloop.tasks import Task
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+logger = logging.getLogger(__name__)
+
+SAMPLES_DIR = Path(str(files("plainloop.data"))) / "samples"
+MOST_LINES_SHOWN = 3
+LINES_BEFORE_DATA = 1  # the header
+
+
+def read_splits(
+    task: Task,
+    data_dir: Path | None = None,
+    *,
+    test_file: Path | None = None,
+    max_train_samples: int | None = None,
+) -> "DatasetDict":
+    """Load the raw splits of a task.
+
+    Args:
+        task: which columns and labels the files must have.
+        data_dir: folder that holds the task's files, as `task.files` names them. Without it, the
+            task's data set on the hub; the embedded samples for a task that is on no hub.
+        test_file: a labelled file in the same layout, for a split named test.
+        max_train_samples: keep only the first rows of the training split.
+
+    Returns:
+        Splits train, validation and, with a test file, test. Columns: the task's text columns
+        (string), label (ClassLabel) and idx (int32, the row's number in its file, from 0).
+
+    Raises:
+        UserError: a file that is missing or cannot be used, with the lines at fault.
+    """
+    from datasets import DatasetDict
+
+    if data_dir is None and task.hub is None:
+        data_dir = SAMPLES_DIR
+    if data_dir is None:
+        tables = None
+        raw = _load_from_hub(task)
+    else:
+        tables = {split: read_glue_tsv(data_dir / name, task) for split, name in task.files.items()}
+        raw = DatasetDict({split: _to_dataset(table, task) for split, table in tables.items()})
+    if test_file is not None:
+        raw["test"] = _to_dataset(read_glue_tsv(test_file, task), task)
+    if tables is not None:
+        _warn_of_missing_rows(task, {split: table.num_rows for split, table in tables.items()})
+    if max_train_samples is not None:
+        raw["train"] = raw["train"].select(range(min(max_train_samples, len(raw["train"]))))
+    return raw
+
+
+def read_glue_tsv(path: Path, task: Task) -> pa.Table:
+    """Read one labelled file in GLUE's own layout: UTF-8, tabs, a header, quotes are text.
+
+    Returns:
+        The task's text columns (string), label (int64) and idx (int32). No text becomes a missing
+        value: "NA" and "null" stay what they are.
+
+    Raises:
+        UserError: the file is missing, has a row with too few or too many fields, lacks a column,
+            is not UTF-8, has no rows or no labels, or has a label that the task does not know.
+    """
+    table = _read_tsv(path)
+    columns = {ours: theirs for ours, theirs in task.file_columns.items() if ours != "label"}
+    label = task.file_columns["label"]
+    missing = [theirs for theirs in columns.values() if theirs not in table.column_names]
+    if missing:
+        raise UserError(
+            f"no column '{missing[0]}'; found: {', '.join(table.column_names)}",
+            where=str(path),
+            fix=f"--task {task.name} needs the columns {', '.join(task.file_columns.values())}",
+        )
+    if label not in table.column_names:
+        raise UserError(
+            f"no column '{label}', so no labels: this looks like an unlabelled test split",
+            where=str(path),
+            fix="give a labelled file",
+        )
+    if table.num_rows == 0:
+        raise UserError("no rows below the header", where=str(path), fix="give a file with rows")
+    data = {ours: table[theirs] for ours, theirs in columns.items()}
+    data["label"] = _parse_labels(table[label], path, len(task.label_names))
+    data["idx"] = pa.array(range(table.num_rows), pa.int32())
+    return pa.table(data)
+
+
+def _read_tsv(path: Path) -> pa.Table:
+    """Every column as text; a blank line at the end of the file is not a row."""
+    _check_file(path)
+    wrong_rows: list[Any] = []
+
+    def note_wrong_row(row: Any) -> str:
+        wrong_rows.append(row)
+        return "skip"
+
+    names = _read_header(path)
+    try:
+        table = csv.read_csv(
+            path,
+            # One thread: only then does Arrow say which row is wrong.
+            read_options=csv.ReadOptions(use_threads=False),
+            parse_options=csv.ParseOptions(
+                delimiter="\t",
+                quote_char=False,
+                ignore_empty_lines=False,
+                invalid_row_handler=note_wrong_row,
+            ),
+            convert_options=csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise UserError(
+            f"cannot be read as a table: {error}",
+            where=str(path),
+            fix="it must be UTF-8 text with tab-separated columns and a header",
+        ) from None
+    if wrong_rows:
+        shown = "; ".join(
+            f"line {row.number} has {row.actual_columns} fields"
+            for row in wrong_rows[:MOST_LINES_SHOWN]
+        )
+        raise UserError(
+            f"{shown}{_and_more(len(wrong_rows))}; expected {wrong_rows[0].expected_columns}",
+            where=str(path),
+            fix="mend these lines: fields are separated by one tab each",
+        )
+    return table.slice(0, _rows_before_trailing_blanks(table))
+
+
+def _check_file(path: Path) -> None:
+    if path.is_file():
+        return
+    folder = path.parent
+    while not folder.is_dir():
+        path, folder = folder, folder.parent
+    beside = [entry.name for entry in folder.iterdir()]
+    raise UserError(
+        "no such file or folder", where=str(path), fix=f"in {folder}: {nearest(path.name, beside)}"
+    )
+
+
+def _read_header(path: Path) -> list[str]:
+    """The column names; also checks that the whole file is UTF-8, line by line."""
+    header = ""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"byte 0x{line[error.start]:02X} on line {number} is not UTF-8",
+                    where=str(path),
+                    fix="save the file as UTF-8",
+                ) from None
+            if number == 1:
+                header = text
+    if not header.strip():
+        raise UserError("the file is empty", where=str(path), fix="give a file with rows")
+    names = header.rstrip("\r\n").split("\t")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(
+            f"column '{twice[0]}' appears twice", where=str(path), fix="rename one of the two"
+        )
+    return names
+
+
+def _rows_before_trailing_blanks(table: pa.Table) -> int:
+    """How many rows are left when blank lines at the end are taken off."""
+    rows = int(table.num_rows)
+    while rows and all(column[rows - 1].as_py() == "" for column in table.columns):
+        rows -= 1
+    return rows
+
+
+def _parse_labels(column: pa.ChunkedArray, path: Path, num_labels: int) -> pa.ChunkedArray:
+    known = pa.array([str(label) for label in range(num_labels)])
+    wrong = pc.indices_nonzero(pc.invert(pc.is_in(column, known))).to_pylist()
+    if wrong:
+        shown = "; ".join(
+            f"line {row + 1 + LINES_BEFORE_DATA} has the label '{column[row].as_py()}'"
+            for row in wrong[:MOST_LINES_SHOWN]
+        )
+        if len(wrong) == len(column) and all(column[row].as_py() == "-1" for row in wrong):
+            shown = "every label is -1: this is an unlabelled split"
+        raise UserError(
+            f"{shown}{_and_more(len(wrong))}",
+            where=str(path),
+            fix=f"a label must be one of {', '.join(known.to_pylist())}",
+        )
+    return column.cast(pa.int64())
+
+
+def _and_more(count: int) -> str:
+    return f" (+{count - MOST_LINES_SHOWN} more)" if count > MOST_LINES_SHOWN else ""
+
+
+def _to_dataset(table: pa.Table, task: Task) -> Any:
+    from datasets import ClassLabel, Dataset, DatasetInfo, Features
+    from datasets.table import InMemoryTable
+
+    features = Features.from_arrow_schema(table.schema)
+    features["label"] = ClassLabel(names=list(task.label_names))
+    return Dataset(InMemoryTable(table), info=DatasetInfo(features=features))
+
+
+def _warn_of_missing_rows(task: Task, found: dict[str, int]) -> None:
+    for split, rows in found.items():
+        official = task.num_rows.get(split, rows)
+        if rows < official:
+            logger.warning(
+                "%s %s: %d rows, the official file has %d", task.name, split, rows, official
+            )
+
+
+def _load_from_hub(task: Task) -> Any:
+    from datasets import load_dataset
+
+    assert task.hub is not None, f"{task.name} has neither files nor a hub name"  # noqa: S101
+    name, configuration = task.hub
+    try:
+        raw = load_dataset(name, configuration)
+    except (OSError, ValueError) as error:  # what datasets raises without a network or cache
+        raise UserError(
+            f"data set {name} ({configuration}) cannot be loaded from the hub: "
+            f"{type(error).__name__}",
+            where=f"--task {task.name}",
+            fix="give --data-dir with the task's files, or connect once so that it is cached",
+        ) from None
+    raw.pop("test", None)  # its labels are all -1
+    return raw

@@ -1,0 +1,58 @@
+"""Raw splits -> model inputs: tokenize, drop what the model does not take, rename, set tensors."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from plainloop.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+    from transformers import PreTrainedTokenizerBase
+
+
+def tokenize_splits(
+    raw: "DatasetDict",
+    tokenizer: "PreTrainedTokenizerBase",
+    text_columns: Sequence[str],
+    max_length: int | None = None,
+) -> "DatasetDict":
+    """Add the tokenizer's columns (input_ids, attention_mask, ...) to every split, in batches.
+
+    Args:
+        raw: the splits as read.
+        tokenizer: the model's own.
+        text_columns: one column, or two for a pair.
+        max_length: tokens kept of a row, the special ones included; None: the model's limit.
+            Nothing is padded here: a batch is padded to its own longest row when it is made.
+
+    Raises:
+        UserError: max_length is above the model's limit, or the tokenizer cannot pad.
+    """
+    if max_length is not None and max_length > tokenizer.model_max_length:
+        raise UserError(
+            f"{max_length} tokens are more than the model takes",
+            where="--max-length",
+            fix=f"give at most {tokenizer.model_max_length}",
+        )
+    if tokenizer.pad_token is None:
+        raise UserError(
+            "the tokenizer has no padding token, so its rows cannot share a batch",
+            where="--model",
+            fix="choose a model made for classification, or set tokenizer.pad_token and save it",
+        )
+
+    def tokenize(rows: dict[str, list[str]]) -> Any:
+        texts = [rows[column] for column in text_columns]
+        return tokenizer(*texts, truncation=True, max_length=max_length)
+
+    return raw.map(tokenize, batched=True, desc="Tokenizing")
+
+
+def keep_model_inputs(
+    tokenized: "DatasetDict", tokenizer: "PreTrainedTokenizerBase"
+) -> "DatasetDict":
+    """Drop the columns that the model does not take, rename label to labels, return tensors."""
+    keep = {*tokenizer.model_input_names, "label"}
+    drop = [name for name in tokenized["train"].column_names if name not in keep]
+    inputs = tokenized.remove_columns(drop).rename_column("label", "labels")
+    return inputs.with_format("torch")

@@ -1,0 +1,90 @@
+"""Everything a person can get wrong, checked before torch is imported and anything is written."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from plainloop.checkpoint import resolve_model
+from plainloop.config import TrainConfig, check_config
+from plainloop.data.read import read_splits
+from plainloop.errors import UserError, nearest
+from plainloop.run_folder import check_output_dir
+from plainloop.tasks import Task, get_task
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run works on.
+
+    Attributes:
+        task: its columns, labels and metrics.
+        checkpoint: the folder or hub name of the model.
+        raw: the splits as read.
+    """
+
+    task: Task
+    checkpoint: str
+    raw: "DatasetDict"
+
+
+def load_inputs(config: TrainConfig) -> Inputs:
+    """Check the settings, find the model, read the data.
+
+    Raises:
+        UserError: all that is wrong, a line for each independent problem.
+    """
+    problems: list[UserError] = []
+
+    @contextmanager
+    def noted() -> Iterator[None]:
+        try:
+            yield
+        except UserError as problem:
+            problems.append(problem)
+
+    with noted():
+        check_config(config)
+    with noted():
+        checkpoint = resolve_model(config.model)
+    with noted():
+        if not config.dry_run:
+            check_output_dir(config)
+    with noted():
+        task = get_task(config.task)
+        with noted():
+            check_fits_task(config, task)
+        raw = read_splits(
+            task,
+            config.data_dir,
+            test_file=config.test_file,
+            max_train_samples=config.max_train_samples,
+        )
+    if problems:
+        raise UserError.together(problems)
+    return Inputs(task, checkpoint, raw)
+
+
+def check_fits_task(config: TrainConfig, task: Task) -> None:
+    """Check what only the task can say of the settings.
+
+    Raises:
+        UserError: a metric that the task does not have, or a wrong number of class weights.
+    """
+    known = ("loss", *task.metrics)
+    if config.metric_for_best_model not in (None, *known):
+        raise UserError(
+            f"task {task.name} has no metric '{config.metric_for_best_model}'",
+            where="--metric-for-best-model",
+            fix=nearest(str(config.metric_for_best_model), known),
+        )
+    weights = config.class_weights
+    if isinstance(weights, tuple) and len(weights) != len(task.label_names):
+        raise UserError(
+            f"{len(weights)} weights for {len(task.label_names)} labels",
+            where="--class-weights",
+            fix=f"give one for each of {', '.join(task.label_names)}, in this order",
+        )

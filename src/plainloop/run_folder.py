@@ -1,0 +1,132 @@
+"""The folder of a run: what is written there, and when it may be."""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from plainloop.config import TrainConfig
+from plainloop.errors import UserError
+from plainloop.state import TrainState
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+CONFIG_FILE = "run.yaml"
+HISTORY_FILE = "history.jsonl"
+METRICS_FILE = "metrics.json"
+
+
+def check_output_dir(config: TrainConfig) -> None:
+    """Check that a run with these settings may write its folder, changing nothing.
+
+    Raises:
+        UserError: something is there already, or the folder cannot be written.
+    """
+    output_dir = config.with_output_dir().output_dir
+    assert output_dir is not None  # noqa: S101  with_output_dir has just set it
+    if output_dir.is_dir() and any(output_dir.iterdir()):
+        if not (output_dir / CONFIG_FILE).is_file():
+            raise UserError(
+                f"the folder has files and is not a run (it has no {CONFIG_FILE})",
+                where=f"--output-dir {output_dir}",
+                fix="choose another folder",
+            )
+        if not config.overwrite:
+            raise UserError(
+                "the folder holds a run already",
+                where=f"--output-dir {output_dir}",
+                fix="choose another folder, or --overwrite to replace that run",
+            )
+    existing = output_dir
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(
+            f"{existing} is not a folder that can be written",
+            where=f"--output-dir {output_dir}",
+            fix="choose another folder",
+        )
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder. One process writes to it."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, config: TrainConfig) -> "RunFolder":
+        """Make the output folder, replacing a run that is there, and write the settings into it.
+
+        Raises:
+            UserError: as `check_output_dir`.
+        """
+        check_output_dir(config)
+        path = config.with_output_dir().output_dir
+        assert path is not None  # noqa: S101  with_output_dir has just set it
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.mkdir(parents=True)
+        (path / CONFIG_FILE).write_text(
+            yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8"
+        )
+        return cls(path)
+
+    def log_step(self, record: dict[str, Any]) -> None:
+        """Append one logged step to the history."""
+        with (self.path / HISTORY_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def save(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        metrics: Mapping[str, Any],
+    ) -> None:
+        """Write model and tokenizer, so that `from_pretrained` loads the folder, and the metrics."""
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # a bar over one file says nothing
+        model.save_pretrained(self.path)
+        tokenizer.save_pretrained(self.path)
+        text = json.dumps(metrics, indent=2)
+        (self.path / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def summarize(
+    state: TrainState, config: TrainConfig, *, task: str, device: str, num_processes: int
+) -> dict[str, Any]:
+    """What metrics.json says of a run.
+
+    Returns:
+        task, steps; evaluations, all of them; best, the one with the best score; saved, the one of
+        the model that is saved; environment, what the numbers may depend on besides the settings.
+    """
+    import torch
+
+    by_step = {record["step"]: record for record in state.evaluations}
+    best = by_step.get(state.best_step)
+    packages = ("plainloop", "torch", "transformers", "accelerate", "datasets", "numpy")
+    return {
+        "task": task,
+        "steps": state.step,
+        "evaluations": state.evaluations,
+        "best": best,
+        "saved": best if config.load_best_model_at_end else by_step.get(state.step),
+        "environment": {
+            "device": device,
+            "num_processes": num_processes,
+            "threads": torch.get_num_threads(),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+        },
+    }
