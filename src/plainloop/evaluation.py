@@ -1,0 +1,58 @@
+"""evaluate(): the evaluation loop."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from plainloop.data.batches import Batch
+from plainloop.metrics import Metric, Scores
+
+
+def evaluate(
+    model: nn.Module,
+    eval_dataloader: DataLoader[Batch],
+    metric: Metric,
+    *,
+    accelerator: Accelerator,
+    description: str = "Evaluating",
+) -> Scores:
+    """Score a model on every row of a loader.
+
+    Args:
+        model: returns `logits` (rows, labels) and, given labels, `loss`, the mean over the rows.
+        eval_dataloader: prepared by the accelerator; a batch holds labels (int64, rows).
+        metric: anything with `add_batch(predictions=, references=)` and `compute()`.
+        accelerator: gathers the rows of all processes.
+        description: the label of the progress bar.
+
+    Returns:
+        loss, the mean over the rows of the model's own loss, whatever loss it is trained on; and
+        what the metric computes.
+    """
+    model.eval()
+    row_losses = []
+    bar = tqdm(
+        eval_dataloader,
+        desc=description,
+        unit="batch",
+        leave=False,
+        disable=not accelerator.is_main_process,
+    )
+    for batch in bar:
+        with torch.no_grad():
+            outputs: Any = model(**batch)
+        predictions = outputs.logits.argmax(dim=-1)
+        losses = outputs.loss.repeat(len(predictions))
+        predictions, references, losses = accelerator.gather_for_metrics(
+            (predictions, batch["labels"], losses)
+        )
+        metric.add_batch(predictions=predictions.cpu(), references=references.cpu())
+        row_losses.append(losses.float().cpu().numpy())
+    # A mean over rows, in float32 as the Trainer's is.
+    loss = float(np.concatenate(row_losses).mean())
+    return {"loss": loss, **(metric.compute() or {})}

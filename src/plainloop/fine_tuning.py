@@ -1,0 +1,138 @@
+"""fine_tune(): settings and data -> a trained model in a run folder, each step shown."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from accelerate.utils import set_seed
+
+from plainloop.config import TrainConfig
+from plainloop.data.batches import create_dataloaders, peek
+from plainloop.data.tokenize import keep_model_inputs, tokenize_splits
+from plainloop.distributed import create_accelerator
+from plainloop.evaluation import evaluate
+from plainloop.inputs import Inputs, load_inputs
+from plainloop.loop import train
+from plainloop.loss import create_loss
+from plainloop.memory import explained_out_of_memory
+from plainloop.metrics import ClassificationMetric
+from plainloop.model import first_forward, freeze, load_model, load_tokenizer
+from plainloop.optim import count_training_steps, create_optimizer, create_scheduler
+from plainloop.run_folder import RunFolder, summarize
+
+
+def fine_tune(config: TrainConfig, inputs: Inputs | None = None) -> dict[str, Any]:
+    """Fine-tune and evaluate a classifier, and save it with its tokenizer, metrics and history.
+
+    Args:
+        config: the settings; a missing output folder becomes runs/TASK.
+        inputs: what `load_inputs` gave for these settings, where it was called before.
+
+    Returns:
+        What metrics.json holds; nothing for a dry run, which stops before the training.
+
+    Raises:
+        UserError: something in the settings, the data or the model cannot be used.
+        DivergedError: the loss is not finite.
+        MachineError: out of memory.
+    """
+    inputs = inputs or load_inputs(config)
+    task, checkpoint, raw = inputs.task, inputs.checkpoint, inputs.raw
+    accelerator = create_accelerator(use_cpu=config.use_cpu)
+
+    def say(title: str, text: str) -> None:
+        accelerator.print(f"{title:<14} {text}")
+
+    say("Data", f"{task.name}: " + ", ".join(f"{len(rows)} {split}" for split, rows in raw.items()))
+    tokenizer = load_tokenizer(checkpoint)
+    tokenized = tokenize_splits(raw, tokenizer, task.text_columns, config.max_length)
+    say("Tokenize", f"{' + '.join(task.text_columns)} -> {', '.join(tokenizer.model_input_names)}")
+    model_inputs = keep_model_inputs(tokenized, tokenizer)
+    say("Columns", f"kept: {', '.join(model_inputs['train'].column_names)}")
+    dataloaders = create_dataloaders(model_inputs, tokenizer, config)
+    say(
+        "Loaders",
+        ", ".join(f"{split} {len(loader)} batches" for split, loader in dataloaders.items()),
+    )
+    batch = peek(dataloaders["train"])
+    say("One batch", ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items()))
+
+    set_seed(config.seed)
+    model, new_parameters = load_model(checkpoint, task.label_names, dropout=config.dropout)
+    freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
+    say(
+        "Model",
+        f"{config.model}: {type(model).__name__}, {_millions(model.parameters())} parameters, "
+        f"{_millions(p for p in model.parameters() if p.requires_grad)} trained; "
+        f"new: {', '.join(new_parameters) or 'none'}",
+    )
+    loss, logits_shape = first_forward(model, batch)
+    say("First forward", f"loss {loss:.4f}, logits {logits_shape}")
+    if config.dry_run:
+        say("Dry run", "everything up to the training works; nothing was written")
+        return {}
+
+    optimizer = create_optimizer(model, config)
+    say(
+        "Optimizer", f"AdamW, learning rate {config.learning_rate:g}, decay {config.weight_decay:g}"
+    )
+    model, optimizer, train_dataloader, eval_dataloader = accelerator.prepare(
+        model, optimizer, dataloaders["train"], dataloaders["validation"]
+    )
+    num_training_steps = count_training_steps(len(train_dataloader), config)
+    lr_scheduler = create_scheduler(optimizer, num_training_steps, config)
+    say("Schedule", f"{config.lr_scheduler_type}, {num_training_steps} optimizer steps")
+    say(
+        "Device",
+        f"{accelerator.device}, processes: {accelerator.num_processes}, "
+        f"threads in each: {torch.get_num_threads()}",
+    )
+    metric = ClassificationMetric(task.metrics)
+    loss_fn = create_loss(config, raw["train"]["label"])
+    run = RunFolder.create(config) if accelerator.is_main_process else None
+
+    # Again, so that nothing above moves the numbers that dropout will draw.
+    set_seed(config.seed)
+    with explained_out_of_memory(config):
+        state = train(
+            model,
+            optimizer,
+            lr_scheduler,
+            train_dataloader,
+            config=config,
+            accelerator=accelerator,
+            num_training_steps=num_training_steps,
+            eval_dataloader=eval_dataloader,
+            metric=metric,
+            loss_fn=loss_fn,
+            weight_fn=loss_fn.weight if loss_fn else len,
+            run=run,
+        )
+    metrics = summarize(
+        state,
+        config,
+        task=task.name,
+        device=str(accelerator.device),
+        num_processes=accelerator.num_processes,
+    )
+    if "test" in dataloaders:
+        test_dataloader = accelerator.prepare(dataloaders["test"])
+        metrics["test"] = evaluate(model, test_dataloader, metric, accelerator=accelerator)
+        say("Test", describe_scores(metrics["test"]))
+    if metrics["saved"]:
+        say("Validation", describe_scores(metrics["saved"]))
+    if run:
+        run.save(accelerator.unwrap_model(model), tokenizer, metrics)
+        say("Saved", str(run.path))
+    return metrics
+
+
+def describe_scores(scores: dict[str, float]) -> str:
+    """Loss and metrics in one line."""
+    return ", ".join(
+        f"{name} {value:.4f}" for name, value in scores.items() if name not in {"step", "epoch"}
+    )
+
+
+def _millions(parameters: Iterable[torch.Tensor]) -> str:
+    return f"{sum(parameter.numel() for parameter in parameters) / 1e6:.1f} M"

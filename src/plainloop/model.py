@@ -1,0 +1,164 @@
+"""A checkpoint -> tokenizer, and classifier with the task's head and label names."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from plainloop.data.batches import Batch
+from plainloop.errors import DivergedError, UserError
+
+DROPOUT_FIELDS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "dropout",
+    "attention_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+    "classifier_dropout",
+    "seq_classif_dropout",
+)
+"""What the configurations of BERT, DistilBERT, ModernBERT and their kin call it."""
+
+
+def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub name, as `resolve_model` gives it.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    with _explained(checkpoint):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            checkpoint, trust_remote_code=False
+        )
+    return tokenizer
+
+
+def load_model(
+    checkpoint: str, label_names: Sequence[str], *, dropout: float | None = None
+) -> tuple[PreTrainedModel, list[str]]:
+    """Load a classifier with one logit for each label.
+
+    A checkpoint that has a head for as many labels keeps it; else the head is new and drawn from
+    torch's global generator, so seed it before. No code of the checkpoint's is ever run.
+
+    Args:
+        checkpoint: a folder or hub name, as `resolve_model` gives it.
+        label_names: the name of label 0, label 1, ...; saved with the model.
+        dropout: probability for every dropout of the model; None: the checkpoint's own.
+
+    Returns:
+        The model (float32, on the CPU, in evaluation mode) and the names of its new parameters.
+
+    Raises:
+        UserError: the checkpoint cannot be had, is damaged, or has a head for other labels.
+    """
+    with _explained(checkpoint):
+        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+        _check_head(config, checkpoint, label_names)
+        config.num_labels = len(label_names)
+        config.id2label = dict(enumerate(label_names))
+        config.label2id = {name: label for label, name in enumerate(label_names)}
+        if dropout is not None:
+            for name in DROPOUT_FIELDS:
+                if getattr(config, name, None) is not None:
+                    setattr(config, name, dropout)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            checkpoint,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    return model, sorted(info["missing_keys"])
+
+
+def freeze(model: PreTrainedModel, *, embeddings: bool, layers: int) -> None:
+    """Leave the embeddings, or the first encoder layers and the embeddings, out of the training.
+
+    Raises:
+        UserError: the model has fewer layers.
+    """
+    if layers:
+        depth = model.config.num_hidden_layers
+        if layers > depth:
+            raise UserError(
+                f"{layers} layers are more than the model's {depth}",
+                where="--freeze-layers",
+                fix=f"give at most {depth}",
+            )
+        stack = next(
+            module
+            for module in model.base_model.modules()
+            if isinstance(module, nn.ModuleList) and len(module) == depth
+        )
+        for layer in stack[:layers]:
+            layer.requires_grad_(False)
+    if embeddings or layers:
+        model.base_model.embeddings.requires_grad_(False)
+
+
+def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[int, ...]]:
+    """Run the model once on a batch before any training, without moving any generator.
+
+    Returns:
+        The loss and the shape of the logits (rows, labels).
+
+    Raises:
+        DivergedError: the loss is not finite, so training could not work.
+    """
+    with torch.random.fork_rng(), torch.no_grad():
+        outputs = model.train()(**batch)
+    loss = float(outputs.loss)
+    if not torch.isfinite(outputs.loss):
+        raise DivergedError(
+            f"the loss of the first batch is {loss} before any training",
+            where="first forward pass",
+            fix="the checkpoint's weights are damaged or not finite: load them anew",
+        )
+    return loss, tuple(outputs.logits.shape)
+
+
+def _check_head(config: Any, checkpoint: str, label_names: Sequence[str]) -> None:
+    has_head = any("ForSequenceClassification" in name for name in config.architectures or [])
+    if has_head and config.num_labels != len(label_names):
+        theirs = ", ".join(str(config.id2label[label]) for label in sorted(config.id2label))
+        raise UserError(
+            f"{checkpoint} has a head for {config.num_labels} labels ({theirs}), "
+            f"the task has {len(label_names)} ({', '.join(label_names)})",
+            where="--model",
+            fix="choose a checkpoint without a head, or one for this task",
+        )
+
+
+@contextmanager
+def _explained(checkpoint: str) -> Iterator[None]:
+    """Turn what transformers raises for a checkpoint into one line; say nothing meanwhile."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise UserError(
+            f"{checkpoint} cannot be loaded: {str(error).strip().splitlines()[0]}",
+            where="--model",
+            fix="fetch it once with a network (hf download NAME), give a folder, or log in "
+            "with HF_TOKEN if it is private; --model demo needs no network",
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
