@@ -1,0 +1,69 @@
+"""The tutorial's loop before Accelerate: plain PyTorch, the device chosen by hand.
+
+    python examples/plain_pytorch.py
+
+What Accelerate changes, line by line: docs/from-plain-to-accelerate.md.
+"""
+
+import torch
+from tqdm.auto import tqdm
+from transformers import get_scheduler, set_seed
+
+import plainloop as pl
+
+
+def main(config: pl.TrainConfig) -> list[dict[str, float]]:
+    """Train for whole epochs; return the scores after each of them."""
+    inputs = pl.load_inputs(config)
+    tokenizer = pl.load_tokenizer(inputs.checkpoint)
+    tokenized = pl.tokenize_splits(inputs.raw, tokenizer, inputs.task.text_columns)
+    model_inputs = pl.keep_model_inputs(tokenized, tokenizer)
+    dataloaders = pl.create_dataloaders(model_inputs, tokenizer, config)
+    train_dataloader, eval_dataloader = dataloaders["train"], dataloaders["validation"]
+    set_seed(config.seed)
+    model, _ = pl.load_model(inputs.checkpoint, inputs.task.label_names)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.0)
+    metric = pl.ClassificationMetric(inputs.task.metrics)
+
+    device = torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+    model.to(device)
+
+    num_epochs = int(config.num_train_epochs)
+    num_training_steps = num_epochs * len(train_dataloader)
+    lr_scheduler = get_scheduler(
+        "linear", optimizer=optimizer, num_warmup_steps=0, num_training_steps=num_training_steps
+    )
+    progress_bar = tqdm(range(num_training_steps))
+    scores = []
+    set_seed(config.seed)
+
+    for epoch in range(num_epochs):
+        train_dataloader.sampler.set_epoch(epoch)
+        model.train()
+        for batch in train_dataloader:
+            batch = {name: value.to(device) for name, value in batch.items()}
+            outputs = model(**batch)
+            loss = outputs.loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+
+            optimizer.step()
+            lr_scheduler.step()
+            optimizer.zero_grad()
+            progress_bar.update(1)
+
+        model.eval()
+        for batch in eval_dataloader:
+            batch = {name: value.to(device) for name, value in batch.items()}
+            with torch.no_grad():
+                outputs = model(**batch)
+            predictions = torch.argmax(outputs.logits, dim=-1)
+            references = batch["labels"]
+            metric.add_batch(predictions=predictions.cpu(), references=references.cpu())
+        scores.append(metric.compute())
+        print(f"epoch {epoch + 1}: {scores[-1]}")
+    return scores
+
+
+if __name__ == "__main__":
+    main(pl.TrainConfig(task="demo", model="demo"))

@@ -1,0 +1,63 @@
+"""The plainloop command line."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from plainloop import __version__
+from plainloop.config import TrainConfig
+
+app = App(
+    name="plainloop",
+    version=__version__,
+    help="Fine-tune text classifiers with a training loop that you can read on one screen.",
+)
+
+
+@app.command
+def train(config: TrainConfig = TrainConfig()) -> None:
+    """Fine-tune and evaluate a classifier; save it with its metrics and history.
+
+    --config FILE reads settings from a YAML file such as a run's run.yaml; flags beat it.
+
+    Examples:
+        plainloop train --task demo --model demo
+
+        plainloop train --task mrpc --data-dir glue --model demo --output-dir runs/mrpc
+
+        plainloop train --task mrpc --model bert-base-uncased --lr 3e-5 --epochs 2
+
+        plainloop train --config runs/mrpc/run.yaml --seed 43 --output-dir runs/mrpc-43
+    """
+    config = config.with_output_dir()
+    # What a command needs is imported in it, so that --help need not wait; and the data are read
+    # before torch is imported, so that a mistake in them is an answer in a second.
+
+    from plainloop.inputs import load_inputs
+
+    inputs = load_inputs(config)
+    from plainloop.fine_tuning import fine_tune
+
+    fine_tune(config, inputs)
+
+
+@app.command
+def demo(*, output_dir: Annotated[Path, Parameter(alias="-o")] = Path("runs/demo")) -> None:
+    """Fine-tune the embedded model on the embedded sentence pairs: no network, a minute or two.
+
+    It is the same as: plainloop train --task demo --model demo --epochs 10 --lr 1e-4 --overwrite
+
+    Args:
+        output_dir: Folder of the run; a run that is there is replaced.
+    """
+    train(
+        TrainConfig(
+            task="demo",
+            model="demo",
+            num_train_epochs=10,
+            learning_rate=1e-4,
+            output_dir=output_dir,
+            overwrite=True,
+        )
+    )

@@ -1,0 +1,40 @@
+"""How a command ends: an expected error in one line and with its exit code."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from plainloop.cli.flags import parse_config
+from plainloop.config import TrainConfig
+from plainloop.errors import PlainloopError
+
+EXIT_CTRL_C = 130
+
+
+@contextmanager
+def expected_errors_exit() -> Iterator[None]:
+    """End the process where an expected error is raised; a bug of ours keeps its traceback."""
+    try:
+        yield
+    except PlainloopError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(EXIT_CTRL_C)
+
+
+def run_script(
+    main: Callable[[TrainConfig], None], tokens: Sequence[str], *, program: str, description: str
+) -> None:
+    """Run a script of one's own with the flags of `plainloop train`.
+
+    Args:
+        main: takes the settings.
+        tokens: `sys.argv[1:]`.
+        program: what `--help` calls the script.
+        description: what `--help` says it does.
+    """
+    with expected_errors_exit():
+        main(parse_config(tokens, program=program, description=description))

@@ -1,0 +1,92 @@
+"""Flags and a settings file -> settings. A flag beats the file, the file beats the default."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cyclopts import App, CycloptsError
+from cyclopts.config import Dict
+
+from plainloop.config import TrainConfig
+from plainloop.errors import UserError, nearest
+
+
+def run_app(app: App, tokens: Sequence[str]) -> Any:
+    """Run a command line; `--config FILE` anywhere in it gives settings that flags override.
+
+    Raises:
+        UserError: a flag, a value or the file cannot be used.
+    """
+    tokens, path = _take_config_file(list(tokens))
+    if path is not None:
+        app.config = [Dict(read_settings(path), source=str(path), use_commands_as_keys=False)]
+    try:
+        return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        message = " ".join(str(error).split())
+        raise UserError(message, where=app.name[0], fix=f"see {app.name[0]} --help") from None
+    finally:
+        app.config = ()
+
+
+def parse_config(tokens: Sequence[str], *, program: str, description: str) -> TrainConfig:
+    """The settings that a script's own command line gives.
+
+    Args:
+        tokens: `sys.argv[1:]`.
+        program: what `--help` calls the script.
+        description: what `--help` says it does.
+    """
+    app = App(name=program, help=description)
+
+    @app.default
+    def settings(config: TrainConfig = TrainConfig()) -> TrainConfig:
+        return config
+
+    config: TrainConfig = run_app(app, tokens)
+    return config
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file such as a run's run.yaml: a mapping of field names.
+
+    Raises:
+        UserError: no such file, not YAML, or a name that is no setting.
+    """
+    if not path.is_file():
+        beside = [entry.name for entry in path.parent.glob("*.y*ml")]
+        raise UserError(
+            "no such file", where=f"--config {path}", fix=nearest(path.name, beside) or "give one"
+        )
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        what = getattr(error, "problem", None) or "not UTF-8"
+        raise UserError(f"not YAML: {what}", where=where, fix="write lines like seed: 42") from None
+    if not isinstance(settings, dict):
+        raise UserError("not a mapping", where=str(path), fix="write lines like seed: 42")
+    known = [field.name for field in fields(TrainConfig)]
+    unknown = [key for key in settings if key not in known]
+    if unknown:
+        raise UserError.together(
+            [
+                UserError(f"unknown setting '{key}'", where=str(path), fix=nearest(str(key), known))
+                for key in unknown
+            ]
+        )
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _take_config_file(tokens: list[str]) -> tuple[list[str], Path | None]:
+    for position, token in enumerate(tokens):
+        if token.startswith("--config="):
+            return tokens[:position] + tokens[position + 1 :], Path(token.partition("=")[2])
+        if token == "--config":
+            if position + 1 == len(tokens):
+                raise UserError("no file given", where="--config", fix="--config FILE")
+            return tokens[:position] + tokens[position + 2 :], Path(tokens[position + 1])
+    return tokens, None

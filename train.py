@@ -1,0 +1,102 @@
+"""Fine-tune a text classifier: the tutorial's script, grown up. Read it from top to bottom.
+
+    python train.py --task demo --model demo
+    accelerate launch train.py --task mrpc --data-dir GLUE --model demo --output-dir runs/mrpc
+
+It is built on plainloop's public pieces; `plainloop train` calls the same ones and gives the same
+losses. Copy it, and change what you like.
+"""
+
+import sys
+
+from accelerate.utils import set_seed
+
+import plainloop as pl
+
+
+def main(config: pl.TrainConfig) -> None:
+    """Train, evaluate, save."""
+    # 1. Load the raw splits; a wrong flag, file or model name ends here.
+    inputs = pl.load_inputs(config)
+    task, checkpoint, raw = inputs.task, inputs.checkpoint, inputs.raw
+    accelerator = pl.create_accelerator(use_cpu=config.use_cpu)
+    accelerator.print(raw)
+
+    # 2. Tokenize, truncating what is too long; nothing is padded yet.
+    tokenizer = pl.load_tokenizer(checkpoint)
+    tokenized = pl.tokenize_splits(raw, tokenizer, task.text_columns, config.max_length)
+
+    # 3. Drop the columns that the model does not take, rename label to labels, return tensors.
+    model_inputs = pl.keep_model_inputs(tokenized, tokenizer)
+    accelerator.print("columns:", model_inputs["train"].column_names)
+
+    # 4. Loaders: training rows shuffled, each batch padded to its own longest row.
+    dataloaders = pl.create_dataloaders(model_inputs, tokenizer, config)
+
+    # 5. Look at one batch.
+    batch = pl.peek(dataloaders["train"])
+    accelerator.print("one batch:", {name: tuple(value.shape) for name, value in batch.items()})
+
+    # 6. The model with its head, and one forward pass before any training.
+    set_seed(config.seed)
+    model, new_parameters = pl.load_model(checkpoint, task.label_names, dropout=config.dropout)
+    pl.freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
+    loss, logits_shape = pl.first_forward(model, batch)
+    accelerator.print(f"new parameters: {new_parameters}; loss {loss:.4f}, logits {logits_shape}")
+    if config.dry_run:
+        return
+
+    # 7. The optimizer.
+    optimizer = pl.create_optimizer(model, config)
+
+    # Accelerate puts each on its device, and wraps it where there are several processes.
+    model, optimizer, train_dataloader, eval_dataloader = accelerator.prepare(
+        model, optimizer, dataloaders["train"], dataloaders["validation"]
+    )
+
+    # 8. The schedule, in optimizer steps: not prepared, since it would move once per process.
+    num_training_steps = pl.count_training_steps(len(train_dataloader), config)
+    lr_scheduler = pl.create_scheduler(optimizer, num_training_steps, config)
+    accelerator.print(f"{config.lr_scheduler_type} schedule, {num_training_steps} optimizer steps")
+
+    # 9. The device.
+    accelerator.print(f"device: {accelerator.device}")
+
+    # 10. to 12. The training loop, which evaluates after each epoch: src/plainloop/loop.py.
+    metric = pl.ClassificationMetric(task.metrics)
+    loss_fn = pl.create_loss(config, raw["train"]["label"])
+    run = pl.RunFolder.create(config) if accelerator.is_main_process else None
+    set_seed(config.seed)  # again: nothing above moves the numbers that dropout draws
+    state = pl.train(
+        model,
+        optimizer,
+        lr_scheduler,
+        train_dataloader,
+        config=config,
+        accelerator=accelerator,
+        num_training_steps=num_training_steps,
+        eval_dataloader=eval_dataloader,
+        metric=metric,
+        loss_fn=loss_fn,
+        weight_fn=loss_fn.weight if loss_fn else len,
+        run=run,
+    )
+
+    # 13. Save model, tokenizer and scores; the history and the settings are there already.
+    metrics = pl.summarize(
+        state,
+        config,
+        task=task.name,
+        device=str(accelerator.device),
+        num_processes=accelerator.num_processes,
+    )
+    if "test" in dataloaders:
+        test_dataloader = accelerator.prepare(dataloaders["test"])
+        metrics["test"] = pl.evaluate(model, test_dataloader, metric, accelerator=accelerator)
+    if run:
+        run.save(accelerator.unwrap_model(model), tokenizer, metrics)
+        accelerator.print(f"saved in {run.path}")
+
+
+if __name__ == "__main__":
+    pl.run_script(main, sys.argv[1:], program="train.py", description=__doc__)
