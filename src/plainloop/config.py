@@ -4,14 +4,12 @@ A field that `transformers.TrainingArguments` has too carries that name and, whe
 numbers depend on it, that default. The text under a field is its `--help`.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
-
-from plainloop.errors import UserError
+from cyclopts import CoercionError, Group, Parameter, Token
 
 _DATA = Parameter(group=Group("Data", sort_key=1))
 _MODEL = Parameter(group=Group("Model", sort_key=2))
@@ -37,6 +35,26 @@ METRIC_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
 """The schedules that move once an evaluation, by its metric, and not once a step."""
 
 
+def _whole_number(_type: Any, tokens: Sequence[Token]) -> int:
+    """Refuse 1.5, which would be rounded."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise CoercionError(token=tokens[0], target_type=int) from None
+
+
+def _class_weights(_type: Any, tokens: Sequence[Token]) -> str | tuple[float, ...]:
+    words = [token.value for token in tokens]
+    try:
+        return "balanced" if words == ["balanced"] else tuple(map(float, words))
+    except ValueError:
+        raise CoercionError(token=tokens[0], target_type=float) from None
+
+
+_WHOLE = Parameter(converter=_whole_number)
+_WEIGHTS = Parameter(converter=_class_weights, consume_multiple=True, n_tokens=-1)
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -51,10 +69,10 @@ class TrainConfig:
     test_file: Annotated[Path | None, _DATA] = None
     """Labelled file in the task's layout, evaluated once, after training."""
 
-    max_length: Annotated[int | None, _DATA] = None
+    max_length: Annotated[int | None, _WHOLE, _DATA] = None
     """Longest input in tokens; what is longer is cut off. Default: the model's own limit."""
 
-    max_train_samples: Annotated[int | None, _DATA] = None
+    max_train_samples: Annotated[int | None, _WHOLE, _DATA] = None
     """Use only the first N training rows."""
 
     model: Annotated[str, _MODEL] = "bert-base-uncased"
@@ -66,19 +84,19 @@ class TrainConfig:
     freeze_embeddings: Annotated[bool, _MODEL] = False
     """Keep the embeddings as they are."""
 
-    freeze_layers: Annotated[int, _MODEL] = 0
+    freeze_layers: Annotated[int, _WHOLE, _MODEL] = 0
     """Keep the first N encoder layers, and the embeddings, as they are."""
 
     num_train_epochs: Annotated[float, _OPTIM, Parameter(alias="--epochs")] = 3.0
     """Passes over the training rows, in epochs; a fraction ends within an epoch."""
 
-    max_steps: Annotated[int, _OPTIM] = -1
+    max_steps: Annotated[int, _WHOLE, _OPTIM] = -1
     """Train for N optimizer steps, whatever the epochs say; -1: by epochs."""
 
-    per_device_train_batch_size: Annotated[int, _OPTIM, Parameter(alias="--batch-size")] = 8
+    per_device_train_batch_size: Annotated[int, _WHOLE, _OPTIM, Parameter(alias="--batch-size")] = 8
     """Training rows in a batch, on each process."""
 
-    gradient_accumulation_steps: Annotated[int, _OPTIM] = 1
+    gradient_accumulation_steps: Annotated[int, _WHOLE, _OPTIM] = 1
     """Batches whose gradients make one optimizer step."""
 
     learning_rate: Annotated[float, _OPTIM, Parameter(alias="--lr")] = 5e-5
@@ -111,21 +129,23 @@ class TrainConfig:
     label_smoothing_factor: Annotated[float, _OPTIM] = 0.0
     """Probability that the target spreads evenly over all labels."""
 
-    class_weights: Annotated[
-        Literal["balanced"] | tuple[float, ...] | None, _OPTIM, Parameter(consume_multiple=True)
-    ] = None
+    class_weights: Annotated[Literal["balanced"] | tuple[float, ...] | None, _WEIGHTS, _OPTIM] = (
+        None
+    )
     """Weight of each label in the loss: balanced, or a number for each label."""
 
-    seed: Annotated[int, _OPTIM] = 42
+    seed: Annotated[int, _WHOLE, _OPTIM] = 42
     """Seed of the new head, the dropout and the order of the rows."""
 
     eval_strategy: Annotated[Literal["no", "steps", "epoch"], _EVAL] = "epoch"
     """When to evaluate: never, every --eval-steps, or after each epoch."""
 
-    eval_steps: Annotated[int, _EVAL] = 500
+    eval_steps: Annotated[int, _WHOLE, _EVAL] = 500
     """Optimizer steps from one evaluation to the next, with --eval-strategy steps."""
 
-    per_device_eval_batch_size: Annotated[int, _EVAL, Parameter(alias="--eval-batch-size")] = 8
+    per_device_eval_batch_size: Annotated[
+        int, _WHOLE, _EVAL, Parameter(alias="--eval-batch-size")
+    ] = 8
     """Rows in an evaluation batch, on each process."""
 
     metric_for_best_model: Annotated[str | None, _EVAL] = None
@@ -137,7 +157,7 @@ class TrainConfig:
     load_best_model_at_end: Annotated[bool, _EVAL] = False
     """Save the model of the best evaluation instead of the last one."""
 
-    early_stopping_patience: Annotated[int | None, _EVAL] = None
+    early_stopping_patience: Annotated[int | None, _WHOLE, _EVAL] = None
     """Stop after N evaluations in a row that are not better than the best."""
 
     early_stopping_threshold: Annotated[float, _EVAL] = 0.0
@@ -149,10 +169,10 @@ class TrainConfig:
     overwrite: Annotated[bool, _RUN] = False
     """Replace the run that the output folder holds."""
 
-    logging_steps: Annotated[int, _RUN] = 10
+    logging_steps: Annotated[int, _WHOLE, _RUN] = 10
     """Optimizer steps from one line of history.jsonl to the next."""
 
-    dataloader_num_workers: Annotated[int, _RUN] = 0
+    dataloader_num_workers: Annotated[int, _WHOLE, _RUN] = 0
     """Processes that prepare batches; 0: the training process does."""
 
     use_cpu: Annotated[bool, _RUN] = False
@@ -186,90 +206,3 @@ class TrainConfig:
             else self.class_weights
         )
         return {k: str(v) if isinstance(v, Path) else v for k, v in plain.items()}
-
-
-_RANGES: dict[str, tuple[float, float, bool, bool]] = {
-    # field: lowest, highest, whether the lowest itself is allowed, whether the highest is
-    "max_length": (1, math.inf, True, False),
-    "max_train_samples": (1, math.inf, True, False),
-    "dropout": (0, 1, True, False),
-    "freeze_layers": (0, math.inf, True, False),
-    "num_train_epochs": (0, math.inf, False, False),
-    "per_device_train_batch_size": (1, math.inf, True, False),
-    "gradient_accumulation_steps": (1, math.inf, True, False),
-    "learning_rate": (0, math.inf, False, False),
-    "warmup_steps": (0, math.inf, True, False),
-    "weight_decay": (0, math.inf, True, False),
-    "adam_beta1": (0, 1, True, False),
-    "adam_beta2": (0, 1, True, False),
-    "adam_epsilon": (0, math.inf, False, False),
-    "max_grad_norm": (0, math.inf, True, False),
-    "label_smoothing_factor": (0, 1, True, True),
-    "seed": (0, 2**32 - 1, True, True),
-    "eval_steps": (1, math.inf, True, False),
-    "per_device_eval_batch_size": (1, math.inf, True, False),
-    "early_stopping_patience": (1, math.inf, True, False),
-    "early_stopping_threshold": (0, math.inf, True, False),
-    "logging_steps": (1, math.inf, True, False),
-    "dataloader_num_workers": (0, math.inf, True, False),
-}
-
-
-def flag(name: str) -> str:
-    """The command-line flag of a field."""
-    return "--" + name.replace("_", "-")
-
-
-def check_config(config: TrainConfig) -> None:
-    """Check each number's range and what does not go together.
-
-    Raises:
-        UserError: all problems at once, each with its flag and what would be right.
-    """
-    problems = []
-    for name, (low, high, low_allowed, high_allowed) in _RANGES.items():
-        value = getattr(config, name)
-        if value is None:
-            continue
-        above = value >= low if low_allowed else value > low
-        below = value <= high if high_allowed else value < high
-        if not (above and below):
-            wanted = f"{'at least' if low_allowed else 'more than'} {low:g}"
-            if high != math.inf:
-                wanted += f" and {'at most' if high_allowed else 'less than'} {high:g}"
-            problems.append(
-                UserError(f"{value} is out of range", where=flag(name), fix=f"give {wanted}")
-            )
-    if config.max_steps != -1 and config.max_steps < 1:
-        problems.append(
-            UserError(
-                f"{config.max_steps} is out of range",
-                where="--max-steps",
-                fix="give at least 1, or -1 to train by epochs",
-            )
-        )
-    if isinstance(config.class_weights, tuple) and not all(
-        weight > 0 and math.isfinite(weight) for weight in config.class_weights
-    ):
-        problems.append(
-            UserError(
-                f"{config.class_weights} has a weight that is not more than 0",
-                where="--class-weights",
-                fix="give a positive number for each label",
-            )
-        )
-    if config.eval_strategy == "no":
-        needs_evaluation = {
-            "--early-stopping-patience": config.early_stopping_patience is not None,
-            "--load-best-model-at-end": config.load_best_model_at_end,
-            f"--lr-scheduler-type {config.lr_scheduler_type}": (
-                config.lr_scheduler_type in METRIC_SCHEDULES
-            ),
-        }
-        problems += [
-            UserError("needs evaluations", where=name, fix="set --eval-strategy epoch or steps")
-            for name, wanted in needs_evaluation.items()
-            if wanted
-        ]
-    if problems:
-        raise UserError.together(problems)

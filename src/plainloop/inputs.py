@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from plainloop.checkpoint import resolve_model
-from plainloop.config import TrainConfig, check_config
+from plainloop.config import TrainConfig
 from plainloop.data.read import read_splits
 from plainloop.errors import UserError, nearest
+from plainloop.ranges import check_config
 from plainloop.run_folder import check_output_dir
 from plainloop.tasks import Task, get_task
 

@@ -72,12 +72,19 @@ class RunFolder:
         check_output_dir(config)
         path = config.with_output_dir().output_dir
         assert path is not None  # noqa: S101  with_output_dir has just set it
-        if path.is_dir():
-            shutil.rmtree(path)
-        path.mkdir(parents=True)
-        (path / CONFIG_FILE).write_text(
-            yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8"
-        )
+        path.mkdir(parents=True, exist_ok=True)
+        for entry in path.iterdir():  # not the folder itself, which may be a link or a mount
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        # Those two say how the command was called, not what the run is.
+        settings = {
+            name: value
+            for name, value in config.to_dict().items()
+            if name not in {"overwrite", "dry_run"}
+        }
+        (path / CONFIG_FILE).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
         return cls(path)
 
     def log_step(self, record: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """How far a run has come, and which evaluation was the best."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +46,7 @@ class TrainState:
             self.evaluations_without_gain = 0
         else:
             self.evaluations_without_gain += 1
-        is_best = gain is None or gain > 0
+        is_best = not math.isnan(score) if gain is None else gain > 0
         if is_best:
             self.best_score, self.best_step = score, self.step
         return is_best

@@ -25,8 +25,10 @@ def run_app(app: App, tokens: Sequence[str]) -> Any:
     try:
         return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        message = " ".join(str(error).split())
-        raise UserError(message, where=app.name[0], fix=f"see {app.name[0]} --help") from None
+        command = " ".join([app.name[0], *(error.command_chain or ())])
+        what, _, fix = " ".join(str(error).split()).partition(". ")
+        fix = fix[:1].lower() + fix[1:].rstrip(".") or f"see {command} --help"
+        raise UserError(what.rstrip("."), where=command, fix=fix) from None
     finally:
         app.config = ()
 
@@ -62,13 +64,17 @@ def read_settings(path: Path) -> dict[str, Any]:
         )
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise UserError("not UTF-8", where=str(path), fix="save the file as UTF-8") from None
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        what = getattr(error, "problem", None) or "not UTF-8"
+        what = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
         raise UserError(f"not YAML: {what}", where=where, fix="write lines like seed: 42") from None
     if not isinstance(settings, dict):
         raise UserError("not a mapping", where=str(path), fix="write lines like seed: 42")
+    if settings.get("eval_strategy") is False:
+        settings["eval_strategy"] = "no"  # YAML reads an unquoted no as false
     known = [field.name for field in fields(TrainConfig)]
     unknown = [key for key in settings if key not in known]
     if unknown:

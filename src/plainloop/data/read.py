@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 SAMPLES_DIR = Path(str(files("plainloop.data"))) / "samples"
 MOST_LINES_SHOWN = 3
 LINES_BEFORE_DATA = 1  # the header
+SMALLEST_BLOCK_BYTES, LARGEST_BLOCK_BYTES = 2**20, 2**31 - 1
 
 
 def read_splits(
@@ -49,19 +50,39 @@ def read_splits(
 
     if data_dir is None and task.hub is None:
         data_dir = SAMPLES_DIR
-    if data_dir is None:
-        tables = None
-        raw = _load_from_hub(task)
-    else:
-        tables = {split: read_glue_tsv(data_dir / name, task) for split, name in task.files.items()}
-        raw = DatasetDict({split: _to_dataset(table, task) for split, table in tables.items()})
+    paths = {} if data_dir is None else {s: data_dir / name for s, name in task.files.items()}
     if test_file is not None:
-        raw["test"] = _to_dataset(read_glue_tsv(test_file, task), task)
-    if tables is not None:
-        _warn_of_missing_rows(task, {split: table.num_rows for split, table in tables.items()})
+        paths["test"] = test_file
+    tables = _read_all(paths, task)
+    raw = DatasetDict() if data_dir else _load_from_hub(task)
+    for split, table in tables.items():
+        raw[split] = _to_dataset(table, task)
     if max_train_samples is not None:
         raw["train"] = raw["train"].select(range(min(max_train_samples, len(raw["train"]))))
     return raw
+
+
+def _read_all(paths: dict[str, Path], task: Task) -> dict[str, pa.Table]:
+    """Read each file; all that are wrong are reported together, one missing folder once."""
+    tables, problems = {}, {}
+    for split, path in paths.items():
+        try:
+            tables[split] = read_glue_tsv(path, task)
+        except UserError as problem:
+            problems[str(problem)] = problem
+    if problems:
+        raise UserError.together(list(problems.values()))
+    for split, table in tables.items():
+        official = task.num_rows.get(split, 0)
+        if table.num_rows < official:
+            logger.warning(
+                "%s %s: %d rows, the official file has %d",
+                task.name,
+                split,
+                table.num_rows,
+                official,
+            )
+    return tables
 
 
 def read_glue_tsv(path: Path, task: Task) -> pa.Table:
@@ -91,8 +112,6 @@ def read_glue_tsv(path: Path, task: Task) -> pa.Table:
             where=str(path),
             fix="give a labelled file",
         )
-    if table.num_rows == 0:
-        raise UserError("no rows below the header", where=str(path), fix="give a file with rows")
     data = {ours: table[theirs] for ours, theirs in columns.items()}
     data["label"] = _parse_labels(table[label], path, len(task.label_names))
     data["idx"] = pa.array(range(table.num_rows), pa.int32())
@@ -109,11 +128,12 @@ def _read_tsv(path: Path) -> pa.Table:
         return "skip"
 
     names = _read_header(path)
+    # One thread: only then does Arrow say which row is wrong. One block: a row may be of any length.
+    block_size = min(max(SMALLEST_BLOCK_BYTES, path.stat().st_size), LARGEST_BLOCK_BYTES)
     try:
         table = csv.read_csv(
             path,
-            # One thread: only then does Arrow say which row is wrong.
-            read_options=csv.ReadOptions(use_threads=False),
+            read_options=csv.ReadOptions(use_threads=False, block_size=block_size),
             parse_options=csv.ParseOptions(
                 delimiter="\t",
                 quote_char=False,
@@ -132,7 +152,7 @@ def _read_tsv(path: Path) -> pa.Table:
         ) from None
     if wrong_rows:
         shown = "; ".join(
-            f"line {row.number} has {row.actual_columns} fields"
+            f"line {row.number} has {row.actual_columns} field{'s' * (row.actual_columns != 1)}"
             for row in wrong_rows[:MOST_LINES_SHOWN]
         )
         raise UserError(
@@ -140,7 +160,10 @@ def _read_tsv(path: Path) -> pa.Table:
             where=str(path),
             fix="mend these lines: fields are separated by one tab each",
         )
-    return table.slice(0, _rows_before_trailing_blanks(table))
+    num_rows = _rows_before_trailing_blanks(table)
+    if num_rows == 0:
+        raise UserError("no rows below the header", where=str(path), fix="give a file with rows")
+    return table.slice(0, num_rows)
 
 
 def _check_file(path: Path) -> None:
@@ -149,10 +172,12 @@ def _check_file(path: Path) -> None:
     folder = path.parent
     while not folder.is_dir():
         path, folder = folder, folder.parent
+    if path.exists():
+        what = "a file, not a folder" if path.is_file() else "a folder, not a file"
+        raise UserError(what, where=str(path), fix="give the other")
     beside = [entry.name for entry in folder.iterdir()]
-    raise UserError(
-        "no such file or folder", where=str(path), fix=f"in {folder}: {nearest(path.name, beside)}"
-    )
+    hint = nearest(path.name, beside) or "there is nothing in it"
+    raise UserError("no such file or folder", where=str(path), fix=f"in {folder}: {hint}")
 
 
 def _read_header(path: Path) -> list[str]:
@@ -172,6 +197,8 @@ def _read_header(path: Path) -> list[str]:
                 header = text
     if not header.strip():
         raise UserError("the file is empty", where=str(path), fix="give a file with rows")
+    if not header.endswith("\n"):
+        raise UserError("no rows below the header", where=str(path), fix="give a file with rows")
     names = header.rstrip("\r\n").split("\t")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -218,15 +245,6 @@ def _to_dataset(table: pa.Table, task: Task) -> Any:
     features = Features.from_arrow_schema(table.schema)
     features["label"] = ClassLabel(names=list(task.label_names))
     return Dataset(InMemoryTable(table), info=DatasetInfo(features=features))
-
-
-def _warn_of_missing_rows(task: Task, found: dict[str, int]) -> None:
-    for split, rows in found.items():
-        official = task.num_rows.get(split, rows)
-        if rows < official:
-            logger.warning(
-                "%s %s: %d rows, the official file has %d", task.name, split, rows, official
-            )
 
 
 def _load_from_hub(task: Task) -> Any:

@@ -26,13 +26,21 @@ def tokenize_splits(
             Nothing is padded here: a batch is padded to its own longest row when it is made.
 
     Raises:
-        UserError: max_length is above the model's limit, or the tokenizer cannot pad.
+        UserError: max_length is above the model's limit or leaves no room for text, or the
+            tokenizer cannot pad.
     """
     if max_length is not None and max_length > tokenizer.model_max_length:
         raise UserError(
             f"{max_length} tokens are more than the model takes",
             where="--max-length",
             fix=f"give at most {tokenizer.model_max_length}",
+        )
+    special = tokenizer.num_special_tokens_to_add(pair=len(text_columns) > 1)
+    if max_length is not None and max_length <= special:
+        raise UserError(
+            f"{max_length} tokens leave no room for text beside the {special} special ones",
+            where="--max-length",
+            fix=f"give more than {special}",
         )
     if tokenizer.pad_token is None:
         raise UserError(

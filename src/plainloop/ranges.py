@@ -1,0 +1,94 @@
+"""What a setting may be: the range of each number, and what does not go together."""
+
+import math
+
+from plainloop.config import METRIC_SCHEDULES, TrainConfig
+from plainloop.errors import UserError
+
+_RANGES: dict[str, tuple[float, float, bool, bool]] = {
+    # field: lowest, highest, whether the lowest itself is allowed, whether the highest is
+    "max_length": (1, math.inf, True, False),
+    "max_train_samples": (1, math.inf, True, False),
+    "dropout": (0, 1, True, False),
+    "freeze_layers": (0, math.inf, True, False),
+    "num_train_epochs": (0, math.inf, False, False),
+    "per_device_train_batch_size": (1, math.inf, True, False),
+    "gradient_accumulation_steps": (1, math.inf, True, False),
+    "learning_rate": (0, math.inf, False, False),
+    "warmup_steps": (0, math.inf, True, False),
+    "weight_decay": (0, math.inf, True, False),
+    "adam_beta1": (0, 1, True, False),
+    "adam_beta2": (0, 1, True, False),
+    "adam_epsilon": (0, math.inf, False, False),
+    "max_grad_norm": (0, math.inf, True, False),
+    "label_smoothing_factor": (0, 1, True, True),
+    "seed": (0, 2**32 - 1, True, True),
+    "eval_steps": (1, math.inf, True, False),
+    "per_device_eval_batch_size": (1, math.inf, True, False),
+    "early_stopping_patience": (1, math.inf, True, False),
+    "early_stopping_threshold": (0, math.inf, True, False),
+    "logging_steps": (1, math.inf, True, False),
+    "dataloader_num_workers": (0, math.inf, True, False),
+}
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def check_config(config: TrainConfig) -> None:
+    """Check each number's range and what does not go together.
+
+    Raises:
+        UserError: all problems at once, each with its flag and what would be right.
+    """
+    problems = []
+    for name, (low, high, low_allowed, high_allowed) in _RANGES.items():
+        value = getattr(config, name)
+        if value is None:
+            continue
+        above = value >= low if low_allowed else value > low
+        below = value <= high if high_allowed else value < high
+        if not (above and below):
+            wanted = f"{'at least' if low_allowed else 'more than'} {low:.10g}"
+            if high == math.inf:
+                wanted += ", and a finite number" if math.isinf(value) else ""
+            else:
+                wanted += f" and {'at most' if high_allowed else 'less than'} {high:.10g}"
+            problems.append(
+                UserError(f"{value} is out of range", where=flag(name), fix=f"give {wanted}")
+            )
+    if config.max_steps != -1 and config.max_steps < 1:
+        problems.append(
+            UserError(
+                f"{config.max_steps} is out of range",
+                where="--max-steps",
+                fix="give at least 1, or -1 to train by epochs",
+            )
+        )
+    if isinstance(config.class_weights, tuple) and not all(
+        weight > 0 and math.isfinite(weight) for weight in config.class_weights
+    ):
+        problems.append(
+            UserError(
+                f"{config.class_weights} has a weight that is not more than 0",
+                where="--class-weights",
+                fix="give a positive number for each label",
+            )
+        )
+    if config.eval_strategy == "no":
+        needs_evaluation = {
+            "--early-stopping-patience": config.early_stopping_patience is not None,
+            "--load-best-model-at-end": config.load_best_model_at_end,
+            f"--lr-scheduler-type {config.lr_scheduler_type}": (
+                config.lr_scheduler_type in METRIC_SCHEDULES
+            ),
+        }
+        problems += [
+            UserError("needs evaluations", where=name, fix="set --eval-strategy epoch or steps")
+            for name, wanted in needs_evaluation.items()
+            if wanted
+        ]
+    if problems:
+        raise UserError.together(problems)

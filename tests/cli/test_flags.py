@@ -1,0 +1,278 @@
+"""Flags and a settings file: their spelling, their order, and what is said of a mistake."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from cyclopts import App
+
+from plainloop.cli.flags import parse_config, read_settings, run_app
+from plainloop.config import TrainConfig
+from plainloop.errors import UserError
+from plainloop.run_folder import RunFolder
+
+
+def parse(*tokens):
+    return parse_config([str(token) for token in tokens], program="test", description="A test.")
+
+
+def refusal(*tokens):
+    with pytest.raises(UserError) as caught:
+        parse(*tokens)
+    return str(caught.value)
+
+
+@pytest.fixture
+def settings_file(tmp_path):
+    """Write a settings file of these lines."""
+
+    def write(content):
+        path = tmp_path / "settings.yaml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def test_no_flags_give_the_defaults():
+    assert parse() == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "wanted"),
+    [
+        (["--learning-rate", "1e-3"], {"learning_rate": 1e-3}),
+        (["--learning_rate", "1e-3"], {"learning_rate": 1e-3}),
+        (["--learning-rate=1e-3"], {"learning_rate": 1e-3}),
+        (["--learning_rate=1e-3"], {"learning_rate": 1e-3}),
+        (["--lr", "1e-3"], {"learning_rate": 1e-3}),
+        (["--epochs", "0.5"], {"num_train_epochs": 0.5}),
+        (["--batch-size", "4"], {"per_device_train_batch_size": 4}),
+        (["--batch_size", "4"], {"per_device_train_batch_size": 4}),
+        (["--eval-batch-size", "4"], {"per_device_eval_batch_size": 4}),
+        (["-o", "there"], {"output_dir": Path("there")}),
+        (["--max-steps", "-1"], {"max_steps": -1}),
+        (["--load-best-model-at-end"], {"load_best_model_at_end": True}),
+        (["--load_best_model_at_end"], {"load_best_model_at_end": True}),
+        (["--no-load-best-model-at-end"], {"load_best_model_at_end": False}),
+        (["--no-greater-is-better"], {"greater_is_better": False}),
+        (["--class-weights", "balanced"], {"class_weights": "balanced"}),
+        (["--class-weights", "1", "2.5", "--seed", "1"], {"class_weights": (1.0, 2.5), "seed": 1}),
+        (["--lr-scheduler-kwargs.num_cycles", "2"], {"lr_scheduler_kwargs": {"num_cycles": 2.0}}),
+    ],
+    ids=" ".join,
+)
+def test_flags_can_be_written_in_these_ways(tokens, wanted):
+    assert parse(*tokens) == TrainConfig(**wanted)
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(TrainConfig)])
+def test_dashes_and_underscores_are_alike(name):
+    value = {bool: [], int: ["7"], float: ["7"], str: ["linear"]}
+    words = value.get(type(getattr(TrainConfig(), name)), ["1"])
+    if name in {"greater_is_better", "lr_scheduler_kwargs", "eval_strategy"}:
+        words = {"eval_strategy": ["steps"], "greater_is_better": []}.get(name, ['{"power": 2}'])
+    dashes = parse("--" + name.replace("_", "-"), *words)
+    assert dashes == parse("--" + name, *words)
+    assert name == "lr_scheduler_type" or dashes != TrainConfig()
+
+
+@pytest.mark.parametrize(
+    "before", [True, False], ids=["--config before the flags", "--config after the flags"]
+)
+def test_a_flag_beats_the_file_and_the_file_beats_the_default(settings_file, before):
+    path = settings_file("seed: 1\nlearning_rate: 0.5\nfreeze_embeddings: true\n")
+    file, flags = ["--config", path], ["--seed", "2", "--no-freeze-embeddings"]
+    config = parse(*file, *flags) if before else parse(*flags, f"--config={path}")
+    assert config == TrainConfig(seed=2, learning_rate=0.5, freeze_embeddings=False)
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("learning_rate: 5e-5", {"learning_rate": 5e-5}),
+        ("data_dir: here", {"data_dir": Path("here")}),
+        ("dropout: null", {}),
+        ("class_weights: [1, 2.5]", {"class_weights": (1.0, 2.5)}),
+        ("lr_scheduler_kwargs: {power: 2}", {"lr_scheduler_kwargs": {"power": 2.0}}),
+        ("eval_strategy: 'no'", {"eval_strategy": "no"}),
+        ("eval_strategy: no", {"eval_strategy": "no"}),
+        ("model: 123", {"model": "123"}),
+        ("\ufeffseed: 1", {"seed": 1}),
+    ],
+)
+def test_a_settings_file_written_by_hand_is_read(settings_file, line, wanted):
+    assert parse("--config", settings_file(line + "\n")) == TrainConfig(**wanted)
+
+
+OTHERS = TrainConfig(
+    task="demo",
+    data_dir=Path("a folder/ü"),
+    test_file=Path("test.tsv"),
+    max_length=128,
+    max_train_samples=100,
+    model="./a: b # c",
+    dropout=0.25,
+    freeze_embeddings=True,
+    freeze_layers=2,
+    num_train_epochs=0.1 + 0.2,
+    max_steps=7,
+    per_device_train_batch_size=16,
+    gradient_accumulation_steps=3,
+    learning_rate=1e-7,
+    lr_scheduler_type="cosine_with_min_lr",
+    lr_scheduler_kwargs={"num_cycles": 0.5, "min_lr": 1e-8},
+    warmup_steps=0.1,
+    weight_decay=0.01,
+    adam_beta1=0.8,
+    adam_beta2=0.98,
+    adam_epsilon=1e-6,
+    max_grad_norm=0.0,
+    label_smoothing_factor=0.1,
+    class_weights=(1.0, 1 / 3),
+    seed=2**32 - 1,
+    eval_strategy="steps",
+    eval_steps=5,
+    per_device_eval_batch_size=64,
+    metric_for_best_model="f1",
+    greater_is_better=False,
+    load_best_model_at_end=True,
+    early_stopping_patience=2,
+    early_stopping_threshold=1e-3,
+    output_dir=Path("set by the test"),
+    overwrite=True,
+    logging_steps=1,
+    dataloader_num_workers=1,
+    use_cpu=True,
+    dry_run=True,
+)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [TrainConfig(task="demo"), OTHERS, TrainConfig(class_weights="balanced", eval_strategy="no")],
+    ids=["defaults", "no defaults", "words"],
+)
+def test_the_run_yaml_of_a_run_gives_its_settings_again(tmp_path, config):
+    run = RunFolder.create(dataclasses.replace(config, output_dir=tmp_path / "run"))
+    # But for how the command was called: a run is not replaced because it once replaced another.
+    assert parse("--config", run.path / "run.yaml") == dataclasses.replace(
+        config, output_dir=tmp_path / "run", overwrite=False, dry_run=False
+    )
+
+
+def test_no_setting_is_left_out_of_that():
+    same = dataclasses.asdict(OTHERS).items() & dataclasses.asdict(TrainConfig()).items()
+    assert same == set()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("lerning_rate: 1\n", "{}: unknown setting 'lerning_rate'; did you mean learning_rate"),
+        ("learning-rate: 1\n", "{}: unknown setting 'learning-rate'; did you mean learning_rate"),
+        ("1: 2\n", "{}: unknown setting '1'; known: "),
+        ("seed: 1\na: b: c\n", "{}, line 2: not YAML: mapping values are not allowed here; "),
+        ("seed: [1\n", "{}, line 2: not YAML: "),
+        ("seed: 1\nx: \tb: c\n", "{}, line 2: not YAML: "),
+        ("x: !!python/name:os.system\n", "{}, line 1: not YAML: could not determine"),
+        (b"x: \xff\n", "{}: not UTF-8; "),
+        ("seed: 2020-99-99\n", "{}: not YAML: "),
+        ("", "{}: not a mapping; write lines like seed: 42"),
+        ("- seed\n", "{}: not a mapping; write lines like seed: 42"),
+        ("seed\n", "{}: not a mapping; write lines like seed: 42"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_with_its_name(settings_file, content, message):
+    path = settings_file(content)
+    with pytest.raises(UserError) as caught:
+        read_settings(path)
+    assert str(caught.value).startswith(message.format(path))
+    assert caught.value.fix
+
+
+def test_a_character_that_yaml_does_not_allow_is_not_called_an_encoding(settings_file):
+    path = settings_file("seed: \x01\n")
+    with pytest.raises(UserError, match=r"not YAML: .*not allowed") as caught:
+        read_settings(path)
+    assert caught.value.where.startswith(str(path))
+
+
+def test_every_unknown_setting_has_its_line(settings_file):
+    message = refusal("--config", settings_file("sed: 1\nmodell: x\n"))
+    assert [line.partition("; ")[2] for line in message.splitlines()] == [
+        "did you mean seed?",
+        "did you mean model?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("seed: many", "seed"),
+        ("seed: [1, 2]", "seed"),
+        ("seed: true", "seed"),
+        ("seed: 1.5", "seed"),
+        ("learning_rate: {a: 1}", "learning_rate"),
+        ("overwrite: maybe", "overwrite"),
+        ("lr_scheduler_type: linaer", "lr_scheduler_type"),
+        ("lr_scheduler_kwargs: 3", "lr_scheduler_kwargs"),
+        ("class_weights: balansed", "class_weights"),
+    ],
+)
+def test_a_wrong_value_in_the_file_is_refused_with_both_names(settings_file, line, name):
+    path = settings_file(line + "\n")
+    message = refusal("--config", path)
+    assert f"[{name}]" in message
+    assert str(path) in message
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("setings.yaml", "--config {}/setings.yaml: no such file; did you mean settings.yaml?"),
+        ("none/settings.yaml", "--config {}/none/settings.yaml: no such file; give one"),
+        ("", "--config {}: no such file; "),
+    ],
+)
+def test_a_missing_settings_file_is_refused_with_the_nearest(tmp_path, name, message):
+    (tmp_path / "settings.yaml").touch()
+    assert refusal("--config", tmp_path / name).startswith(message.format(tmp_path))
+
+
+def test_config_without_a_file_is_refused():
+    assert refusal("--config") == "--config: no file given; --config FILE"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "fragments"),
+    [
+        (["--seed", "many"], ["--seed", '"many"', "int"]),
+        (["--seed", "1.5"], ["--seed", "1.5"]),
+        (["--batch-size", "3.6"], ["--batch-size", "3.6"]),
+        (["--lr", "fast"], ["--lr", '"fast"', "float"]),
+        (["--lr"], ["--lr", "requires an argument"]),
+        (["--sed", "1"], ["--sed", "did you mean --seed?"]),
+        (["--lr-scheduler-type", "linaer"], ['"linaer"', 'Did you mean "linear"?']),
+        (["--eval-strategy", "never"], ['"never"', '"no", "steps", "epoch"']),
+        (["--seed", "1", "--seed", "2"], ["--seed", "multiple times"]),
+        (["stray"], ["stray"]),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_flag_or_value_is_refused_in_one_line(tokens, fragments):
+    message = refusal(*tokens)
+    assert "\n" not in message
+    assert [fragment for fragment in fragments if fragment not in message] == []
+    assert message.endswith(("see test --help", "?", '"epoch"'))
+
+
+def test_a_settings_file_leaves_nothing_behind_for_the_next_command_line(settings_file):
+    app = App(name="test")
+
+    @app.default
+    def settings(config: TrainConfig = TrainConfig()) -> TrainConfig:
+        return config
+
+    assert run_app(app, ["--config", str(settings_file("seed: 7\n"))]).seed == 7
+    assert run_app(app, []).seed == 42

@@ -1,0 +1,137 @@
+"""The folder of a run: never anything lost that is not a run, nor a run without asking."""
+
+import json
+
+import pytest
+import yaml
+
+from plainloop.config import TrainConfig
+from plainloop.errors import UserError
+from plainloop.run_folder import RunFolder, check_output_dir, summarize
+from plainloop.state import TrainState
+
+
+def content(folder):
+    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def old_run(tmp_path):
+    folder = tmp_path / "runs" / "old"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "run.yaml").write_text("seed: 1\n", encoding="utf-8")
+    (folder / "deeper" / "weights").touch()
+    return folder
+
+
+@pytest.fixture
+def no_run(tmp_path):
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "chapter.txt").write_text("years of work", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("where", ["new", "a/b/new", "empty"])
+def test_a_new_or_empty_folder_is_made_and_holds_the_settings(tmp_path, where):
+    (tmp_path / "empty").mkdir()
+    config = TrainConfig(task="demo", output_dir=tmp_path / where, seed=7)
+    run = RunFolder.create(config)
+    assert run.path == tmp_path / where
+    written = (run.path / "run.yaml").read_text(encoding="utf-8")
+    assert [path.name for path in run.path.iterdir()] == ["run.yaml"]
+    called = {"overwrite", "dry_run"}
+    settings = {name: value for name, value in config.to_dict().items() if name not in called}
+    assert yaml.safe_load(written) == settings
+
+
+def test_the_default_folder_is_runs_and_the_task(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    RunFolder.create(TrainConfig(task="demo"))
+    assert (tmp_path / "runs" / "demo" / "run.yaml").is_file()
+
+
+@pytest.mark.parametrize("take", [check_output_dir, RunFolder.create])
+def test_a_run_is_not_replaced_without_asking(old_run, take):
+    before = content(old_run)
+    with pytest.raises(
+        UserError, match=r"the folder holds a run already; .* --overwrite"
+    ) as caught:
+        take(TrainConfig(task="demo", output_dir=old_run))
+    assert caught.value.where == f"--output-dir {old_run}"
+    assert content(old_run) == before
+
+
+@pytest.mark.parametrize("take", [check_output_dir, RunFolder.create])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_is_no_run_is_never_replaced(no_run, take, overwrite):
+    before = content(no_run)
+    with pytest.raises(UserError, match=r"is not a run .*; choose another folder$"):
+        take(TrainConfig(task="demo", output_dir=no_run, overwrite=overwrite))
+    assert content(no_run) == before
+
+
+def test_overwrite_replaces_a_run_and_leaves_what_is_beside_it(old_run, tmp_path):
+    beside = old_run.parent / "other"
+    beside.mkdir()
+    RunFolder.create(TrainConfig(task="demo", output_dir=old_run, overwrite=True))
+    assert [path.name for path in old_run.iterdir()] == ["run.yaml"]
+    assert "task: demo" in (old_run / "run.yaml").read_text(encoding="utf-8")
+    assert beside.is_dir()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_is_never_replaced(tmp_path, overwrite):
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    for output_dir in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(UserError, match="file is not a folder that can be written; choose"):
+            RunFolder.create(TrainConfig(task="demo", output_dir=output_dir, overwrite=overwrite))
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_checking_changes_nothing(old_run, tmp_path, overwrite):
+    before = content(tmp_path)
+    for output_dir in (tmp_path / "new", old_run if overwrite else tmp_path / "a" / "b"):
+        check_output_dir(TrainConfig(task="demo", output_dir=output_dir, overwrite=overwrite))
+    assert content(tmp_path) == before
+
+
+def test_the_folder_one_stands_in_can_hold_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    RunFolder.create(TrainConfig(task="demo", output_dir=tmp_path.relative_to(tmp_path)))
+    assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_link_to_a_folder_leads_to_it_and_stays(old_run, tmp_path, overwrite):
+    (tmp_path / "empty").mkdir()
+    target = old_run if overwrite else tmp_path / "empty"
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    RunFolder.create(TrainConfig(task="demo", output_dir=link, overwrite=overwrite))
+    assert link.is_symlink()
+    assert [path.name for path in target.iterdir()] == ["run.yaml"]
+    assert "task: demo" in (target / "run.yaml").read_text(encoding="utf-8")
+
+
+def test_steps_are_appended_to_the_history(tmp_path):
+    run = RunFolder.create(TrainConfig(task="demo", output_dir=tmp_path / "run"))
+    records = [{"step": 1, "loss": 0.1 + 0.2}, {"step": 2, "loss": 1e-12}]
+    for record in records:
+        run.log_step(record)
+    lines = (run.path / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == records
+
+
+@pytest.mark.parametrize(("load_best", "saved"), [(False, 2), (True, 1)])
+def test_the_summary_names_the_best_evaluation_and_the_saved_one(load_best, saved):
+    config = TrainConfig(task="demo", load_best_model_at_end=load_best)
+    state = TrainState()
+    for step, loss in ((1, 0.1), (2, 0.2)):
+        state.step = step
+        state.note_evaluation({"loss": loss}, config)
+    summary = summarize(state, config, task="demo", device="cpu", num_processes=1)
+    assert summary["best"]["step"] == 1
+    assert summary["saved"]["step"] == saved
+    assert [record["step"] for record in summary["evaluations"]] == [1, 2]

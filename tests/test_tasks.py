@@ -1,0 +1,35 @@
+"""The table of tasks, and looking a task up in it."""
+
+import pytest
+
+from plainloop.errors import UserError
+from plainloop.metrics import METRICS
+from plainloop.tasks import TASKS, get_task
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_is_found_by_its_name(name):
+    assert get_task(name).name == name
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_a_task_is_whole(task):
+    assert set(task.file_columns) == {*task.text_columns, "label"}
+    assert {"train", "validation"} <= set(task.files)
+    assert set(task.metrics) <= set(METRICS)
+    assert len(set(task.label_names)) == len(task.label_names) >= 2
+    assert 1 <= len(task.text_columns) <= 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (None, "--task: no task named; choose one of: demo, mrpc"),
+        ("mprc", "--task: unknown task 'mprc'; did you mean mrpc?"),
+        ("xyz", "--task: unknown task 'xyz'; known: demo, mrpc"),
+    ],
+)
+def test_a_task_that_is_not_there_is_an_error_that_names_those_that_are(name, message):
+    with pytest.raises(UserError) as caught:
+        get_task(name)
+    assert str(caught.value) == message
