@@ -18,6 +18,7 @@ from plainloop.memory import explained_out_of_memory
 from plainloop.metrics import ClassificationMetric
 from plainloop.model import first_forward, freeze, load_model, load_tokenizer
 from plainloop.optim import count_training_steps, create_optimizer, create_scheduler
+from plainloop.progress import describe_scores
 from plainloop.run_folder import RunFolder, summarize
 
 
@@ -125,13 +126,6 @@ def fine_tune(config: TrainConfig, inputs: Inputs | None = None) -> dict[str, An
         run.save(accelerator.unwrap_model(model), tokenizer, metrics)
         say("Saved", str(run.path))
     return metrics
-
-
-def describe_scores(scores: dict[str, float]) -> str:
-    """Loss and metrics in one line."""
-    return ", ".join(
-        f"{name} {value:.4f}" for name, value in scores.items() if name not in {"step", "epoch"}
-    )
 
 
 def _millions(parameters: Iterable[torch.Tensor]) -> str:

@@ -13,15 +13,14 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from plainloop.config import METRIC_SCHEDULES, TrainConfig
 from plainloop.data.batches import Batch
 from plainloop.errors import DivergedError
 from plainloop.evaluation import evaluate
-from plainloop.meter import StepMeter
 from plainloop.metrics import Metric
 from plainloop.optim import steps_per_epoch
+from plainloop.progress import Progress
 from plainloop.run_folder import RunFolder
 from plainloop.state import TrainState
 
@@ -68,76 +67,57 @@ def train(
     """
     state = TrainState()
     num_epochs = math.ceil(num_training_steps / steps_per_epoch(len(train_dataloader), config))
-    bar = tqdm(
-        total=num_training_steps,
-        desc="Training",
-        unit="step",
-        disable=not accelerator.is_main_process,
-    )
-    meter = StepMeter(accelerator.device)
     best_weights: dict[str, torch.Tensor] = {}
 
     optimizer.zero_grad()
-    for epoch in range(num_epochs):
-        if hasattr(train_dataloader, "set_epoch"):
-            train_dataloader.set_epoch(epoch)
-        batches_done = 0
-        for window in windows(train_dataloader, config.gradient_accumulation_steps):
-            model.train()
-            window_weight = sum(weight_fn(batch["labels"]) for batch in window)
-            for batch in window:
-                with nullcontext() if batch is window[-1] else accelerator.no_sync(model):
-                    outputs = model(**batch)
-                    loss = loss_fn(outputs, batch["labels"]) if loss_fn else outputs.loss
-                    # By the rows of the window, not by its batches: a ragged last batch counts
-                    # for the rows it has. With one batch in the window the factor is exactly 1.
-                    loss = loss * (weight_fn(batch["labels"]) / window_weight)
-                    accelerator.backward(loss)
-                meter.add(loss, len(batch["labels"]) * accelerator.num_processes)
-            grad_norm = accelerator.clip_grad_norm_(
-                model.parameters(), config.max_grad_norm or math.inf
-            )
-            learning_rate = optimizer.param_groups[0]["lr"]
-            optimizer.step()
-            if config.lr_scheduler_type not in METRIC_SCHEDULES:
-                lr_scheduler.step()
-            optimizer.zero_grad()
+    with Progress(
+        num_training_steps, accelerator.device, visible=accelerator.is_main_process, run=run
+    ) as progress:
+        for epoch in range(num_epochs):
+            if hasattr(train_dataloader, "set_epoch"):
+                train_dataloader.set_epoch(epoch)
+            batches_done = 0
+            for window in windows(train_dataloader, config.gradient_accumulation_steps):
+                model.train()
+                window_weight = sum(weight_fn(batch["labels"]) for batch in window)
+                for batch in window:
+                    with nullcontext() if batch is window[-1] else accelerator.no_sync(model):
+                        outputs = model(**batch)
+                        loss = loss_fn(outputs, batch["labels"]) if loss_fn else outputs.loss
+                        # By the rows of the window, not by its batches: a ragged last batch counts
+                        # for the rows it has. With one batch in the window the factor is exactly 1.
+                        loss = loss * (weight_fn(batch["labels"]) / window_weight)
+                        accelerator.backward(loss)
+                    progress.add(loss, len(batch["labels"]) * accelerator.num_processes)
+                grad_norm = accelerator.clip_grad_norm_(
+                    model.parameters(), config.max_grad_norm or math.inf
+                )
+                learning_rate = optimizer.param_groups[0]["lr"]
+                optimizer.step()
+                if config.lr_scheduler_type not in METRIC_SCHEDULES:
+                    lr_scheduler.step()
+                optimizer.zero_grad()
 
-            state.step += 1
-            batches_done += len(window)
-            state.epoch = epoch + batches_done / len(train_dataloader)
-            is_last_step = state.step == num_training_steps
-            bar.update()
-            if state.step % config.logging_steps == 0 or is_last_step:
-                record = meter.read(state, grad_norm, learning_rate)
-                stop_if_diverged(record)
-                state.history.append(record)
-                if run:
-                    run.log_step(record)
-                bar.set_postfix_str(describe_step(record))
-            is_end_of_epoch = batches_done == len(train_dataloader)
-            if (
-                eval_dataloader
-                and metric
-                and evaluation_is_due(
-                    config, state.step, is_end_of_epoch=is_end_of_epoch, is_last_step=is_last_step
-                )
-            ):
-                started = time.perf_counter()
-                scores = evaluate(model, eval_dataloader, metric, accelerator=accelerator)
-                if state.note_evaluation(scores, config) and config.load_best_model_at_end:
-                    best_weights = copy_weights(accelerator.unwrap_model(model))
-                if config.lr_scheduler_type in METRIC_SCHEDULES:
-                    lr_scheduler.step(scores[config.best_metric])  # type: ignore[arg-type]
-                bar.write(
-                    f"  epoch {state.epoch:.2f}, step {state.step}: {describe_scores(scores)}"
-                )
-                meter.pause(time.perf_counter() - started)
+                state.step += 1
+                batches_done += len(window)
+                state.epoch = epoch + batches_done / len(train_dataloader)
+                is_last_step = state.step == num_training_steps
+                progress.step()
+                if state.step % config.logging_steps == 0 or is_last_step:
+                    progress.log(state, grad_norm, learning_rate)
+                    stop_if_diverged(state)
+                if eval_dataloader and metric and evaluation_is_due(state, config, is_last_step):
+                    started = time.perf_counter()
+                    scores = evaluate(model, eval_dataloader, metric, accelerator=accelerator)
+                    if state.note_evaluation(scores, config) and config.load_best_model_at_end:
+                        best_weights = copy_weights(accelerator.unwrap_model(model))
+                    if config.lr_scheduler_type in METRIC_SCHEDULES:
+                        lr_scheduler.step(scores[config.best_metric])  # type: ignore[arg-type]
+                    progress.show_evaluation(state.evaluations[-1], time.perf_counter() - started)
+                if is_last_step or state.out_of_patience(config):
+                    break
             if is_last_step or state.out_of_patience(config):
                 break
-        if is_last_step or state.out_of_patience(config):
-            break
-    bar.close()
     if best_weights:
         accelerator.unwrap_model(model).load_state_dict(best_weights)
     return state
@@ -150,19 +130,21 @@ def windows(dataloader: DataLoader[Batch], size: int) -> Iterator[list[Batch]]:
         yield window
 
 
-def evaluation_is_due(
-    config: TrainConfig, step: int, *, is_end_of_epoch: bool, is_last_step: bool
-) -> bool:
+def evaluation_is_due(state: TrainState, config: TrainConfig, is_last_step: bool) -> bool:
     """Whether this step ends with an evaluation; the last one does, unless there are none."""
     if config.eval_strategy == "no":
         return False
-    if config.eval_strategy == "epoch":
-        return is_end_of_epoch or is_last_step
-    return step % config.eval_steps == 0 or is_last_step
+    is_due = (
+        state.epoch.is_integer()
+        if config.eval_strategy == "epoch"
+        else state.step % config.eval_steps == 0
+    )
+    return is_due or is_last_step
 
 
-def stop_if_diverged(record: dict[str, Any]) -> None:
-    """Raise DivergedError where the logged loss is not a finite number."""
+def stop_if_diverged(state: TrainState) -> None:
+    """Raise DivergedError where the last logged loss is not a finite number."""
+    record = state.history[-1]
     if not math.isfinite(record["loss"]):
         raise DivergedError(
             f"the loss is {record['loss']} (learning rate {record['learning_rate']:.2e})",
@@ -174,16 +156,3 @@ def stop_if_diverged(record: dict[str, Any]) -> None:
 def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """The model's weights as they are now, on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-
-
-def describe_step(record: dict[str, Any]) -> str:
-    """A logged step in few words, for the progress bar."""
-    return (
-        f"loss {record['loss']:.4f}, lr {record['learning_rate']:.2e}, "
-        f"{record['samples_per_second']:.0f} samples/s"
-    )
-
-
-def describe_scores(scores: dict[str, float]) -> str:
-    """Loss and metrics in one line."""
-    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -151,12 +153,15 @@ def _explained(checkpoint: str) -> Iterator[None]:
     transformers_logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{checkpoint} cannot be loaded: {str(error).strip().splitlines()[0]}",
+            f"{checkpoint} cannot be loaded: {reason}",
             where="--model",
-            fix="fetch it once with a network (hf download NAME), give a folder, or log in "
-            "with HF_TOKEN if it is private; --model demo needs no network",
+            fix="its files are damaged or not a classifier's: copy or download them again"
+            if Path(checkpoint).is_dir()
+            else "fetch it once with a network (hf download NAME), give a folder, or set HF_TOKEN "
+            "if it is private; --model demo needs no network",
         ) from error
     finally:
         transformers_logging.set_verbosity(verbosity)

@@ -1,0 +1,113 @@
+"""The house: what may import what, how large a room is, how fast the door opens."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "src" / "plainloop").rglob("*.py"))
+# The order of the data flow: a module imports only from those before it.
+FLOW = [
+    "errors",
+    "config",
+    "ranges",
+    "tasks",
+    "checkpoint",
+    "data.read",
+    "data.tokenize",
+    "state",
+    "run_folder",
+    "inputs",
+    "data.batches",
+    "distributed",
+    "model",
+    "memory",
+    "optim",
+    "loss",
+    "progress",
+    "metrics",
+    "evaluation",
+    "loop",
+    "fine_tuning",
+    "cli.flags",
+    "cli.exits",
+    "cli.app",
+    "__main__",
+]
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT / "src" / "plainloop").with_suffix("").parts)
+
+
+def imports_of(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def test_every_module_has_its_place_in_the_flow():
+    found = {module_of(path) for path in SOURCES if path.name != "__init__.py"}
+    assert found == set(FLOW)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_a_module_imports_only_from_those_before_it(path):
+    module = module_of(path)
+    if module not in FLOW:
+        return
+    ours = {
+        name.removeprefix("plainloop.")
+        for name in imports_of(path)
+        if name.startswith("plainloop.")
+    }
+    used = {name for name in FLOW if name in ours}
+    assert used <= set(FLOW[: FLOW.index(module)])
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_of)
+def test_no_module_imports_the_trainer_or_reads_pickle(path):
+    names = imports_of(path)
+    assert not any("transformers.trainer" in name.lower() for name in names)
+    assert "pickle" not in names
+    text = path.read_text(encoding="utf-8")
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    called = {ast.unparse(call.func) for call in calls}
+    assert not called & {"torch.load", "torch.save", "eval", "exec"}
+    assert not any(keyword.arg == "shell" for call in calls for keyword in call.keywords)
+
+
+def test_files_hold_one_concept():
+    for path in SOURCES:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path
+    script = (ROOT / "train.py").read_text(encoding="utf-8").splitlines()
+    assert len(script) <= 120
+
+
+@pytest.mark.parametrize(
+    ("command", "seconds"),
+    [(["-c", "import plainloop"], 0.3), (["-m", "plainloop", "--help"], 0.5)],
+    ids=["import", "help"],
+)
+def test_what_starts_at_once_imports_nothing_heavy(command, seconds):
+    heavy = ("torch", "transformers", "accelerate", "datasets", "sklearn", "pyarrow", "numpy")
+    probe = subprocess.run(
+        [sys.executable, "-X", "importtime", *command], capture_output=True, text=True, check=True
+    )
+    imported = {line.rpartition("|")[2].strip() for line in probe.stderr.splitlines()}
+    assert not imported & set(heavy)
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, *command], capture_output=True, check=True)
+        times.append(time.perf_counter() - started)
+    assert min(times) < seconds

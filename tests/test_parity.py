@@ -1,0 +1,87 @@
+"""plainloop gives the Trainer's numbers, bit for bit, and the comparison can tell."""
+
+from pathlib import Path
+
+import parity
+import pytest
+from conftest import ROOT, write_pairs
+
+ROWS = 245  # 31 batches of 8, the last one with 5 rows: two epochs are 62 steps
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parity")
+    write_pairs(folder / "train.tsv", ROWS, seed=4)
+    write_pairs(folder / "validation.tsv", 21, seed=5)
+    return folder
+
+
+@pytest.fixture
+def compare(run_command, tiny_model, data):
+    def compare(*flags: str, expect: int = 0) -> str:
+        return run_command(
+            ROOT / "benchmarks" / "parity.py",
+            *("--task", "demo", "--data-dir", data, "--model", tiny_model, "--epochs", "2"),
+            *flags,
+            expect=expect,
+        ).stdout
+
+    return compare
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        (),
+        ("--weight-decay", "0.1", "--lr", "1e-3"),
+        ("--warmup-steps", "0.2"),
+        ("--lr-scheduler-type", "cosine", "--max-grad-norm", "0"),
+        ("--eval-strategy", "steps", "--eval-steps", "7", "--freeze-layers", "0"),
+    ],
+    ids=["defaults", "weight decay", "warm-up", "cosine, no clipping", "evaluation within epochs"],
+)
+def test_every_loss_gradient_norm_rate_score_and_weight_is_the_trainers(compare, flags):
+    printed = compare(*flags)
+    assert printed.splitlines()[-1] == "equal, bit for bit"
+    assert "62 steps" in printed
+    counts = [line.split()[-2:] for line in printed.splitlines()[1:-2]]
+    assert len(counts) == 7, "3 series of the steps, 3 of the evaluations, the weights"
+    assert all(int(values) > 0 and different == "0" for values, different in counts)
+
+
+def test_another_seed_makes_the_comparison_fail(compare):
+    printed = compare("--perturb-seed", expect=1)
+    assert printed.splitlines()[-1] == "NOT equal"
+
+
+def test_one_differing_bit_is_found():
+    import math
+
+    ours = {
+        "steps": [{"step": 1, "loss": 0.5, "grad_norm": 1.0, "learning_rate": 0.1}],
+        "evaluations": [{"step": 1, "loss": 0.5}],
+        "weights": "a",
+    }
+    theirs = {**ours, "steps": [{**ours["steps"][0], "loss": math.nextafter(0.5, 1)}]}
+    different = {name: count for name, _, count, _ in parity.compare(ours, theirs)}
+    assert different == {
+        "loss": 1,
+        "grad_norm": 0,
+        "learning_rate": 0,
+        "evaluation loss": 0,
+        "weights": 0,
+    }
+    missing = {**ours, "steps": []}
+    assert {row[0]: row[2] for row in parity.compare(missing, theirs)}["grad_norm"] == 1
+
+
+@pytest.mark.slow
+def test_the_start_of_the_real_mrpc_is_the_trainers(run_command, glue: Path):
+    printed = run_command(
+        ROOT / "benchmarks" / "parity.py",
+        *("--task", "mrpc", "--data-dir", glue, "--model", "demo", "--steps", "60"),
+        OMP_NUM_THREADS="2",
+    ).stdout
+    assert printed.splitlines()[-1] == "equal, bit for bit"
+    assert "60 steps" in printed
