@@ -18,12 +18,12 @@ def main(config: pl.TrainConfig) -> None:
     """Train, evaluate, save."""
     # 1. Load the raw splits; a wrong flag, file or model name ends here.
     inputs = pl.load_inputs(config)
-    task, checkpoint, raw = inputs.task, inputs.checkpoint, inputs.raw
+    task, pretrained, raw = inputs.task, inputs.pretrained, inputs.raw
     accelerator = pl.create_accelerator(use_cpu=config.use_cpu)
     accelerator.print(raw)
 
     # 2. Tokenize, truncating what is too long; nothing is padded yet.
-    tokenizer = pl.load_tokenizer(checkpoint)
+    tokenizer = pl.load_tokenizer(pretrained)
     tokenized = pl.tokenize_splits(raw, tokenizer, task.text_columns, config.max_length)
 
     # 3. Drop the columns that the model does not take, rename label to labels, return tensors.
@@ -39,7 +39,7 @@ def main(config: pl.TrainConfig) -> None:
 
     # 6. The model with its head, and one forward pass before any training.
     set_seed(config.seed)
-    model, new_parameters = pl.load_model(checkpoint, task.label_names, dropout=config.dropout)
+    model, new_parameters = pl.load_model(pretrained, task.label_names, dropout=config.dropout)
     pl.freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
     loss, logits_shape = pl.first_forward(model, batch)
     accelerator.print(f"new parameters: {new_parameters}; loss {loss:.4f}, logits {logits_shape}")

@@ -57,7 +57,7 @@ def run_trainer(config: TrainConfig) -> dict[str, Any]:
 
     inputs = load_inputs(config)
     scored = inputs.task.metrics
-    tokenizer = AutoTokenizer.from_pretrained(inputs.checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(inputs.pretrained)
     columns = inputs.task.text_columns
     tokenized = inputs.raw.map(
         lambda rows: tokenizer(*(rows[name] for name in columns), truncation=True), batched=True
@@ -72,7 +72,7 @@ def run_trainer(config: TrainConfig) -> dict[str, Any]:
         }
     )
     model = AutoModelForSequenceClassification.from_pretrained(
-        inputs.checkpoint,
+        inputs.pretrained,
         id2label=dict(enumerate(inputs.task.label_names)),
         label2id={name: label for label, name in enumerate(inputs.task.label_names)},
         **dropout,

@@ -15,13 +15,13 @@ import plainloop as pl
 def main(config: pl.TrainConfig) -> list[dict[str, float]]:
     """Train for whole epochs; return the scores after each of them."""
     inputs = pl.load_inputs(config)
-    tokenizer = pl.load_tokenizer(inputs.checkpoint)
+    tokenizer = pl.load_tokenizer(inputs.pretrained)
     tokenized = pl.tokenize_splits(inputs.raw, tokenizer, inputs.task.text_columns)
     model_inputs = pl.keep_model_inputs(tokenized, tokenizer)
     dataloaders = pl.create_dataloaders(model_inputs, tokenizer, config)
     train_dataloader, eval_dataloader = dataloaders["train"], dataloaders["validation"]
     set_seed(config.seed)
-    model, _ = pl.load_model(inputs.checkpoint, inputs.task.label_names)
+    model, _ = pl.load_model(inputs.pretrained, inputs.task.label_names)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.0)
     metric = pl.ClassificationMetric(inputs.task.metrics)
 

@@ -16,7 +16,7 @@ FLOW = [
     "config",
     "ranges",
     "tasks",
-    "checkpoint",
+    "pretrained",
     "data.read",
     "data.tokenize",
     "state",

@@ -26,7 +26,7 @@ def test_inputs_are_the_task_the_model_and_the_rows(settings, tiny_data, tmp_pat
         TrainConfig(**settings, max_train_samples=5, test_file=tiny_data / "test.tsv")
     )
     assert inputs.task is get_task("demo")
-    assert inputs.checkpoint == settings["model"]
+    assert inputs.pretrained == settings["model"]
     assert inputs.raw.num_rows == {"train": 5, "validation": 21, "test": 13}
     assert list(tmp_path.iterdir()) == []
 

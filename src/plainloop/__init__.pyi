@@ -1,6 +1,5 @@
 """The public names, and the modules that they are imported from when first used."""
 
-from .checkpoint import resolve_model as resolve_model
 from .cli.exits import run_script as run_script
 from .config import TrainConfig as TrainConfig
 from .data.batches import (
@@ -38,6 +37,7 @@ from .optim import (
     create_optimizer as create_optimizer,
     create_scheduler as create_scheduler,
 )
+from .pretrained import resolve_model as resolve_model
 from .ranges import check_config as check_config
 from .run_folder import RunFolder as RunFolder, summarize as summarize
 from .state import TrainState as TrainState

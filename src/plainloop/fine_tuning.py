@@ -38,14 +38,14 @@ def fine_tune(config: TrainConfig, inputs: Inputs | None = None) -> dict[str, An
         MachineError: out of memory.
     """
     inputs = inputs or load_inputs(config)
-    task, checkpoint, raw = inputs.task, inputs.checkpoint, inputs.raw
+    task, pretrained, raw = inputs.task, inputs.pretrained, inputs.raw
     accelerator = create_accelerator(use_cpu=config.use_cpu)
 
     def say(title: str, text: str) -> None:
         accelerator.print(f"{title:<14} {text}")
 
     say("Data", f"{task.name}: " + ", ".join(f"{len(rows)} {split}" for split, rows in raw.items()))
-    tokenizer = load_tokenizer(checkpoint)
+    tokenizer = load_tokenizer(pretrained)
     tokenized = tokenize_splits(raw, tokenizer, task.text_columns, config.max_length)
     say("Tokenize", f"{' + '.join(task.text_columns)} -> {', '.join(tokenizer.model_input_names)}")
     model_inputs = keep_model_inputs(tokenized, tokenizer)
@@ -59,7 +59,7 @@ def fine_tune(config: TrainConfig, inputs: Inputs | None = None) -> dict[str, An
     say("One batch", ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items()))
 
     set_seed(config.seed)
-    model, new_parameters = load_model(checkpoint, task.label_names, dropout=config.dropout)
+    model, new_parameters = load_model(pretrained, task.label_names, dropout=config.dropout)
     freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
     say(
         "Model",

