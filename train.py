@@ -14,7 +14,7 @@ from accelerate.utils import set_seed
 import plainloop as pl
 
 
-def main(config: pl.TrainConfig) -> None:
+def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     """Train, evaluate, save."""
     # 1. Load the raw splits; a wrong flag, file or model name ends here.
     inputs = pl.load_inputs(config)
@@ -65,8 +65,9 @@ def main(config: pl.TrainConfig) -> None:
     # 10. to 12. The training loop, which evaluates after each epoch: src/plainloop/loop.py.
     metric = pl.ClassificationMetric(task.metrics)
     loss_fn = pl.create_loss(config, raw["train"]["label"])
-    run = pl.RunFolder.create(config) if accelerator.is_main_process else None
+    run = pl.open_run(config, raw, model, optimizer, lr_scheduler, accelerator=accelerator)
     set_seed(config.seed)  # again: nothing above moves the numbers that dropout draws
+    stop.deferred = True  # from here on a signal saves a checkpoint first
     state = pl.train(
         model,
         optimizer,
@@ -80,6 +81,7 @@ def main(config: pl.TrainConfig) -> None:
         loss_fn=loss_fn,
         weight_fn=loss_fn.weight if loss_fn else len,
         run=run,
+        stop=stop,
     )
 
     # 13. Save model, tokenizer and scores; the history and the settings are there already.
@@ -93,9 +95,9 @@ def main(config: pl.TrainConfig) -> None:
     if "test" in dataloaders:
         test_dataloader = accelerator.prepare(dataloaders["test"])
         metrics["test"] = pl.evaluate(model, test_dataloader, metric, accelerator=accelerator)
-    if run:
-        run.save(accelerator.unwrap_model(model), tokenizer, metrics)
-        accelerator.print(f"saved in {run.path}")
+    if run.folder:
+        run.folder.save(accelerator.unwrap_model(model), tokenizer, metrics)
+        accelerator.print(f"saved in {run.folder.path}")
 
 
 if __name__ == "__main__":

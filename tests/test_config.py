@@ -48,6 +48,8 @@ NOT_NEGATIVE = ([0.0, LARGE], [-TINY, *NOT_FINITE])
 BELOW_1 = ([0.0, NEARLY_1], [-TINY, 1.0, *NOT_FINITE])
 EDGES = {
     "max_length": COUNT,
+    "save_steps": COUNT,
+    "save_total_limit": ([2, 10**9], [1, 0, -1]),
     "max_train_samples": COUNT,
     "dropout": BELOW_1,
     "freeze_layers": COUNT_OR_0,
@@ -227,9 +229,9 @@ def test_the_best_is_by_loss_unless_a_metric_is_named(given_settings, metric, mo
 
 
 def test_the_output_folder_is_named_after_the_task():
-    assert TrainConfig(task="demo").with_output_dir().output_dir == Path("runs/demo")
+    assert TrainConfig(task="demo").run_path == Path("runs/demo")
     chosen = TrainConfig(task="demo", output_dir=Path("mine"))
-    assert chosen.with_output_dir() == chosen
+    assert chosen.run_path == chosen.output_dir
 
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1)

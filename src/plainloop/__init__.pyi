@@ -1,5 +1,6 @@
 """The public names, and the modules that they are imported from when first used."""
 
+from .checkpoints import Checkpoints as Checkpoints
 from .cli.exits import run_script as run_script
 from .config import TrainConfig as TrainConfig
 from .data.batches import (
@@ -14,9 +15,11 @@ from .data.tokenize import (
 )
 from .distributed import create_accelerator as create_accelerator
 from .errors import (
+    CheckpointError as CheckpointError,
     DivergedError as DivergedError,
     MachineError as MachineError,
     PlainloopError as PlainloopError,
+    StoppedError as StoppedError,
     UserError as UserError,
 )
 from .evaluation import evaluate as evaluate
@@ -39,8 +42,10 @@ from .optim import (
 )
 from .pretrained import resolve_model as resolve_model
 from .ranges import check_config as check_config
+from .resume import OpenRun as OpenRun, open_run as open_run
 from .run_folder import RunFolder as RunFolder, summarize as summarize
 from .state import TrainState as TrainState
+from .stopping import StopRequest as StopRequest
 from .tasks import TASKS as TASKS, Task as Task, get_task as get_task
 
 __version__: str

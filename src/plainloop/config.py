@@ -5,7 +5,7 @@ numbers depend on it, that default. The text under a field is its `--help`.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -172,6 +172,21 @@ class TrainConfig:
     logging_steps: Annotated[int, _WHOLE, _RUN] = 10
     """Optimizer steps from one line of history.jsonl to the next."""
 
+    save_strategy: Annotated[Literal["no", "steps", "epoch"], _RUN] = "epoch"
+    """When to save a checkpoint: never, every --save-steps, or after each epoch."""
+
+    save_steps: Annotated[int, _WHOLE, _RUN] = 500
+    """Optimizer steps from one checkpoint to the next, with --save-strategy steps."""
+
+    save_total_limit: Annotated[int | None, _WHOLE, _RUN] = 2
+    """Keep the last N checkpoints, at least 2."""
+
+    resume: Annotated[bool, _RUN] = False
+    """Go on from the newest checkpoint of the output folder that is whole."""
+
+    force: Annotated[bool, _RUN] = False
+    """Resume although settings, data, processes, threads or versions differ."""
+
     dataloader_num_workers: Annotated[int, _WHOLE, _RUN] = 0
     """Processes that prepare batches; 0: the training process does."""
 
@@ -193,9 +208,10 @@ class TrainConfig:
             self.best_metric != "loss" if self.greater_is_better is None else self.greater_is_better
         )
 
-    def with_output_dir(self) -> "TrainConfig":
-        """The same settings with the default output folder filled in."""
-        return self if self.output_dir else replace(self, output_dir=Path("runs") / str(self.task))
+    @property
+    def run_path(self) -> Path:
+        """The folder of the run, the default filled in."""
+        return self.output_dir or Path("runs") / str(self.task)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as a plain value that YAML and JSON can hold."""

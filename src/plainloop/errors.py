@@ -36,6 +36,12 @@ class UserError(PlainloopError):
         return problems[0] if len(problems) == 1 else cls("\n".join(map(str, problems)))
 
 
+class CheckpointError(PlainloopError):
+    """A checkpoint that is missing, damaged, or of another run."""
+
+    exit_code = 3
+
+
 class MachineError(PlainloopError):
     """The machine has too little of something: memory or disk."""
 
@@ -46,6 +52,14 @@ class DivergedError(PlainloopError):
     """The loss is no longer a finite number."""
 
     exit_code = 5
+
+
+class StoppedError(PlainloopError):
+    """SIGINT or SIGTERM ended the run; the shell's code for it is 128 + the signal's number."""
+
+    def __init__(self, signal_number: int, what: str, *, where: str = "", fix: str = "") -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.exit_code = 128 + signal_number
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from plainloop.data.batches import Batch
 from plainloop.metrics import Metric, Scores
+from plainloop.stopping import StopRequest
 
 
 def evaluate(
@@ -20,7 +21,8 @@ def evaluate(
     *,
     accelerator: Accelerator,
     description: str = "Evaluating",
-) -> Scores:
+    stop: StopRequest | None = None,
+) -> Scores | None:
     """Score a model on every row of a loader.
 
     Args:
@@ -29,10 +31,11 @@ def evaluate(
         metric: anything with `add_batch(predictions=, references=)` and `compute()`.
         accelerator: gathers the rows of all processes.
         description: the label of the progress bar.
+        stop: asked after each batch.
 
     Returns:
         loss, the mean over the rows of the model's own loss, whatever loss it is trained on; and
-        what the metric computes.
+        what the metric computes. None where a stop was asked for before all rows were scored.
     """
     model.eval()
     row_losses = []
@@ -53,6 +56,10 @@ def evaluate(
         )
         metric.add_batch(predictions=predictions.cpu(), references=references.cpu())
         row_losses.append(losses.float().cpu().numpy())
+        if stop and stop.agreed(accelerator):
+            metric.compute()  # leaves nothing behind for the next evaluation
+            bar.close()
+            return None
     # A mean over rows, in float32 as the Trainer's is.
     loss = float(np.concatenate(row_losses).mean())
     return {"loss": loss, **(metric.compute() or {})}

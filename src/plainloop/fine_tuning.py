@@ -19,15 +19,21 @@ from plainloop.metrics import ClassificationMetric
 from plainloop.model import first_forward, freeze, load_model, load_tokenizer
 from plainloop.optim import count_training_steps, create_optimizer, create_scheduler
 from plainloop.progress import describe_scores
-from plainloop.run_folder import RunFolder, summarize
+from plainloop.resume import open_run
+from plainloop.run_folder import summarize
+from plainloop.stopping import StopRequest
 
 
-def fine_tune(config: TrainConfig, inputs: Inputs | None = None) -> dict[str, Any]:
+def fine_tune(
+    config: TrainConfig, inputs: Inputs | None = None, stop: StopRequest | None = None
+) -> dict[str, Any]:
     """Fine-tune and evaluate a classifier, and save it with its tokenizer, metrics and history.
 
     Args:
         config: the settings; a missing output folder becomes runs/TASK.
         inputs: what `load_inputs` gave for these settings, where it was called before.
+
+        stop: takes in signals; from the first step on a checkpoint is saved before one ends the run.
 
     Returns:
         What metrics.json holds; nothing for a dry run, which stops before the training.
@@ -35,7 +41,9 @@ def fine_tune(config: TrainConfig, inputs: Inputs | None = None) -> dict[str, An
     Raises:
         UserError: something in the settings, the data or the model cannot be used.
         DivergedError: the loss is not finite.
-        MachineError: out of memory.
+        MachineError: out of memory, or the disk is full.
+        CheckpointError: there is nothing whole to resume from, or it is of another run.
+        StoppedError: a signal ended the run.
     """
     inputs = inputs or load_inputs(config)
     task, pretrained, raw = inputs.task, inputs.pretrained, inputs.raw
@@ -90,10 +98,12 @@ def fine_tune(config: TrainConfig, inputs: Inputs | None = None) -> dict[str, An
     )
     metric = ClassificationMetric(task.metrics)
     loss_fn = create_loss(config, raw["train"]["label"])
-    run = RunFolder.create(config) if accelerator.is_main_process else None
+    run = open_run(config, raw, model, optimizer, lr_scheduler, accelerator=accelerator)
 
     # Again, so that nothing above moves the numbers that dropout will draw.
     set_seed(config.seed)
+    if stop:
+        stop.deferred = True
     with explained_out_of_memory(config):
         state = train(
             model,
@@ -108,6 +118,7 @@ def fine_tune(config: TrainConfig, inputs: Inputs | None = None) -> dict[str, An
             loss_fn=loss_fn,
             weight_fn=loss_fn.weight if loss_fn else len,
             run=run,
+            stop=stop,
         )
     metrics = summarize(
         state,
@@ -122,9 +133,9 @@ def fine_tune(config: TrainConfig, inputs: Inputs | None = None) -> dict[str, An
         say("Test", describe_scores(metrics["test"]))
     if metrics["saved"]:
         say("Validation", describe_scores(metrics["saved"]))
-    if run:
-        run.save(accelerator.unwrap_model(model), tokenizer, metrics)
-        say("Saved", str(run.path))
+    if run.folder:
+        run.folder.save(accelerator.unwrap_model(model), tokenizer, metrics)
+        say("Saved", str(run.folder.path))
     return metrics
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.data_loader import skip_first_batches
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
@@ -16,13 +17,15 @@ from torch.utils.data import DataLoader
 
 from plainloop.config import METRIC_SCHEDULES, TrainConfig
 from plainloop.data.batches import Batch
-from plainloop.errors import DivergedError
+from plainloop.errors import DivergedError, StoppedError
 from plainloop.evaluation import evaluate
+from plainloop.generators import Generators
 from plainloop.metrics import Metric
 from plainloop.optim import steps_per_epoch
 from plainloop.progress import Progress
-from plainloop.run_folder import RunFolder
+from plainloop.resume import OpenRun
 from plainloop.state import TrainState
+from plainloop.stopping import StopRequest
 
 LossFn = Callable[[Any, torch.Tensor], torch.Tensor]
 """(the model's outputs, labels) -> the mean loss of the batch."""
@@ -43,9 +46,10 @@ def train(
     metric: Metric | None = None,
     loss_fn: LossFn | None = None,
     weight_fn: WeightFn = len,
-    run: RunFolder | None = None,
+    run: OpenRun | None = None,
+    stop: StopRequest | None = None,
 ) -> TrainState:
-    """Train a model, evaluating and logging as the settings say.
+    """Train a model, evaluating, logging and saving as the settings say.
 
     Args:
         model, optimizer, train_dataloader, eval_dataloader: prepared by the accelerator. The model
@@ -57,27 +61,74 @@ def train(
         metric: scores an evaluation; without it or a loader for it nothing is evaluated.
         loss_fn: instead of the model's own loss.
         weight_fn: what that loss divides by.
-        run: where records go as they are made.
+        run: where records, checkpoints and the best model go, and what to go on from; without it
+            nothing is written.
+        stop: asked after every step.
 
     Returns:
         The state at the end, with the records of every logged step and evaluation.
 
     Raises:
         DivergedError: the loss is not finite.
+        StoppedError: a signal ended the run; a checkpoint was saved.
+        MachineError: a checkpoint could not be written.
     """
-    state = TrainState()
+    if config.load_best_model_at_end and run is None:
+        raise ValueError("load_best_model_at_end needs a run, to keep the best model in")
+    state, generators = (run and run.resumed) or (TrainState(), None)
     num_epochs = math.ceil(num_training_steps / steps_per_epoch(len(train_dataloader), config))
-    best_weights: dict[str, torch.Tensor] = {}
+
+    def evaluate_now() -> None:
+        state.evaluation_due = True  # until it is done: a signal may end it early
+        started, before = time.perf_counter(), Generators.now()
+        assert eval_dataloader  # noqa: S101  else no evaluation is due
+        assert metric  # noqa: S101
+        scores = evaluate(model, eval_dataloader, metric, accelerator=accelerator, stop=stop)
+        if scores is None:
+            before.restore()
+            return
+        state.evaluation_due = False
+        if state.note_evaluation(scores, config) and config.load_best_model_at_end and run:
+            run.checkpoints.save_best(model, state.step)
+        if config.lr_scheduler_type in METRIC_SCHEDULES:
+            lr_scheduler.step(scores[config.best_metric])  # type: ignore[arg-type]
+        progress.show_evaluation(state.evaluations[-1], time.perf_counter() - started)
+
+    def save_or_stop() -> None:
+        signal_number = stop.agreed(accelerator) if stop else None
+        saved = "nothing was saved"
+        if run and (signal_number or saving_is_due(state, config, num_training_steps)):
+            progress.settle()
+            saved = f"saved {run.checkpoints.save(state, model, optimizer, lr_scheduler)}"
+        if signal_number:
+            raise StoppedError(signal_number, f"stopped after step {state.step}; {saved}")
 
     optimizer.zero_grad()
     with Progress(
-        num_training_steps, accelerator.device, visible=accelerator.is_main_process, run=run
+        num_training_steps,
+        state,
+        accelerator.device,
+        visible=accelerator.is_main_process,
+        folder=run.folder if run else None,
     ) as progress:
-        for epoch in range(num_epochs):
+        if generators and not state.batches_done:
+            generators.restore()
+            generators = None
+        if state.evaluation_due:
+            evaluate_now()
+            save_or_stop()
+        for epoch in range(state.epochs_done, num_epochs):
+            if is_finished(state, config, num_training_steps):
+                break
             if hasattr(train_dataloader, "set_epoch"):
                 train_dataloader.set_epoch(epoch)
-            batches_done = 0
-            for window in windows(train_dataloader, config.gradient_accumulation_steps):
+            batches = train_dataloader
+            if state.batches_done:  # resumed within this epoch
+                batches = skip_first_batches(train_dataloader, state.batches_done)
+            for window in windows(batches, config.gradient_accumulation_steps):
+                if generators:  # a new iterator has drawn from them, as it did before the stop
+                    generators.restore()
+                    generators = None
                 model.train()
                 window_weight = sum(weight_fn(batch["labels"]) for batch in window)
                 for batch in window:
@@ -98,28 +149,22 @@ def train(
                     lr_scheduler.step()
                 optimizer.zero_grad()
 
-                state.step += 1
-                batches_done += len(window)
-                state.epoch = epoch + batches_done / len(train_dataloader)
-                is_last_step = state.step == num_training_steps
+                state.count_step(len(window), len(train_dataloader))
                 progress.step()
-                if state.step % config.logging_steps == 0 or is_last_step:
-                    progress.log(state, grad_norm, learning_rate)
+                if state.step % config.logging_steps == 0 or state.step == num_training_steps:
+                    progress.log(grad_norm, learning_rate)
                     stop_if_diverged(state)
-                if eval_dataloader and metric and evaluation_is_due(state, config, is_last_step):
-                    started = time.perf_counter()
-                    scores = evaluate(model, eval_dataloader, metric, accelerator=accelerator)
-                    if state.note_evaluation(scores, config) and config.load_best_model_at_end:
-                        best_weights = copy_weights(accelerator.unwrap_model(model))
-                    if config.lr_scheduler_type in METRIC_SCHEDULES:
-                        lr_scheduler.step(scores[config.best_metric])  # type: ignore[arg-type]
-                    progress.show_evaluation(state.evaluations[-1], time.perf_counter() - started)
-                if is_last_step or state.out_of_patience(config):
+                if (
+                    eval_dataloader
+                    and metric
+                    and evaluation_is_due(state, config, num_training_steps)
+                ):
+                    evaluate_now()
+                save_or_stop()
+                if is_finished(state, config, num_training_steps):
                     break
-            if is_last_step or state.out_of_patience(config):
-                break
-    if best_weights:
-        accelerator.unwrap_model(model).load_state_dict(best_weights)
+    if run and config.load_best_model_at_end and state.best_score is not None:
+        run.checkpoints.load_best(model, state.best_step)
     return state
 
 
@@ -130,16 +175,27 @@ def windows(dataloader: DataLoader[Batch], size: int) -> Iterator[list[Batch]]:
         yield window
 
 
-def evaluation_is_due(state: TrainState, config: TrainConfig, is_last_step: bool) -> bool:
+def is_finished(state: TrainState, config: TrainConfig, num_training_steps: int) -> bool:
+    """Whether all steps are done, or early stopping ends the run."""
+    return state.step >= num_training_steps or state.out_of_patience(config)
+
+
+def evaluation_is_due(state: TrainState, config: TrainConfig, num_training_steps: int) -> bool:
     """Whether this step ends with an evaluation; the last one does, unless there are none."""
     if config.eval_strategy == "no":
         return False
-    is_due = (
-        state.epoch.is_integer()
-        if config.eval_strategy == "epoch"
-        else state.step % config.eval_steps == 0
-    )
-    return is_due or is_last_step
+    if config.eval_strategy == "epoch":
+        return state.batches_done == 0 or state.step == num_training_steps
+    return state.step % config.eval_steps == 0 or state.step == num_training_steps
+
+
+def saving_is_due(state: TrainState, config: TrainConfig, num_training_steps: int) -> bool:
+    """Whether this step ends with a checkpoint."""
+    if config.save_strategy == "no" or state.evaluation_due:
+        return False
+    if config.save_strategy == "epoch":
+        return state.batches_done == 0 or is_finished(state, config, num_training_steps)
+    return state.step % config.save_steps == 0 or is_finished(state, config, num_training_steps)
 
 
 def stop_if_diverged(state: TrainState) -> None:
@@ -151,8 +207,3 @@ def stop_if_diverged(state: TrainState) -> None:
             where=f"step {record['step']}",
             fix="try a lower --learning-rate or some --warmup-steps",
         )
-
-
-def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The model's weights as they are now, on the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

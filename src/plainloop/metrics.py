@@ -44,6 +44,10 @@ class ClassificationMetric:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
+        # Now and not at the first score: importing it draws from Python's generator, which is part
+        # of a checkpoint.
+        import sklearn.metrics  # noqa: F401
+
         self.names = tuple(names)
         self._predictions: list[NDArray[Any]] = []
         self._references: list[NDArray[Any]] = []

@@ -19,20 +19,33 @@ class Progress:
 
     Args:
         num_training_steps: the length of the bar, in optimizer steps.
+        state: where the run is; a resumed one is not at the start.
         device: where the losses are.
         visible: whether to show the bar.
-        run: where the records go as they are made.
+        folder: where the records go as they are made.
     """
 
     def __init__(
-        self, num_training_steps: int, device: torch.device, *, visible: bool, run: RunFolder | None
+        self,
+        num_training_steps: int,
+        state: TrainState,
+        device: torch.device,
+        *,
+        visible: bool,
+        folder: RunFolder | None,
     ) -> None:
         self._bar = tqdm(
-            total=num_training_steps, desc="Training", unit="step", disable=not visible
+            total=num_training_steps,
+            initial=state.step,
+            desc="Training",
+            unit="step",
+            disable=not visible,
         )
-        self._run = run
-        self._loss_sum = torch.zeros((), device=device)
-        self._restart(step=0)
+        self._folder = folder
+        self._state = state
+        self._loss_sum = torch.tensor(state.loss_since_log, device=device)
+        self._started = time.perf_counter()
+        self._rows_before = state.rows_since_log  # of a run that was stopped, so not of this time
 
     def __enter__(self) -> Self:
         return self
@@ -48,30 +61,42 @@ class Progress:
     def add(self, loss: torch.Tensor, rows: int) -> None:
         """Take in a batch: its share of its step's loss, and its rows over all processes."""
         self._loss_sum += loss.detach()
-        self._rows += rows
+        self._state.rows_since_log += rows
 
     def step(self) -> None:
         """Move the bar by one optimizer step."""
         self._bar.update()
 
-    def log(self, state: TrainState, grad_norm: torch.Tensor, learning_rate: float) -> None:
+    def settle(self) -> None:
+        """Read the sum of the losses into the state, for a checkpoint."""
+        self._state.loss_since_log = self._loss_sum.item()
+
+    def log(self, grad_norm: torch.Tensor, learning_rate: float) -> None:
         """Make the record of the steps since the last one, as `TrainState.history` holds it."""
+        state = self._state
+        rows = state.rows_since_log - self._rows_before
         record = {
             "step": state.step,
             "epoch": state.epoch,
-            "loss": self._loss_sum.item() / (state.step - self._logged_step),
+            "loss": self._loss_sum.item() / (state.step - state.logged_step),
             "grad_norm": float(grad_norm),
             "learning_rate": float(learning_rate),
-            "samples_per_second": self._rows / (time.perf_counter() - self._started),
+            "samples_per_second": rows / (time.perf_counter() - self._started),
         }
-        self._restart(state.step)
         state.history.append(record)
-        if self._run:
-            self._run.log_step(record)
+        state.logged_step, state.rows_since_log, state.loss_since_log = state.step, 0, 0.0
+        self._loss_sum.zero_()
+        self._rows_before, self._started = 0, time.perf_counter()
+        if self._folder:
+            self._folder.log_step(record)
         self._bar.set_postfix_str(
             f"loss {record['loss']:.4f}, lr {record['learning_rate']:.2e}, "
             f"{record['samples_per_second']:.0f} samples/s"
         )
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._bar.write(text)
 
     def show_evaluation(self, record: dict[str, Any], seconds: float) -> None:
         """Print an evaluation above the bar; its time does not count as training."""
@@ -79,10 +104,6 @@ class Progress:
             f"  epoch {record['epoch']:.2f}, step {record['step']}: {describe_scores(record)}"
         )
         self._started += seconds
-
-    def _restart(self, step: int) -> None:
-        self._loss_sum.zero_()
-        self._logged_step, self._rows, self._started = step, 0, time.perf_counter()
 
 
 def describe_scores(scores: dict[str, Any]) -> str:

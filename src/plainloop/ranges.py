@@ -27,6 +27,8 @@ _RANGES: dict[str, tuple[float, float, bool, bool]] = {
     "per_device_eval_batch_size": (1, math.inf, True, False),
     "early_stopping_patience": (1, math.inf, True, False),
     "early_stopping_threshold": (0, math.inf, True, False),
+    "save_steps": (1, math.inf, True, False),
+    "save_total_limit": (2, math.inf, True, False),
     "logging_steps": (1, math.inf, True, False),
     "dataloader_num_workers": (0, math.inf, True, False),
 }
@@ -90,5 +92,9 @@ def check_config(config: TrainConfig) -> None:
             for name, wanted in needs_evaluation.items()
             if wanted
         ]
+    if config.resume and config.overwrite:
+        problems.append(
+            UserError("--overwrite would delete what --resume needs", fix="give one of them")
+        )
     if problems:
         raise UserError.together(problems)

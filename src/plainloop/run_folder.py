@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CONFIG_FILE = "run.yaml"
 HISTORY_FILE = "history.jsonl"
 METRICS_FILE = "metrics.json"
+CALL_SETTINGS = ("overwrite", "dry_run", "resume", "force")
+"""Settings that say how the command was called, not what the run is."""
 
 
 def check_output_dir(config: TrainConfig) -> None:
@@ -30,8 +32,7 @@ def check_output_dir(config: TrainConfig) -> None:
     Raises:
         UserError: something is there already, or the folder cannot be written.
     """
-    output_dir = config.with_output_dir().output_dir
-    assert output_dir is not None  # noqa: S101  with_output_dir has just set it
+    output_dir = config.run_path
     if output_dir.is_dir() and any(output_dir.iterdir()):
         if not (output_dir / CONFIG_FILE).is_file():
             raise UserError(
@@ -39,11 +40,11 @@ def check_output_dir(config: TrainConfig) -> None:
                 where=f"--output-dir {output_dir}",
                 fix="choose another folder",
             )
-        if not config.overwrite:
+        if not config.overwrite and not config.resume:
             raise UserError(
                 "the folder holds a run already",
                 where=f"--output-dir {output_dir}",
-                fix="choose another folder, or --overwrite to replace that run",
+                fix="choose another folder, --resume to go on with that run, or --overwrite it",
             )
     existing = output_dir
     while not existing.exists():
@@ -70,21 +71,27 @@ class RunFolder:
             UserError: as `check_output_dir`.
         """
         check_output_dir(config)
-        path = config.with_output_dir().output_dir
-        assert path is not None  # noqa: S101  with_output_dir has just set it
+        path = config.run_path
         path.mkdir(parents=True, exist_ok=True)
         for entry in path.iterdir():  # not the folder itself, which may be a link or a mount
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
-        # Those two say how the command was called, not what the run is.
         settings = {
-            name: value
-            for name, value in config.to_dict().items()
-            if name not in {"overwrite", "dry_run"}
+            name: value for name, value in config.to_dict().items() if name not in CALL_SETTINGS
         }
         (path / CONFIG_FILE).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+        return cls(path)
+
+    @classmethod
+    def reopen(cls, config: TrainConfig, state: TrainState) -> "RunFolder":
+        """Go on in the folder of a run that stopped, its history as it was at the checkpoint."""
+        path = config.run_path
+        lines = [json.dumps(record) + "\n" for record in state.history]
+        rewritten = path / f".{HISTORY_FILE}"
+        rewritten.write_text("".join(lines), encoding="utf-8")
+        rewritten.replace(path / HISTORY_FILE)
         return cls(path)
 
     def log_step(self, record: dict[str, Any]) -> None:

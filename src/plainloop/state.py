@@ -9,11 +9,17 @@ from plainloop.config import TrainConfig
 
 @dataclass
 class TrainState:
-    """What the loop counts.
+    """All that the loop counts: a checkpoint of it goes on where it stopped.
 
     Attributes:
         step: optimizer steps done.
-        epoch: epochs done, as a fraction.
+        epochs_done: whole epochs done.
+        batches_done: batches done of the epoch after them, on each process.
+        epoch: both as one number, epochs with a fraction.
+        evaluation_due: whether an evaluation belongs to this step that was not finished.
+        loss_since_log: sum of the losses of the steps since the last logged one.
+        rows_since_log: their rows, over all processes.
+        logged_step: that step.
         best_score: the best value so far of the metric that chooses the best model.
         best_step: the step of that evaluation.
         evaluations_without_gain: evaluations since one was better by the threshold.
@@ -24,7 +30,13 @@ class TrainState:
     """
 
     step: int = 0
+    epochs_done: int = 0
+    batches_done: int = 0
     epoch: float = 0.0
+    evaluation_due: bool = False
+    loss_since_log: float = 0.0
+    rows_since_log: int = 0
+    logged_step: int = 0
     best_score: float | None = None
     best_step: int = 0
     evaluations_without_gain: int = 0
@@ -50,6 +62,14 @@ class TrainState:
         if is_best:
             self.best_score, self.best_step = score, self.step
         return is_best
+
+    def count_step(self, num_batches: int, batches_per_epoch: int) -> None:
+        """Take in an optimizer step of so many batches."""
+        self.step += 1
+        self.batches_done += num_batches
+        self.epoch = self.epochs_done + self.batches_done / batches_per_epoch
+        if self.batches_done == batches_per_epoch:
+            self.epochs_done, self.batches_done = self.epochs_done + 1, 0
 
     def out_of_patience(self, config: TrainConfig) -> bool:
         """Whether early stopping ends the run now."""

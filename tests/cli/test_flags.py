@@ -70,8 +70,12 @@ def test_flags_can_be_written_in_these_ways(tokens, wanted):
 def test_dashes_and_underscores_are_alike(name):
     value = {bool: [], int: ["7"], float: ["7"], str: ["linear"]}
     words = value.get(type(getattr(TrainConfig(), name)), ["1"])
-    if name in {"greater_is_better", "lr_scheduler_kwargs", "eval_strategy"}:
-        words = {"eval_strategy": ["steps"], "greater_is_better": []}.get(name, ['{"power": 2}'])
+    words = {
+        "eval_strategy": ["steps"],
+        "save_strategy": ["steps"],
+        "greater_is_better": [],
+        "lr_scheduler_kwargs": ['{"power": 2}'],
+    }.get(name, words)
     dashes = parse("--" + name.replace("_", "-"), *words)
     assert dashes == parse("--" + name, *words)
     assert name == "lr_scheduler_type" or dashes != TrainConfig()
@@ -141,6 +145,11 @@ OTHERS = TrainConfig(
     early_stopping_threshold=1e-3,
     output_dir=Path("set by the test"),
     overwrite=True,
+    save_strategy="steps",
+    save_steps=9,
+    save_total_limit=3,
+    resume=True,
+    force=True,
     logging_steps=1,
     dataloader_num_workers=1,
     use_cpu=True,
@@ -157,7 +166,12 @@ def test_the_run_yaml_of_a_run_gives_its_settings_again(tmp_path, config):
     run = RunFolder.create(dataclasses.replace(config, output_dir=tmp_path / "run"))
     # But for how the command was called: a run is not replaced because it once replaced another.
     assert parse("--config", run.path / "run.yaml") == dataclasses.replace(
-        config, output_dir=tmp_path / "run", overwrite=False, dry_run=False
+        config,
+        output_dir=tmp_path / "run",
+        overwrite=False,
+        dry_run=False,
+        resume=False,
+        force=False,
     )
 
 

@@ -30,16 +30,17 @@ def train(config: TrainConfig = TrainConfig()) -> None:
 
         plainloop train --config runs/mrpc/run.yaml --seed 43 --output-dir runs/mrpc-43
     """
-    config = config.with_output_dir()
     # What a command needs is imported in it, so that --help need not wait; and the data are read
     # before torch is imported, so that a mistake in them is an answer in a second.
 
     from plainloop.inputs import load_inputs
+    from plainloop.stopping import StopRequest
 
-    inputs = load_inputs(config)
-    from plainloop.fine_tuning import fine_tune
+    with StopRequest() as stop:
+        inputs = load_inputs(config)
+        from plainloop.fine_tuning import fine_tune
 
-    fine_tune(config, inputs)
+        fine_tune(config, inputs, stop)
 
 
 @app.command

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from plainloop.cli.flags import parse_config
 from plainloop.config import TrainConfig
 from plainloop.errors import PlainloopError
+from plainloop.stopping import StopRequest
 
 EXIT_CTRL_C = 130
 
@@ -26,15 +27,19 @@ def expected_errors_exit() -> Iterator[None]:
 
 
 def run_script(
-    main: Callable[[TrainConfig], None], tokens: Sequence[str], *, program: str, description: str
+    main: Callable[[TrainConfig, StopRequest], None],
+    tokens: Sequence[str],
+    *,
+    program: str,
+    description: str,
 ) -> None:
     """Run a script of one's own with the flags of `plainloop train`.
 
     Args:
-        main: takes the settings.
+        main: takes the settings, and what SIGINT and SIGTERM ask of it.
         tokens: `sys.argv[1:]`.
         program: what `--help` calls the script.
         description: what `--help` says it does.
     """
-    with expected_errors_exit():
-        main(parse_config(tokens, program=program, description=description))
+    with expected_errors_exit(), StopRequest() as stop:
+        main(parse_config(tokens, program=program, description=description), stop)

@@ -1,0 +1,259 @@
+"""A training run's checkpoints: saved so that a crash loses nothing, verified before they are used.
+
+safetensors and JSON only: nothing in a checkpoint can run code.
+"""
+
+import errno
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import nn
+
+from plainloop.commit import begin_folder, commit_folder, damage, finish_folder
+from plainloop.errors import CheckpointError, MachineError
+from plainloop.generators import Generators
+from plainloop.state import TrainState
+
+STATE_FILE = "state.json"
+MODEL_FILE = "model.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+REQUIRED_FILES = (STATE_FILE, MODEL_FILE, OPTIMIZER_FILE)
+SMALLEST_TOTAL_LIMIT = 2  # so that one is whole while another is written or found damaged
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Attributes:
+        folder: holds a folder for each checkpoint, step-N.
+        best_folder: holds the best model so far, in a folder of the same name.
+        accelerator: of the run; rank 0 writes all but the other ranks' generators.
+        identity: what a resumed run must have in common with the saved one; see `check_identity`.
+        save_total_limit: how many are kept, at least 2; None: all.
+    """
+
+    folder: Path
+    best_folder: Path
+    accelerator: Accelerator
+    identity: Mapping[str, Any]
+    save_total_limit: int | None = SMALLEST_TOTAL_LIMIT
+
+    def save(self, state: TrainState, model: nn.Module, optimizer: Any, lr_scheduler: Any) -> Path:
+        """Write a checkpoint, then delete those that are too many.
+
+        Raises:
+            MachineError: the disk is full or cannot be written; the older checkpoints are whole.
+        """
+        target = self.folder / f"step-{state.step:06d}"
+        main = self.accelerator.is_main_process
+        with disk_errors_explained(self.folder):
+            temporary = begin_folder(target) if main else target.with_name(f".tmp-{target.name}")
+            try:
+                self.accelerator.wait_for_everyone()
+                rank = self.accelerator.process_index
+                Generators.now().save(temporary / generators_file(rank))
+                if main:
+                    save_model(self.accelerator.unwrap_model(model), str(temporary / MODEL_FILE))
+                    tensors, groups = flatten_optimizer(optimizer.state_dict())
+                    save_file(tensors, temporary / OPTIMIZER_FILE)
+                    content = {
+                        "state": asdict(state),
+                        "optimizer_groups": groups,
+                        "lr_scheduler": lr_scheduler.state_dict(),
+                        "identity": dict(self.identity),
+                    }
+                    (temporary / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
+                self.accelerator.wait_for_everyone()
+                if main:
+                    finish_folder(temporary, target)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+            if main:
+                self._delete_surplus()
+            self.accelerator.wait_for_everyone()
+        return target
+
+    def newest(self) -> tuple[Path | None, list[str]]:
+        """The newest checkpoint that verifies, and a line for each newer one that does not.
+
+        Raises:
+            CheckpointError: there are checkpoints, and none of them verifies.
+        """
+        damaged: list[str] = []
+        for path in reversed(list_checkpoints(self.folder)):
+            reason = damage(path) or missing_files(path)
+            if reason is None:
+                return path, damaged
+            damaged.append(f"{path}: {reason}")
+        if damaged:
+            raise CheckpointError(
+                f"every checkpoint is damaged: {'; '.join(damaged)}",
+                where=str(self.folder),
+                fix="start anew with --overwrite",
+            )
+        return None, []
+
+    def restore(
+        self, path: Path, model: nn.Module, optimizer: Any, lr_scheduler: Any, *, force: bool
+    ) -> tuple[TrainState, Generators, list[str]]:
+        """Put a verified checkpoint's contents into the objects of this process.
+
+        Args:
+            path: from `newest`, or one that verifies.
+            force: go on where settings, data, processes, threads or versions differ.
+
+        Returns:
+            The state, the generators of this rank (to be put back when the first iterator exists),
+            and a line for each difference that was let pass.
+
+        Raises:
+            CheckpointError: something differs that changes the numbers, and `force` is not set.
+        """
+        content = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+        passed = check_identity(content["identity"], self.identity, path, force=force)
+        load_model(self.accelerator.unwrap_model(model), path / MODEL_FILE, device="cpu")
+        tensors = load_file(path / OPTIMIZER_FILE)
+        optimizer.load_state_dict(unflatten_optimizer(tensors, content["optimizer_groups"]))
+        lr_scheduler.load_state_dict(content["lr_scheduler"])
+        rank = self.accelerator.process_index
+        generators = Generators.load(path / generators_file(rank))
+        return TrainState(**content["state"]), generators, passed
+
+    def save_best(self, model: nn.Module, step: int) -> None:
+        """Write the best model so far, then delete the one before it.
+
+        Raises:
+            MachineError: the disk is full or cannot be written; the one before is whole.
+        """
+        target = self.best_folder / f"step-{step:06d}"
+        if self.accelerator.is_main_process:
+            unwrapped = self.accelerator.unwrap_model(model)
+            with disk_errors_explained(self.best_folder):
+                commit_folder(target, lambda path: save_model(unwrapped, str(path / MODEL_FILE)))
+                for path in list_checkpoints(self.best_folder):
+                    if path != target:
+                        shutil.rmtree(path)
+        self.accelerator.wait_for_everyone()
+
+    def load_best(self, model: nn.Module, step: int) -> None:
+        """Read the best model back.
+
+        Raises:
+            CheckpointError: it is missing or damaged.
+        """
+        target = self.best_folder / f"step-{step:06d}"
+        reason = damage(target)
+        if reason is not None:
+            raise CheckpointError(
+                f"the best model is damaged: {reason}", where=str(target), fix="train again"
+            )
+        load_model(self.accelerator.unwrap_model(model), target / MODEL_FILE, device="cpu")
+
+    def _delete_surplus(self) -> None:
+        if self.save_total_limit is None:
+            return
+        keep = max(self.save_total_limit, SMALLEST_TOTAL_LIMIT)
+        for path in list_checkpoints(self.folder)[:-keep]:
+            shutil.rmtree(path)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The committed checkpoints, oldest first."""
+    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def missing_files(path: Path) -> str | None:
+    """The first file that a checkpoint cannot be without, where one is not there."""
+    missing = [name for name in REQUIRED_FILES if not (path / name).is_file()]
+    return f"{missing[0]}: missing" if missing else None
+
+
+def generators_file(rank: int) -> str:
+    """The name of the file with a rank's generators."""
+    return f"generators-{rank}.safetensors"
+
+
+def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], Any]:
+    """An optimizer's state as named tensors, and its parameter groups as plain values."""
+    tensors = {
+        f"{parameter}.{name}": value
+        for parameter, values in state["state"].items()
+        for name, value in values.items()
+    }
+    return tensors, state["param_groups"]
+
+
+def unflatten_optimizer(tensors: Mapping[str, torch.Tensor], groups: Any) -> dict[str, Any]:
+    """What `load_state_dict` takes, of what `flatten_optimizer` gave."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        parameter, _, name = key.partition(".")
+        state.setdefault(int(parameter), {})[name] = value
+    return {"state": state, "param_groups": groups}
+
+
+def check_identity(
+    saved: Mapping[str, Any], ours: Mapping[str, Any], path: Path, *, force: bool
+) -> list[str]:
+    """Compare what the saved run was made of with what this one is made of.
+
+    Both map a group (settings, data, machine) to keys and values; every one of them may change the
+    numbers. JSON has made lists of tuples, so both are compared as JSON.
+
+    Returns:
+        A line for each difference, with `force`.
+
+    Raises:
+        CheckpointError: they differ, without `force`.
+    """
+    saved, ours = (json.loads(json.dumps(identity)) for identity in (saved, ours))
+    differences = [
+        f"{key} was {saved.get(group, {}).get(key)!r}, is {ours.get(group, {}).get(key)!r}"
+        for group in sorted(saved.keys() | ours.keys())
+        for key in sorted(saved.get(group, {}).keys() | ours.get(group, {}).keys())
+        if saved.get(group, {}).get(key) != ours.get(group, {}).get(key)
+    ]
+    if differences and not force:
+        raise CheckpointError(
+            f"this run is not the one that was saved: {'; '.join(differences)}",
+            where=str(path),
+            fix="resume with the same command, or --force to go on with other numbers",
+        )
+    return differences
+
+
+@contextmanager
+def disk_errors_explained(folder: Path) -> Iterator[None]:
+    """A full or read-only disk in one line.
+
+    Raises:
+        MachineError: instead of the OSError.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None) or (
+            errno.ENOSPC if "os error 28" in str(error) else 0
+        )
+        reasons = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the disk quota is used up",
+            errno.EROFS: "the disk is read-only",
+        }
+        what = reasons.get(number, f"cannot be written: {error}")
+        raise MachineError(
+            what, where=str(folder), fix="make room, then --resume; older checkpoints are whole"
+        ) from error

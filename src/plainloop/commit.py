@@ -1,0 +1,96 @@
+"""A folder that is there whole or not at all, and that can tell whether it still is.
+
+Written into a temporary folder beside its final place, flushed to the disk, listed with sizes and
+SHA-256 in a manifest that is written last, and moved by one rename. Whatever ends the process, the
+final name holds a folder that verifies, or the one that was there before.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+MANIFEST_FILE = "manifest.json"
+TEMPORARY_PREFIX = ".tmp-"
+
+
+def commit_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder so that a crash at any moment leaves it whole or absent.
+
+    Args:
+        folder: its final place, where nothing may be but an older folder of the same content.
+        write: puts the files into the folder that it is given; no folders in it.
+
+    Raises:
+        OSError: the disk is full or read-only; the temporary folder is gone then.
+    """
+    temporary = begin_folder(folder)
+    try:
+        write(temporary)
+        finish_folder(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def begin_folder(folder: Path) -> Path:
+    """A new empty temporary folder beside the final place."""
+    temporary = folder.with_name(TEMPORARY_PREFIX + folder.name)
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
+    temporary.mkdir(parents=True)
+    return temporary
+
+
+def finish_folder(temporary: Path, folder: Path) -> None:
+    """Flush the files, list them in the manifest, and move the folder to its final place."""
+    files = {}
+    for path in sorted(temporary.iterdir()):
+        flush(path)
+        files[path.name] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+    manifest = temporary / MANIFEST_FILE
+    manifest.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
+    flush(manifest)
+    flush(temporary)
+    if folder.exists():
+        # The same step written again after a resume: the old one is whole until the new one is.
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+    flush(folder.parent)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a committed folder: file and reason; None where it verifies."""
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        files = {
+            str(name): (entry["bytes"], entry["sha256"])
+            for name, entry in manifest["files"].items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return f"{MANIFEST_FILE}: {type(error).__name__}"
+    for name, (size, digest) in files.items():
+        path = folder / name
+        if path.parent != folder or path.is_symlink() or not path.is_file():
+            return f"{name}: missing"
+        if path.stat().st_size != size:
+            return f"{name}: {path.stat().st_size} bytes, expected {size}"
+        if hash_file(path) != digest:
+            return f"{name}: SHA-256 differs"
+    return None if files else f"{MANIFEST_FILE}: lists no files"
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Force a file's bytes, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

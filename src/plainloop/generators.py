@@ -1,0 +1,63 @@
+"""The random generators of a process, as plain tensors and JSON: taken, written, put back."""
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+
+@dataclass(frozen=True)
+class Generators:
+    """The states of Python's, NumPy's and torch's global generators at one moment.
+
+    Attributes:
+        tensors: each generator's words.
+        rest: what else Python's and NumPy's have, as plain values.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    rest: dict[str, Any]
+
+    @classmethod
+    def now(cls) -> "Generators":
+        """The states as they are."""
+        version, words, gauss = random.getstate()
+        name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+        tensors = {
+            "torch": torch.get_rng_state(),
+            "python": torch.tensor(words),
+            "numpy": torch.from_numpy(np.asarray(keys, dtype=np.int64)),
+        }
+        for device in range(torch.cuda.device_count()):
+            tensors[f"cuda.{device}"] = torch.cuda.get_rng_state(device)
+        rest = {"python": [version, gauss], "numpy": [name, position, has_gauss, cached]}
+        return cls(tensors, rest)
+
+    def restore(self) -> None:
+        """Put all generators back to these states."""
+        torch.set_rng_state(self.tensors["torch"])
+        version, gauss = self.rest["python"]
+        random.setstate((version, tuple(self.tensors["python"].tolist()), gauss))
+        name, *rest = self.rest["numpy"]
+        keys = self.tensors["numpy"].numpy().astype(np.uint32)
+        np.random.set_state((name, keys, *rest))  # noqa: NPY002
+        for device in range(torch.cuda.device_count()):
+            if f"cuda.{device}" in self.tensors:
+                torch.cuda.set_rng_state(self.tensors[f"cuda.{device}"], device)
+
+    def save(self, path: Path) -> None:
+        """Write them to a safetensors file."""
+        save_file(self.tensors, path, metadata={"rest": json.dumps(self.rest)})
+
+    @classmethod
+    def load(cls, path: Path) -> "Generators":
+        """Read what `save` wrote."""
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return cls(tensors, json.loads(file.metadata()["rest"]))

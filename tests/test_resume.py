@@ -1,0 +1,160 @@
+"""A run that stops and goes on ends with the bits of one that never stopped."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import largest_difference, run_tiny
+
+from plainloop import loop
+from plainloop.checkpoints import list_checkpoints
+from plainloop.errors import CheckpointError, StoppedError
+from plainloop.stopping import StopRequest
+
+TIME_FIELDS = {"samples_per_second"}
+BASE = {"num_train_epochs": 3, "learning_rate": 1e-3, "save_strategy": "steps", "save_steps": 4}
+
+
+def without_times(history):
+    return [{k: v for k, v in record.items() if k not in TIME_FIELDS} for record in history]
+
+
+class StopAt:
+    """Asks the loop to stop after a step."""
+
+    def __init__(self, monkeypatch, step):
+        original = loop.TrainState.count_step
+
+        def count_step(state, *counts):
+            original(state, *counts)
+            if state.step == step:
+                self.request.signal_number = 15
+
+        self.request = StopRequest()
+        monkeypatch.setattr(loop.TrainState, "count_step", count_step)
+
+
+@pytest.fixture
+def settings(tiny_model, tiny_data):
+    return {"model": str(tiny_model), "data_dir": tiny_data, **BASE}
+
+
+def stopped_and_resumed(folder: Path, monkeypatch, settings, step: int):
+    from plainloop.config import TrainConfig
+    from plainloop.fine_tuning import fine_tune
+
+    config = {"task": "demo", "logging_steps": 1, "output_dir": folder, **settings}
+    with monkeypatch.context() as patch:
+        stop = StopAt(patch, step).request
+        with pytest.raises(
+            StoppedError, match=f"stopped after step {step}; saved .*step-0*{step}$"
+        ):
+            fine_tune(TrainConfig(**config), stop=stop)
+    return run_tiny(folder, resume=True, **settings)
+
+
+@pytest.mark.parametrize("step", [1, 3, 6, 7, 12, 17])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"gradient_accumulation_steps": 4, "num_train_epochs": 9},
+        {"dataloader_num_workers": 2, "logging_steps": 5},
+        {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2},
+        {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": {"patience": 0.0}},
+        {"early_stopping_patience": 2, "learning_rate": 2e-2},
+    ],
+    ids=["plain", "accumulation", "workers", "best", "plateau", "early"],
+)
+def test_stopped_and_resumed_is_the_same_as_never_stopped(
+    tmp_path, monkeypatch, settings, step, more
+):
+    settings = {**settings, **more}
+    straight = run_tiny(tmp_path / "straight", **settings)
+    if straight.metrics["steps"] <= step:
+        step = straight.metrics["steps"] - 1
+    resumed = stopped_and_resumed(tmp_path / "resumed", monkeypatch, settings, step)
+    assert without_times(resumed.history) == without_times(straight.history)
+    assert resumed.metrics["evaluations"] == straight.metrics["evaluations"]
+    assert resumed.metrics["best"] == straight.metrics["best"]
+    assert resumed.metrics["saved"] == straight.metrics["saved"]
+    assert largest_difference(resumed.weights, straight.weights) == 0
+    ours, theirs = (list_checkpoints(run.folder / "checkpoints")[-1] for run in (resumed, straight))
+    manifests = [json.loads((path / "manifest.json").read_text()) for path in (ours, theirs)]
+    assert ours.name == theirs.name
+    same = {name for name in manifests[0]["files"] if name != "state.json"}
+    assert {name: manifests[0]["files"][name] for name in same} == {
+        name: manifests[1]["files"][name] for name in same
+    }, "weights, optimizer and generators have the same SHA-256"
+
+
+def test_a_finished_run_resumed_changes_nothing(tmp_path, settings):
+    first = run_tiny(tmp_path / "run", **settings)
+    again = run_tiny(tmp_path / "run", resume=True, **settings)
+    assert again.history == first.history
+    assert again.metrics["evaluations"] == first.metrics["evaluations"]
+    assert largest_difference(again.weights, first.weights) == 0
+
+
+def test_without_a_checkpoint_yet_it_starts_at_step_0_and_says_so(tmp_path, settings, capsys):
+    straight = run_tiny(tmp_path / "straight", **settings)
+    resumed = run_tiny(tmp_path / "new", resume=True, **settings)
+    assert "no checkpoint to resume from yet: starting at step 0" in capsys.readouterr().out
+    assert largest_difference(resumed.weights, straight.weights) == 0
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, settings, capsys):
+    straight = run_tiny(tmp_path / "run", **settings)
+    newest = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    (newest / "optimizer.safetensors").write_bytes(b"")
+    again = run_tiny(tmp_path / "run", resume=True, **settings)
+    printed = capsys.readouterr().out
+    assert f"{newest}: optimizer.safetensors: 0 bytes, expected" in printed
+    assert "step-000016, step 16" in printed
+    assert largest_difference(again.weights, straight.weights) == 0
+
+
+def test_when_all_are_damaged_nothing_is_touched_and_each_is_named(tmp_path, settings):
+    run_tiny(tmp_path / "run", **settings)
+    folders = list_checkpoints(tmp_path / "run" / "checkpoints")
+    assert len(folders) == 2
+    for folder in folders:
+        (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError) as caught:
+        run_tiny(tmp_path / "run", resume=True, **settings)
+    assert all(f"{folder}: model.safetensors: missing" in str(caught.value) for folder in folders)
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"learning_rate": 2e-3}, "learning_rate was 0.001, is 0.002"),
+        ({"max_train_samples": 40}, "train was"),
+        ({"seed": 1}, "seed was 42, is 1"),
+    ],
+)
+def test_another_run_is_refused_with_what_differs(tmp_path, settings, change, named):
+    run_tiny(tmp_path / "run", **settings)
+    with pytest.raises(CheckpointError, match=named):
+        run_tiny(tmp_path / "run", resume=True, **{**settings, **change})
+
+
+def test_other_threads_are_refused_and_forced(tmp_path, settings, capsys):
+    run_tiny(tmp_path / "run", **settings)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(before + 1)
+        with pytest.raises(CheckpointError, match="threads was"):
+            run_tiny(tmp_path / "run", resume=True, **settings)
+        run_tiny(tmp_path / "run", resume=True, force=True, **settings)
+    finally:
+        torch.set_num_threads(before)
+    assert "differs from the saved run: threads was" in capsys.readouterr().out
+
+
+def test_only_the_last_checkpoints_are_kept(tmp_path, settings):
+    run_tiny(tmp_path / "run", save_total_limit=3, **settings)
+    kept = [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")]
+    assert kept == ["step-000012", "step-000016", "step-000018"]
