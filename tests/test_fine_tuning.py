@@ -11,6 +11,7 @@ from plainloop.config import TrainConfig
 from plainloop.fine_tuning import fine_tune
 
 FILES = {
+    ".lock",
     "checkpoints",
     "config.json",
     "history.jsonl",

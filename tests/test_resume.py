@@ -48,7 +48,8 @@ def stopped_and_resumed(folder: Path, monkeypatch, settings, step: int):
     with monkeypatch.context() as patch:
         stop = StopAt(patch, step).request
         with pytest.raises(
-            StoppedError, match=f"stopped after step {step}; saved .*step-0*{step}$"
+            StoppedError,
+            match=f"stopped after step {step}; saved .*step-0*{step}; to go on: .*--resume$",
         ):
             fine_tune(TrainConfig(**config), stop=stop)
     return run_tiny(folder, resume=True, **settings)

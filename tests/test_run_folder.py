@@ -40,7 +40,7 @@ def test_a_new_or_empty_folder_is_made_and_holds_the_settings(tmp_path, where):
     assert run.path == tmp_path / where
     written = (run.path / "run.yaml").read_text(encoding="utf-8")
     assert [path.name for path in run.path.iterdir()] == ["run.yaml"]
-    called = {"overwrite", "dry_run", "resume", "force"}
+    called = {"overwrite", "dry_run", "resume", "resume_from_checkpoint", "force"}
     settings = {name: value for name, value in config.to_dict().items() if name not in called}
     assert yaml.safe_load(written) == settings
 

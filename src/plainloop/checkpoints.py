@@ -55,7 +55,7 @@ class Checkpoints:
         Raises:
             MachineError: the disk is full or cannot be written; the older checkpoints are whole.
         """
-        target = self.folder / f"step-{state.step:06d}"
+        target = self.path_of(state.step)
         main = self.accelerator.is_main_process
         with disk_errors_explained(self.folder):
             temporary = begin_folder(target) if main else target.with_name(f".tmp-{target.name}")
@@ -85,8 +85,12 @@ class Checkpoints:
             self.accelerator.wait_for_everyone()
         return target
 
-    def newest(self) -> tuple[Path | None, list[str]]:
-        """The newest checkpoint that verifies, and a line for each newer one that does not.
+    def path_of(self, step: int) -> Path:
+        """Where the checkpoint of a step stands."""
+        return self.folder / f"step-{step:06d}"
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint that verifies; each newer one that does not is named in a line.
 
         Raises:
             CheckpointError: there are checkpoints, and none of them verifies.
@@ -95,15 +99,29 @@ class Checkpoints:
         for path in reversed(list_checkpoints(self.folder)):
             reason = damage(path) or missing_files(path)
             if reason is None:
-                return path, damaged
+                return path
             damaged.append(f"{path}: {reason}")
+            self.accelerator.print(f"damaged, so the one before is used: {damaged[-1]}")
         if damaged:
             raise CheckpointError(
                 f"every checkpoint is damaged: {'; '.join(damaged)}",
                 where=str(self.folder),
                 fix="start anew with --overwrite",
             )
-        return None, []
+        return None
+
+    def check(self, path: Path) -> Path:
+        """The path of one of this run's checkpoints, if it is there and whole.
+
+        Raises:
+            CheckpointError: it is not; the others are named.
+        """
+        ours = path.resolve() in [other.resolve() for other in list_checkpoints(self.folder)]
+        reason = damage(path) or missing_files(path) if ours else "not a checkpoint of this run"
+        if reason is not None:
+            others = ", ".join(str(other) for other in list_checkpoints(self.folder))
+            raise CheckpointError(reason, where=str(path), fix=f"there are: {others or 'none'}")
+        return path
 
     def restore(
         self, path: Path, model: nn.Module, optimizer: Any, lr_scheduler: Any, *, force: bool
@@ -172,7 +190,12 @@ class Checkpoints:
 def list_checkpoints(folder: Path) -> list[Path]:
     """The committed checkpoints, oldest first."""
     found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(found, key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint, as its folder is named."""
+    return int(path.name.removeprefix("step-"))
 
 
 def missing_files(path: Path) -> str | None:

@@ -184,6 +184,9 @@ class TrainConfig:
     resume: Annotated[bool, _RUN] = False
     """Go on from the newest checkpoint of the output folder that is whole."""
 
+    resume_from_checkpoint: Annotated[Path | None, _RUN] = None
+    """Go on from this checkpoint of the output folder instead of the newest."""
+
     force: Annotated[bool, _RUN] = False
     """Resume although settings, data, processes, threads or versions differ."""
 

@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
+from plainloop.checkpoints import list_checkpoints
 from plainloop.config import METRIC_SCHEDULES, TrainConfig
 from plainloop.data.batches import Batch
 from plainloop.errors import DivergedError, StoppedError
@@ -101,7 +102,11 @@ def train(
             progress.settle()
             saved = f"saved {run.checkpoints.save(state, model, optimizer, lr_scheduler)}"
         if signal_number:
-            raise StoppedError(signal_number, f"stopped after step {state.step}; {saved}")
+            raise StoppedError(
+                signal_number,
+                f"stopped after step {state.step}; {saved}",
+                fix=f"to go on: plainloop train --config {config.run_path}/run.yaml --resume",
+            )
 
     optimizer.zero_grad()
     with Progress(
@@ -151,9 +156,14 @@ def train(
 
                 state.count_step(len(window), len(train_dataloader))
                 progress.step()
-                if state.step % config.logging_steps == 0 or state.step == num_training_steps:
+                is_logged = (
+                    state.step % config.logging_steps == 0 or state.step == num_training_steps
+                )
+                # On a GPU the loss is read only when it is logged: reading it waits for the device.
+                if is_logged or accelerator.device.type == "cpu":
+                    stop_if_diverged(progress.mean_loss(), learning_rate, state, run)
+                if is_logged:
                     progress.log(grad_norm, learning_rate)
-                    stop_if_diverged(state)
                 if (
                     eval_dataloader
                     and metric
@@ -198,12 +208,16 @@ def saving_is_due(state: TrainState, config: TrainConfig, num_training_steps: in
     return state.step % config.save_steps == 0 or is_finished(state, config, num_training_steps)
 
 
-def stop_if_diverged(state: TrainState) -> None:
-    """Raise DivergedError where the last logged loss is not a finite number."""
-    record = state.history[-1]
-    if not math.isfinite(record["loss"]):
-        raise DivergedError(
-            f"the loss is {record['loss']} (learning rate {record['learning_rate']:.2e})",
-            where=f"step {record['step']}",
-            fix="try a lower --learning-rate or some --warmup-steps",
-        )
+def stop_if_diverged(
+    loss: float, learning_rate: float, state: TrainState, run: OpenRun | None
+) -> None:
+    """Raise DivergedError where the mean loss since the last logged step is not finite."""
+    if math.isfinite(loss):
+        return
+    kept = list_checkpoints(run.checkpoints.folder) if run else []
+    raise DivergedError(
+        f"the loss is {loss} (learning rate {learning_rate:.2e}, epoch {state.epoch:.4f})",
+        where=f"step {state.step}",
+        fix="try a lower --learning-rate or some --warmup-steps"
+        + (f"; the last checkpoint is {kept[-1]}" if kept else ""),
+    )

@@ -67,6 +67,10 @@ class Progress:
         """Move the bar by one optimizer step."""
         self._bar.update()
 
+    def mean_loss(self) -> float:
+        """The mean loss of the steps since the last logged one; waits for the device."""
+        return self._loss_sum.item() / (self._state.step - self._state.logged_step)
+
     def settle(self) -> None:
         """Read the sum of the losses into the state, for a checkpoint."""
         self._state.loss_since_log = self._loss_sum.item()
@@ -78,7 +82,7 @@ class Progress:
         record = {
             "step": state.step,
             "epoch": state.epoch,
-            "loss": self._loss_sum.item() / (state.step - state.logged_step),
+            "loss": self.mean_loss(),
             "grad_norm": float(grad_norm),
             "learning_rate": float(learning_rate),
             "samples_per_second": rows / (time.perf_counter() - self._started),

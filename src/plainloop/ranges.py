@@ -92,7 +92,7 @@ def check_config(config: TrainConfig) -> None:
             for name, wanted in needs_evaluation.items()
             if wanted
         ]
-    if config.resume and config.overwrite:
+    if config.overwrite and (config.resume or config.resume_from_checkpoint):
         problems.append(
             UserError("--overwrite would delete what --resume needs", fix="give one of them")
         )

@@ -1,21 +1,24 @@
 """Going on with a run that stopped: what it must have in common, and where it goes on."""
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import nn
 
-from plainloop.checkpoints import Checkpoints
+from plainloop.checkpoints import Checkpoints, step_of
 from plainloop.config import TrainConfig
-from plainloop.errors import CheckpointError
+from plainloop.errors import CheckpointError, MachineError
 from plainloop.generators import Generators
-from plainloop.run_folder import CALL_SETTINGS, METRICS_FILE, RunFolder
+from plainloop.run_folder import CALL_SETTINGS, METRICS_FILE, RunFolder, is_resuming
 from plainloop.state import TrainState
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ NO_NUMBER_DEPENDS_ON = (
     "dataloader_num_workers",
 )
 PACKAGES = ("torch", "transformers", "accelerate")
+NONE_YET, NOT_WHOLE = -1, -2
 
 
 def run_identity(
@@ -103,10 +107,8 @@ def open_run(
         save_total_limit=config.save_total_limit,
     )
     resumed = None
-    if config.resume:
-        newest, damaged = checkpoints.newest()
-        for line in damaged:
-            accelerator.print(f"damaged, so the one before is used: {line}")
+    if is_resuming(config):
+        newest = find_checkpoint(accelerator, checkpoints, config.resume_from_checkpoint)
         if newest is None:
             if (config.run_path / METRICS_FILE).exists():
                 raise CheckpointError(
@@ -125,6 +127,53 @@ def open_run(
             accelerator.print(f"resuming from {newest}, step {state.step}")
     folder = None
     if accelerator.is_main_process:
+        check_disk_space(config, model)
         folder = RunFolder.reopen(config, resumed[0]) if resumed else RunFolder.create(config)
     accelerator.wait_for_everyone()
     return OpenRun(folder, checkpoints, resumed)
+
+
+def find_checkpoint(
+    accelerator: Accelerator, checkpoints: Checkpoints, wanted: Path | None
+) -> Path | None:
+    """The wanted checkpoint, or the newest that is whole: rank 0 decides for all processes.
+
+    Raises:
+        CheckpointError: the wanted one is not whole, or none is; on every process.
+    """
+    path, error = None, None
+    if accelerator.is_main_process:
+        try:
+            path = checkpoints.check(wanted) if wanted else checkpoints.newest()
+        except CheckpointError as found:
+            error = found
+    # Numbers, since objects would travel as pickle.
+    code = NOT_WHOLE if error else NONE_YET if path is None else step_of(path)
+    code = int(broadcast(torch.tensor(code, device=accelerator.device)))
+    if code == NOT_WHOLE:
+        raise error or CheckpointError("rank 0 found no checkpoint that is whole")
+    return None if code == NONE_YET else checkpoints.path_of(code)
+
+
+def check_disk_space(config: TrainConfig, model: nn.Module) -> None:
+    """Compare what the run will write with what is free, before it starts.
+
+    A checkpoint holds the weights and AdamW's two moments of each; one more than the limit is there
+    while the newest is written. The saved model, the best one and its successor come on top.
+
+    Raises:
+        MachineError: there is less.
+    """
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    kept = 0 if config.save_strategy == "no" else (config.save_total_limit or 0) + 1
+    needed = weights * (3 * kept + 1 + 2 * config.load_best_model_at_end)
+    folder = config.run_path
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise MachineError(
+            f"the run needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+            where=f"--output-dir {config.run_path}",
+            fix="choose another folder, or --save-strategy no to do without checkpoints",
+        )

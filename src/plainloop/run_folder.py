@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from plainloop.config import TrainConfig
 from plainloop.errors import UserError
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 CONFIG_FILE = "run.yaml"
 HISTORY_FILE = "history.jsonl"
 METRICS_FILE = "metrics.json"
-CALL_SETTINGS = ("overwrite", "dry_run", "resume", "force")
+LOCK_FILE = ".lock"
+CALL_SETTINGS = ("overwrite", "dry_run", "resume", "resume_from_checkpoint", "force")
 """Settings that say how the command was called, not what the run is."""
 
 
@@ -33,19 +35,20 @@ def check_output_dir(config: TrainConfig) -> None:
         UserError: something is there already, or the folder cannot be written.
     """
     output_dir = config.run_path
-    if output_dir.is_dir() and any(output_dir.iterdir()):
+    if output_dir.is_dir() and {entry.name for entry in output_dir.iterdir()} - {LOCK_FILE}:
         if not (output_dir / CONFIG_FILE).is_file():
             raise UserError(
                 f"the folder has files and is not a run (it has no {CONFIG_FILE})",
                 where=f"--output-dir {output_dir}",
                 fix="choose another folder",
             )
-        if not config.overwrite and not config.resume:
+        if not config.overwrite and not is_resuming(config):
             raise UserError(
                 "the folder holds a run already",
                 where=f"--output-dir {output_dir}",
                 fix="choose another folder, --resume to go on with that run, or --overwrite it",
             )
+        lock_folder(output_dir).release()
     existing = output_dir
     while not existing.exists():
         existing = existing.parent
@@ -57,11 +60,41 @@ def check_output_dir(config: TrainConfig) -> None:
         )
 
 
+def is_resuming(config: TrainConfig) -> bool:
+    """Whether to go on with a run; a launcher's elastic restart implies it."""
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    return config.resume or config.resume_from_checkpoint is not None or restarts > 0
+
+
+def lock_folder(path: Path) -> FileLock:
+    """Hold a run's folder against other processes; the system lets go of it when this one ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    lock = FileLock(path / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            "another process is writing to this folder",
+            where=f"--output-dir {path}",
+            fix="wait for it, or choose another folder",
+        ) from None
+    return lock
+
+
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder. One process writes to it."""
+    """A run's folder.
+
+    Attributes:
+        path: of the folder.
+        lock: held as long as this process writes to it.
+    """
 
     path: Path
+    lock: FileLock
 
     @classmethod
     def create(cls, config: TrainConfig) -> "RunFolder":
@@ -73,26 +106,28 @@ class RunFolder:
         check_output_dir(config)
         path = config.run_path
         path.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(path)
         for entry in path.iterdir():  # not the folder itself, which may be a link or a mount
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
-            else:
+            elif entry.name != LOCK_FILE:
                 entry.unlink()
         settings = {
             name: value for name, value in config.to_dict().items() if name not in CALL_SETTINGS
         }
         (path / CONFIG_FILE).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-        return cls(path)
+        return cls(path, lock)
 
     @classmethod
     def reopen(cls, config: TrainConfig, state: TrainState) -> "RunFolder":
         """Go on in the folder of a run that stopped, its history as it was at the checkpoint."""
         path = config.run_path
+        lock = lock_folder(path)
         lines = [json.dumps(record) + "\n" for record in state.history]
         rewritten = path / f".{HISTORY_FILE}"
         rewritten.write_text("".join(lines), encoding="utf-8")
         rewritten.replace(path / HISTORY_FILE)
-        return cls(path)
+        return cls(path, lock)
 
     def log_step(self, record: dict[str, Any]) -> None:
         """Append one logged step to the history."""

@@ -149,6 +149,7 @@ OTHERS = TrainConfig(
     save_steps=9,
     save_total_limit=3,
     resume=True,
+    resume_from_checkpoint=Path("runs/x/checkpoints/step-000001"),
     force=True,
     logging_steps=1,
     dataloader_num_workers=1,
@@ -171,6 +172,7 @@ def test_the_run_yaml_of_a_run_gives_its_settings_again(tmp_path, config):
         overwrite=False,
         dry_run=False,
         resume=False,
+        resume_from_checkpoint=None,
         force=False,
     )
 
