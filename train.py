@@ -79,25 +79,21 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
         eval_dataloader=eval_dataloader,
         metric=metric,
         loss_fn=loss_fn,
-        weight_fn=loss_fn.weight if loss_fn else len,
         run=run,
         stop=stop,
     )
 
     # 13. Save model, tokenizer and scores; the history and the settings are there already.
-    metrics = pl.summarize(
-        state,
-        config,
-        task=task.name,
-        device=str(accelerator.device),
-        num_processes=accelerator.num_processes,
-    )
-    if "test" in dataloaders:
-        test_dataloader = accelerator.prepare(dataloaders["test"])
-        metrics["test"] = pl.evaluate(model, test_dataloader, metric, accelerator=accelerator)
+    stop.deferred = False
+    metrics = pl.summarize(state, config, accelerator)
     if run.folder:
         run.folder.save(accelerator.unwrap_model(model), tokenizer, metrics)
         accelerator.print(f"saved in {run.folder.path}")
+    if "test" in dataloaders:
+        test_dataloader = accelerator.prepare(dataloaders["test"])
+        metrics["test"] = pl.evaluate(model, test_dataloader, metric, accelerator=accelerator)
+        if run.folder:
+            run.folder.save_metrics(metrics)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@
 
 Both sides run in a process of their own, on the CPU, with the same seed, data and flags, dropout on,
 and log every step. Compared are every loss, gradient norm and learning rate, every score of every
-evaluation, and the SHA-256 of the final weights. Exit code 0: no bit differs; 1: one does.
+evaluation, and the SHA-256 of the final weights. Exit code 0: no bit differs; 1: one does; 3: a side
+failed.
 
-Flags are those of `plainloop train`, and
+Flags are those of `plainloop train` that the Trainer has too, and
     --steps N            train for N optimizer steps (max_steps)
     --perturb-seed       give plainloop another seed: the comparison must fail
 """
@@ -22,8 +23,38 @@ from typing import Any
 
 from plainloop.cli.flags import parse_config
 from plainloop.config import TrainConfig
-from plainloop.errors import PlainloopError
+from plainloop.errors import PlainloopError, UserError
+from plainloop.progress import describe_scores
+from plainloop.ranges import flag
 
+SHARED = (
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "label_smoothing_factor",
+    "seed",
+    "eval_strategy",
+    "eval_steps",
+    "per_device_eval_batch_size",
+    "logging_steps",
+    "dataloader_num_workers",
+    "use_cpu",
+    "output_dir",
+)
+"""Settings that go into TrainingArguments under the same name."""
+BESIDE_THE_TRAINERS = {"task", "data_dir", "model", "max_train_samples", "dropout", "output_dir"}
+"""Settings that both sides take in although TrainingArguments does not have them."""
+A_SIDE_FAILED = 3
 COMPARED = ("loss", "grad_norm", "learning_rate")
 
 
@@ -77,12 +108,8 @@ def run_trainer(config: TrainConfig) -> dict[str, Any]:
         label2id={name: label for label, name in enumerate(inputs.task.label_names)},
         **dropout,
     )
-    shared = {field.name for field in fields(TrainConfig)} & {
-        field.name for field in fields(TrainingArguments)
-    }
-    shared -= {"metric_for_best_model", "greater_is_better", "load_best_model_at_end"}
     args = TrainingArguments(
-        **{name: getattr(config, name) for name in shared},
+        **{name: getattr(config, name) for name in SHARED},
         save_strategy="no",
         report_to="none",
     )
@@ -131,14 +158,16 @@ def run_side(side: str, tokens: list[str], folder: Path) -> dict[str, Any]:
     result = folder / f"{side}.json"
     command = [sys.executable, __file__, "--side", side, str(result), *tokens]
     command += ["--output-dir", str(folder / side)]
-    subprocess.run(command, check=True, stdout=sys.stderr)
+    if subprocess.run(command, check=False, stdout=sys.stderr).returncode:
+        print(f"the {side} side failed: see above", file=sys.stderr)
+        sys.exit(A_SIDE_FAILED)
     outcome: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
     return outcome
 
 
 def compare(ours: dict[str, Any], theirs: dict[str, Any]) -> list[tuple[str, int, int, str]]:
     """Rows of (what, values compared, values that differ, the first difference)."""
-    scores = [name for name in theirs["evaluations"][0] if name != "step"]
+    scores = [name for name in (theirs["evaluations"] or [{}])[0] if name != "step"]
     series = [("steps", name, name) for name in COMPARED]
     series += [("evaluations", name, f"evaluation {name}") for name in scores]
     rows = [
@@ -177,6 +206,15 @@ def main(tokens: list[str]) -> int:
     perturb = "--perturb-seed" in tokens
     tokens = [token for token in tokens if token != "--perturb-seed"]
     config = parse(tokens)  # a wrong flag or --help ends here
+    default = TrainConfig()
+    ignored = [
+        UserError("the Trainer's side does not take it", where=flag(field.name), fix="leave it out")
+        for field in fields(TrainConfig)
+        if field.name not in {*SHARED, *BESIDE_THE_TRAINERS}
+        and getattr(config, field.name) != getattr(default, field.name)
+    ]
+    if ignored:
+        raise UserError.together(ignored)
     with tempfile.TemporaryDirectory() as folder:
         theirs = run_side("trainer", tokens, Path(folder))
         if perturb:
@@ -187,13 +225,8 @@ def main(tokens: list[str]) -> int:
     for name, count, different, first in rows:
         print(f"{name:24} {count:8} {different:10}   {first}")
     equal = not any(different for _, _, different, _ in rows)
-    last = ours["evaluations"][-1]
-    print(
-        f"{len(ours['steps'])} steps; last evaluation: "
-        + ", ".join(
-            f"{key} {value:.4f}" for key, value in last.items() if key not in ("step", "epoch")
-        )
-    )
+    last = (ours["evaluations"] or [{}])[-1]
+    print(f"{len(ours['steps'])} steps; last evaluation: {describe_scores(last) or 'none'}")
     print("equal, bit for bit" if equal else "NOT equal")
     return 0 if equal else 1
 
@@ -207,5 +240,6 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except PlainloopError as error:
-        print(f"error: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
         sys.exit(error.exit_code)

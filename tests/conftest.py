@@ -131,12 +131,12 @@ def run_command(tmp_path: Path) -> RunCommand:
     """Run a real Python command in an empty folder; output as text."""
 
     def run(
-        *words: str | Path, expect: int = 0, **environment: str
+        *words: str | Path, expect: int = 0, **environment: str | None
     ) -> subprocess.CompletedProcess[str]:
         finished = subprocess.run(
             [sys.executable, *map(str, words)],
             cwd=tmp_path,
-            env={**os.environ, **environment},
+            env={k: v for k, v in {**os.environ, **environment}.items() if v is not None},
             capture_output=True,
             text=True,
             check=False,

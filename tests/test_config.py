@@ -132,12 +132,34 @@ def words_of(hint):
     return parts
 
 
+NEEDS = {
+    "eval_steps": {"eval_strategy": "steps"},
+    "save_steps": {"save_strategy": "steps"},
+    "early_stopping_threshold": {"early_stopping_patience": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("eval_steps", {"eval_steps": 5}),
+        ("save_steps", {"save_steps": 5}),
+        ("early_stopping_threshold", {"early_stopping_threshold": 0.1}),
+        ("warmup_steps", {"warmup_steps": 10, "lr_scheduler_type": "constant"}),
+    ],
+)
+def test_a_setting_without_effect_is_refused(name, setting):
+    with pytest.raises(UserError, match="has no effect alone; it needs") as caught:
+        check_config(TrainConfig(**setting))
+    assert caught.value.where == flag(name)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [(name, value) for name, (allowed, _) in EDGES.items() for value in allowed],
 )
 def test_a_value_at_the_edge_is_allowed(name, value):
-    assert check_config(TrainConfig(**{name: value})) is None
+    assert check_config(TrainConfig(**{name: value, **NEEDS.get(name, {})})) is None
 
 
 @pytest.mark.parametrize(
@@ -146,7 +168,7 @@ def test_a_value_at_the_edge_is_allowed(name, value):
 )
 def test_a_value_past_the_edge_is_refused_by_its_flag(name, value):
     with pytest.raises(UserError) as caught:
-        check_config(TrainConfig(**{name: value}))
+        check_config(TrainConfig(**{name: value, **NEEDS.get(name, {})}))
     assert caught.value.where == flag(name)
     assert str(value) in caught.value.what
     assert caught.value.fix.startswith("give ")

@@ -153,3 +153,27 @@ def test_the_plain_loop_and_its_accelerated_twin_agree_with_each_other(tiny_mode
     plain, accelerated = plain_pytorch.main(config), plain_accelerate.main(config)
     assert len(plain) == 2
     assert plain == accelerated
+
+
+def test_a_run_never_loads_the_trainer(run_command, tiny_model, tiny_data, tmp_path):
+    script = tmp_path / "probe.py"
+    script.write_text(
+        "import sys\nfrom plainloop.__main__ import main\nmain()\n"
+        "print('transformers.trainer' in sys.modules)\n",
+        encoding="utf-8",
+    )
+    flags = ["--task", "demo", "--model", tiny_model, "--data-dir", tiny_data, "--max-steps", "1"]
+    assert run_command(script, "train", *flags).stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("script", ["train.py", "benchmarks/parity.py"])
+def test_a_scripts_help_is_answered_and_ends_it(run_command, script):
+    finished = run_command(ROOT / script, "--help")
+    assert "--learning-rate" in finished.stdout
+    assert finished.stderr == ""
+
+
+def test_the_script_can_run_dry(run_command, tiny_model, tiny_data, tmp_path):
+    flags = ["--task", "demo", "--model", tiny_model, "--data-dir", tiny_data, "--dry-run"]
+    assert "logits (8, 2)" in run_command(ROOT / "train.py", *flags).stdout
+    assert not (tmp_path / "runs").exists()

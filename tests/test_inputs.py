@@ -63,7 +63,7 @@ def test_a_single_problem_is_reported_as_it_is(settings):
 def test_a_dry_run_may_name_a_folder_in_use(settings):
     folder = settings["output_dir"]
     folder.mkdir()
-    (folder / "run.yaml").touch()
+    (folder / "run.yaml").write_text("task: demo\nnum_train_epochs: 3\n")
     assert load_inputs(TrainConfig(**settings, dry_run=True)).raw.num_rows["train"] == 43
     with pytest.raises(UserError, match="the folder holds a run already"):
         load_inputs(TrainConfig(**settings))

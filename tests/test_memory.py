@@ -15,14 +15,13 @@ from plainloop.cli.exits import expected_errors_exit
 from plainloop.config import TrainConfig
 import torch, plainloop.fine_tuning, plainloop.loop
 
-step = torch.optim.AdamW.step
 settings = TrainConfig(
     task="demo", model=sys.argv[1], data_dir=Path(sys.argv[2]), max_steps=2,
     per_device_train_batch_size=32, gradient_accumulation_steps=2,
 )
 original = plainloop.loop.windows
 def windows(dataloader, size):
-    # From the first step on no more than 100 MB is to be had, and a batch needs more.
+    # From the first step on no more than 100 MB is to be had, and 1 GB is asked for.
     resource.setrlimit(resource.RLIMIT_AS, (100 * 2**20 + used(), -1))
     for window in original(dataloader, size):
         torch.empty(2**28)
@@ -43,7 +42,7 @@ def test_a_real_failed_allocation_ends_with_exit_4_and_the_same_effective_batch(
     finished = run_command(script, tiny_model, tiny_data, expect=4)
     assert "Traceback" not in finished.stderr
     last = finished.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: training: out of memory with 32 rows in a batch")
+    assert last.startswith("error: out of memory with 32 rows in a training batch")
     assert "--per-device-train-batch-size 16 --gradient-accumulation-steps 4" in last
 
 
@@ -53,7 +52,7 @@ def test_a_real_failed_allocation_ends_with_exit_4_and_the_same_effective_batch(
 def test_the_advice_keeps_the_effective_batch(rows, batches, smaller, more):
     config = TrainConfig(per_device_train_batch_size=rows, gradient_accumulation_steps=batches)
     with pytest.raises(MachineError) as caught, explained_out_of_memory(config):
-        raise torch.OutOfMemoryError
+        raise torch.OutOfMemoryError("CUDA out of memory.")
     assert f"size {smaller} --gradient-accumulation-steps {more} " in str(caught.value)
     assert smaller * more == rows * batches
 

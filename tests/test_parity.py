@@ -37,7 +37,7 @@ def compare(run_command, tiny_model, data):
         ("--weight-decay", "0.1", "--lr", "1e-3"),
         ("--warmup-steps", "0.2"),
         ("--lr-scheduler-type", "cosine", "--max-grad-norm", "0"),
-        ("--eval-strategy", "steps", "--eval-steps", "7", "--freeze-layers", "0"),
+        ("--eval-strategy", "steps", "--eval-steps", "7"),
     ],
     ids=["defaults", "weight decay", "warm-up", "cosine, no clipping", "evaluation within epochs"],
 )
@@ -53,6 +53,16 @@ def test_every_loss_gradient_norm_rate_score_and_weight_is_the_trainers(compare,
 def test_another_seed_makes_the_comparison_fail(compare):
     printed = compare("--perturb-seed", expect=1)
     assert printed.splitlines()[-1] == "NOT equal"
+
+
+def test_a_flag_that_the_trainers_side_would_ignore_is_refused(run_command):
+    script = ROOT / "benchmarks" / "parity.py"
+    flags = ("--task", "demo", "--freeze-layers", "1", "--class-weights", "balanced")
+    printed = run_command(script, *flags, expect=2).stderr
+    assert printed.splitlines() == [
+        "error: --freeze-layers: the Trainer's side does not take it; leave it out",
+        "error: --class-weights: the Trainer's side does not take it; leave it out",
+    ]
 
 
 def test_one_differing_bit_is_found():

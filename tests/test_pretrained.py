@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,16 @@ def test_a_missing_folder_with_nothing_beside_it_is_refused(tmp_path, monkeypatc
 def test_a_hub_name_passes_through(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     assert resolve_model(name) == name
+
+
+@pytest.mark.parametrize(
+    "flags", [("--task", "mrpc", "--model", "demo"), ("--task", "demo", "--model", "some/model")]
+)
+def test_without_a_network_the_answer_comes_at_once(run_command, flags):
+    # A hub at a closed port of this machine: refused at once, and not retried for a minute.
+    environment = {"HF_HUB_OFFLINE": None, "HF_ENDPOINT": "http://127.0.0.1:9"}
+    started = time.monotonic()
+    finished = run_command("-m", "plainloop", "train", *flags, expect=2, **environment)
+    assert time.monotonic() - started < 20
+    assert finished.stderr.count("\n") == 1
+    assert "cannot be loaded" in finished.stderr

@@ -6,21 +6,31 @@ import pytest
 import yaml
 
 from plainloop.config import TrainConfig
+from plainloop.distributed import create_accelerator
 from plainloop.errors import UserError
 from plainloop.run_folder import RunFolder, check_output_dir, summarize
 from plainloop.state import TrainState
 
 
 def content(folder):
-    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+    return {
+        path: path.is_file() and path.read_bytes()
+        for path in folder.rglob("*")
+        if path.name != ".lock"
+    }
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
 @pytest.fixture
 def old_run(tmp_path):
     folder = tmp_path / "runs" / "old"
-    (folder / "deeper").mkdir(parents=True)
-    (folder / "run.yaml").write_text("seed: 1\n", encoding="utf-8")
-    (folder / "deeper" / "weights").touch()
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "run.yaml").write_text("task: mrpc\nnum_train_epochs: 3\n", encoding="utf-8")
+    (folder / "checkpoints" / "weights").touch()
+    (folder / "tokenizer.json").touch()
     return folder
 
 
@@ -39,7 +49,7 @@ def test_a_new_or_empty_folder_is_made_and_holds_the_settings(tmp_path, where):
     run = RunFolder.create(config)
     assert run.path == tmp_path / where
     written = (run.path / "run.yaml").read_text(encoding="utf-8")
-    assert [path.name for path in run.path.iterdir()] == ["run.yaml"]
+    assert names(run.path) == ["run.yaml"]
     called = {"overwrite", "dry_run", "resume", "resume_from_checkpoint", "force"}
     settings = {name: value for name, value in config.to_dict().items() if name not in called}
     assert yaml.safe_load(written) == settings
@@ -74,8 +84,9 @@ def test_a_folder_that_is_no_run_is_never_replaced(no_run, take, overwrite):
 def test_overwrite_replaces_a_run_and_leaves_what_is_beside_it(old_run, tmp_path):
     beside = old_run.parent / "other"
     beside.mkdir()
+    (old_run / "notes.txt").write_text("mine", encoding="utf-8")
     RunFolder.create(TrainConfig(task="demo", output_dir=old_run, overwrite=True))
-    assert [path.name for path in old_run.iterdir()] == ["run.yaml"]
+    assert names(old_run) == ["notes.txt", "run.yaml"], "what is none of a run's stays"
     assert "task: demo" in (old_run / "run.yaml").read_text(encoding="utf-8")
     assert beside.is_dir()
 
@@ -100,7 +111,7 @@ def test_checking_changes_nothing(old_run, tmp_path, overwrite):
 def test_the_folder_one_stands_in_can_hold_a_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     RunFolder.create(TrainConfig(task="demo", output_dir=tmp_path.relative_to(tmp_path)))
-    assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+    assert names(tmp_path) == ["run.yaml"]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -111,8 +122,28 @@ def test_a_link_to_a_folder_leads_to_it_and_stays(old_run, tmp_path, overwrite):
     link.symlink_to(target)
     RunFolder.create(TrainConfig(task="demo", output_dir=link, overwrite=overwrite))
     assert link.is_symlink()
-    assert [path.name for path in target.iterdir()] == ["run.yaml"]
+    assert names(target) == ["run.yaml"]
     assert "task: demo" in (target / "run.yaml").read_text(encoding="utf-8")
+
+
+def test_another_programs_run_yaml_makes_no_run(tmp_path):
+    (tmp_path / "run.yaml").write_text("jobs: [build]\n", encoding="utf-8")
+    (tmp_path / "model.py").write_text("mine", encoding="utf-8")
+    before = content(tmp_path)
+    for settings in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(UserError, match="is not a run"):
+            RunFolder.create(TrainConfig(task="demo", output_dir=tmp_path, **settings))
+    assert content(tmp_path) == before
+
+
+def test_a_folder_that_another_process_writes_to_is_refused(tmp_path):
+    config = TrainConfig(task="demo", output_dir=tmp_path / "run")
+    first = RunFolder.create(config)
+    again = TrainConfig(task="demo", output_dir=tmp_path / "run", overwrite=True)
+    with pytest.raises(UserError, match="another process is writing to this folder"):
+        check_output_dir(again)
+    first.lock.release()
+    RunFolder.create(again)
 
 
 def test_steps_are_appended_to_the_history(tmp_path):
@@ -131,7 +162,7 @@ def test_the_summary_names_the_best_evaluation_and_the_saved_one(load_best, save
     for step, loss in ((1, 0.1), (2, 0.2)):
         state.step = step
         state.note_evaluation({"loss": loss}, config)
-    summary = summarize(state, config, task="demo", device="cpu", num_processes=1)
+    summary = summarize(state, config, create_accelerator(use_cpu=True))
     assert summary["best"]["step"] == 1
     assert summary["saved"]["step"] == saved
     assert [record["step"] for record in summary["evaluations"]] == [1, 2]

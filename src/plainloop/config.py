@@ -58,7 +58,7 @@ _WEIGHTS = Parameter(converter=_class_weights, consume_multiple=True, n_tokens=-
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The settings of a training run, all with the Trainer's defaults."""
+    """The settings of a training run."""
 
     task: Annotated[str | None, _DATA] = None
     """What to learn: demo (the embedded sentence pairs) or mrpc."""

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from plainloop.data.batches import Batch
+from plainloop.loss import LossFn
 from plainloop.metrics import Metric, Scores
 from plainloop.stopping import StopRequest
 
@@ -20,6 +21,7 @@ def evaluate(
     metric: Metric,
     *,
     accelerator: Accelerator,
+    loss_fn: LossFn | None = None,
     description: str = "Evaluating",
     stop: StopRequest | None = None,
 ) -> Scores | None:
@@ -30,6 +32,7 @@ def evaluate(
         eval_dataloader: prepared by the accelerator; a batch holds labels (int64, rows).
         metric: anything with `add_batch(predictions=, references=)` and `compute()`.
         accelerator: gathers the rows of all processes.
+        loss_fn: for a model that returns no loss of its own.
         description: the label of the progress bar.
         stop: asked after each batch.
 
@@ -50,7 +53,10 @@ def evaluate(
         with torch.no_grad():
             outputs: Any = model(**batch)
         predictions = outputs.logits.argmax(dim=-1)
-        losses = outputs.loss.repeat(len(predictions))
+        loss: Any = getattr(outputs, "loss", None)
+        if loss is None and loss_fn:
+            loss = loss_fn(outputs, batch["labels"])
+        losses = loss.repeat(len(predictions))
         predictions, references, losses = accelerator.gather_for_metrics(
             (predictions, batch["labels"], losses)
         )
@@ -61,5 +67,5 @@ def evaluate(
             bar.close()
             return None
     # A mean over rows, in float32 as the Trainer's is.
-    loss = float(np.concatenate(row_losses).mean())
-    return {"loss": loss, **(metric.compute() or {})}
+    mean_loss = float(np.concatenate(row_losses).mean())
+    return {"loss": mean_loss, **(metric.compute() or {})}

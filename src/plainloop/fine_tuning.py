@@ -14,10 +14,14 @@ from plainloop.evaluation import evaluate
 from plainloop.inputs import Inputs, load_inputs
 from plainloop.loop import train
 from plainloop.loss import create_loss
-from plainloop.memory import explained_out_of_memory
 from plainloop.metrics import ClassificationMetric
 from plainloop.model import first_forward, freeze, load_model, load_tokenizer
-from plainloop.optim import count_training_steps, create_optimizer, create_scheduler
+from plainloop.optim import (
+    check_schedule,
+    count_training_steps,
+    create_optimizer,
+    create_scheduler,
+)
 from plainloop.progress import describe_scores
 from plainloop.resume import open_run
 from plainloop.run_folder import summarize
@@ -47,6 +51,7 @@ def fine_tune(
     """
     inputs = inputs or load_inputs(config)
     task, pretrained, raw = inputs.task, inputs.pretrained, inputs.raw
+    check_schedule(config)
     accelerator = create_accelerator(use_cpu=config.use_cpu)
 
     def say(title: str, text: str) -> None:
@@ -104,38 +109,35 @@ def fine_tune(
     set_seed(config.seed)
     if stop:
         stop.deferred = True
-    with explained_out_of_memory(config):
-        state = train(
-            model,
-            optimizer,
-            lr_scheduler,
-            train_dataloader,
-            config=config,
-            accelerator=accelerator,
-            num_training_steps=num_training_steps,
-            eval_dataloader=eval_dataloader,
-            metric=metric,
-            loss_fn=loss_fn,
-            weight_fn=loss_fn.weight if loss_fn else len,
-            run=run,
-            stop=stop,
-        )
-    metrics = summarize(
-        state,
-        config,
-        task=task.name,
-        device=str(accelerator.device),
-        num_processes=accelerator.num_processes,
+    state = train(
+        model,
+        optimizer,
+        lr_scheduler,
+        train_dataloader,
+        config=config,
+        accelerator=accelerator,
+        num_training_steps=num_training_steps,
+        eval_dataloader=eval_dataloader,
+        metric=metric,
+        loss_fn=loss_fn,
+        run=run,
+        stop=stop,
     )
-    if "test" in dataloaders:
-        test_dataloader = accelerator.prepare(dataloaders["test"])
-        metrics["test"] = evaluate(model, test_dataloader, metric, accelerator=accelerator)
-        say("Test", describe_scores(metrics["test"]))
-    if metrics["saved"]:
-        say("Validation", describe_scores(metrics["saved"]))
+    metrics = summarize(state, config, accelerator)
+    if stop:
+        stop.deferred = False
     if run.folder:
         run.folder.save(accelerator.unwrap_model(model), tokenizer, metrics)
-        say("Saved", str(run.folder.path))
+    if metrics["saved"]:
+        say("Validation", describe_scores(metrics["saved"]))
+    if "test" in dataloaders:
+        test_dataloader = accelerator.prepare(dataloaders["test"])
+        scores = evaluate(model, test_dataloader, metric, accelerator=accelerator)
+        metrics["test"] = scores
+        say("Test", describe_scores(scores or {}))
+        if run.folder:
+            run.folder.save_metrics(metrics)
+    say("Saved", str(config.run_path))
     return metrics
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from plainloop.config import TrainConfig
 from plainloop.data.read import read_splits
 from plainloop.errors import UserError, nearest
-from plainloop.pretrained import resolve_model
+from plainloop.pretrained import go_offline_if_unreachable, resolve_model
 from plainloop.ranges import check_config
 from plainloop.run_folder import check_output_dir
 from plainloop.tasks import Task, get_task
@@ -58,6 +58,8 @@ def load_inputs(config: TrainConfig) -> Inputs:
         task = get_task(config.task)
         with noted():
             check_fits_task(config, task)
+        if config.data_dir is None and task.hub is not None:
+            go_offline_if_unreachable()
         raw = read_splits(
             task,
             config.data_dir,
@@ -66,6 +68,15 @@ def load_inputs(config: TrainConfig) -> Inputs:
         )
     if problems:
         raise UserError.together(problems)
+    if config.class_weights == "balanced":
+        found = set(raw["train"]["label"])
+        missing = [name for label, name in enumerate(task.label_names) if label not in found]
+        if missing:
+            raise UserError(
+                f"no training row has the label {', '.join(missing)}",
+                where="--class-weights balanced",
+                fix="use more training rows, or give the weights as numbers",
+            )
     return Inputs(task, pretrained, raw)
 
 

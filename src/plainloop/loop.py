@@ -2,10 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -21,17 +20,14 @@ from plainloop.data.batches import Batch
 from plainloop.errors import DivergedError, StoppedError
 from plainloop.evaluation import evaluate
 from plainloop.generators import Generators
+from plainloop.loss import LossFn, weight_of
 from plainloop.metrics import Metric
 from plainloop.optim import steps_per_epoch
 from plainloop.progress import Progress
+from plainloop.ranges import evaluations_are_needed
 from plainloop.resume import OpenRun
 from plainloop.state import TrainState
 from plainloop.stopping import StopRequest
-
-LossFn = Callable[[Any, torch.Tensor], torch.Tensor]
-"""(the model's outputs, labels) -> the mean loss of the batch."""
-WeightFn = Callable[[torch.Tensor], float]
-"""labels -> what the mean of that batch divides by: its rows, or the sum of their weights."""
 
 
 def train(
@@ -46,7 +42,6 @@ def train(
     eval_dataloader: DataLoader[Batch] | None = None,
     metric: Metric | None = None,
     loss_fn: LossFn | None = None,
-    weight_fn: WeightFn = len,
     run: OpenRun | None = None,
     stop: StopRequest | None = None,
 ) -> TrainState:
@@ -60,8 +55,7 @@ def train(
         accelerator: with accumulation left at 1, since the loop does it itself.
         num_training_steps: optimizer steps of the whole run.
         metric: scores an evaluation; without it or a loader for it nothing is evaluated.
-        loss_fn: instead of the model's own loss.
-        weight_fn: what that loss divides by.
+        loss_fn: instead of the model's own loss; `plainloop.loss.LossFn` says what it must be.
         run: where records, checkpoints and the best model go, and what to go on from; without it
             nothing is written.
         stop: asked after every step.
@@ -74,24 +68,31 @@ def train(
         StoppedError: a signal ended the run; a checkpoint was saved.
         MachineError: a checkpoint could not be written.
     """
+    scored = None if eval_dataloader is None or metric is None else (eval_dataloader, metric)
+    if scored is None and evaluations_are_needed(config):
+        raise ValueError("these settings need an eval_dataloader and a metric")
     if config.load_best_model_at_end and run is None:
         raise ValueError("load_best_model_at_end needs a run, to keep the best model in")
+    if len(train_dataloader) == 0:
+        raise ValueError("train_dataloader has no batches")
     state, generators = (run and run.resumed) or (TrainState(), None)
+    by_metric = config.lr_scheduler_type in METRIC_SCHEDULES
     num_epochs = math.ceil(num_training_steps / steps_per_epoch(len(train_dataloader), config))
 
-    def evaluate_now() -> None:
+    def evaluate_now(eval_dataloader: DataLoader[Batch], metric: Metric) -> None:
         state.evaluation_due = True  # until it is done: a signal may end it early
         started, before = time.perf_counter(), Generators.now()
-        assert eval_dataloader  # noqa: S101  else no evaluation is due
-        assert metric  # noqa: S101
-        scores = evaluate(model, eval_dataloader, metric, accelerator=accelerator, stop=stop)
+        scores = evaluate(
+            model, eval_dataloader, metric, accelerator=accelerator, loss_fn=loss_fn, stop=stop
+        )
         if scores is None:
             before.restore()
             return
         state.evaluation_due = False
+        stop_if_diverged(scores["loss"], learning_rate_of(optimizer), state, run)
         if state.note_evaluation(scores, config) and config.load_best_model_at_end and run:
             run.checkpoints.save_best(model, state.step)
-        if config.lr_scheduler_type in METRIC_SCHEDULES:
+        if by_metric:
             lr_scheduler.step(scores[config.best_metric])  # type: ignore[arg-type]
         progress.show_evaluation(state.evaluations[-1], time.perf_counter() - started)
 
@@ -119,8 +120,8 @@ def train(
         if generators and not state.batches_done:
             generators.restore()
             generators = None
-        if state.evaluation_due:
-            evaluate_now()
+        if scored and state.evaluation_due:
+            evaluate_now(*scored)
             save_or_stop()
         for epoch in range(state.epochs_done, num_epochs):
             if is_finished(state, config, num_training_steps):
@@ -135,41 +136,35 @@ def train(
                     generators.restore()
                     generators = None
                 model.train()
-                window_weight = sum(weight_fn(batch["labels"]) for batch in window)
+                window_weight = sum(weight_of(loss_fn, batch["labels"]) for batch in window)
                 for batch in window:
                     with nullcontext() if batch is window[-1] else accelerator.no_sync(model):
                         outputs = model(**batch)
                         loss = loss_fn(outputs, batch["labels"]) if loss_fn else outputs.loss
                         # By the rows of the window, not by its batches: a ragged last batch counts
                         # for the rows it has. With one batch in the window the factor is exactly 1.
-                        loss = loss * (weight_fn(batch["labels"]) / window_weight)
+                        loss = loss * (weight_of(loss_fn, batch["labels"]) / window_weight)
                         accelerator.backward(loss)
                     progress.add(loss, len(batch["labels"]) * accelerator.num_processes)
                 grad_norm = accelerator.clip_grad_norm_(
                     model.parameters(), config.max_grad_norm or math.inf
                 )
-                learning_rate = optimizer.param_groups[0]["lr"]
+                learning_rate = learning_rate_of(optimizer)
                 optimizer.step()
-                if config.lr_scheduler_type not in METRIC_SCHEDULES:
+                if not (by_metric or accelerator.optimizer_step_was_skipped):
                     lr_scheduler.step()
                 optimizer.zero_grad()
 
                 state.count_step(len(window), len(train_dataloader))
                 progress.step()
-                is_logged = (
-                    state.step % config.logging_steps == 0 or state.step == num_training_steps
-                )
+                is_logged = state.step % config.logging_steps == 0
                 # On a GPU the loss is read only when it is logged: reading it waits for the device.
                 if is_logged or accelerator.device.type == "cpu":
                     stop_if_diverged(progress.mean_loss(), learning_rate, state, run)
-                if is_logged:
+                if scored and evaluation_is_due(state, config, num_training_steps):
+                    evaluate_now(*scored)
+                if is_logged or is_finished(state, config, num_training_steps):
                     progress.log(grad_norm, learning_rate)
-                if (
-                    eval_dataloader
-                    and metric
-                    and evaluation_is_due(state, config, num_training_steps)
-                ):
-                    evaluate_now()
                 save_or_stop()
                 if is_finished(state, config, num_training_steps):
                     break
@@ -183,6 +178,11 @@ def windows(dataloader: DataLoader[Batch], size: int) -> Iterator[list[Batch]]:
     batches = iter(dataloader)
     while window := list(islice(batches, size)):
         yield window
+
+
+def learning_rate_of(optimizer: torch.optim.Optimizer | AcceleratedOptimizer) -> float:
+    """The learning rate of the next step."""
+    return float(optimizer.param_groups[0]["lr"])
 
 
 def is_finished(state: TrainState, config: TrainConfig, num_training_steps: int) -> bool:

@@ -1,6 +1,6 @@
 """Losses other than the model's own: label smoothing and class weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,19 @@ import torch
 from torch.nn import functional
 
 from plainloop.config import TrainConfig
+
+LossFn = Callable[[Any, torch.Tensor], torch.Tensor]
+"""(a model's outputs, labels) -> the mean loss of the batch.
+
+What the mean divides by is the number of rows; a loss that divides by something else says so in a
+method `weight(labels)`, as `CrossEntropy` does.
+"""
+
+
+def weight_of(loss_fn: LossFn | None, labels: torch.Tensor) -> float:
+    """What the loss's mean over a batch with these labels divides by."""
+    weight: Callable[[torch.Tensor], float] = getattr(loss_fn, "weight", len)
+    return weight(labels)
 
 
 class CrossEntropy:
@@ -40,7 +53,8 @@ class CrossEntropy:
 def create_loss(config: TrainConfig, train_labels: Sequence[int]) -> CrossEntropy | None:
     """The loss that the settings ask for; None: the model's own.
 
-    Balanced weights are scikit-learn's: rows / (number of labels x rows of the label).
+    Balanced weights are scikit-learn's: rows / (number of labels x rows of the label). Every label
+    must have rows.
     """
     if config.label_smoothing_factor == 0 and config.class_weights is None:
         return None

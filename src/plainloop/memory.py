@@ -1,17 +1,25 @@
-"""What to do where a training step does not fit into the memory."""
+"""What to do where a run does not fit into the memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
 
 from plainloop.config import TrainConfig
 from plainloop.errors import MachineError
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is of a GPU's, torch's CPU or Python's allocator."""
+    # torch.OutOfMemoryError is a RuntimeError, and so is what the CPU allocator raises.
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in said for word in words)
+    )
+
+
 @contextmanager
 def explained_out_of_memory(config: TrainConfig) -> Iterator[None]:
-    """Say which smaller batch has the same effect where a step does not fit into the memory.
+    """Say which smaller batch has the same effect where something does not fit into the memory.
 
     Raises:
         MachineError: out of memory, on a GPU or the CPU.
@@ -19,17 +27,16 @@ def explained_out_of_memory(config: TrainConfig) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        out = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        # The CPU allocator raises a plain RuntimeError.
-        if not out and "can't allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         rows, batches = config.per_device_train_batch_size, config.gradient_accumulation_steps
         smaller = rows // 2 if rows % 2 == 0 else 1
-        raise MachineError(
-            f"out of memory with {rows} rows in a batch",
-            where="training",
-            fix=f"--per-device-train-batch-size {smaller} --gradient-accumulation-steps "
+        same_effect = (
+            f"--per-device-train-batch-size {smaller} --gradient-accumulation-steps "
             f"{batches * rows // smaller} keeps the effective batch"
-            if rows > 1
-            else "give a smaller --max-length or a smaller --model",
+        )
+        raise MachineError(
+            f"out of memory with {rows} rows in a training batch, "
+            f"{config.per_device_eval_batch_size} in an evaluation's",
+            fix=same_effect if rows > 1 else "give a smaller --max-length or a smaller --model",
         ) from error

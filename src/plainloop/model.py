@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from plainloop.data.batches import Batch
 from plainloop.errors import DivergedError, UserError
+from plainloop.memory import is_out_of_memory
 
 DROPOUT_FIELDS = (
     "hidden_dropout_prob",
@@ -43,6 +44,17 @@ def load_tokenizer(pretrained: str) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             pretrained, trust_remote_code=False
         )
+        config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
+    # Some tokenizers name no limit, but every table of positions has one.
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions:
+        # RoBERTa and its kin count positions from the padding token on.
+        unused = (
+            config.pad_token_id + 1
+            if "roberta" in config.model_type or "camembert" in config.model_type
+            else 0
+        )
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions - unused)
     return tokenizer
 
 
@@ -69,6 +81,7 @@ def load_model(
         config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
         _check_head(config, pretrained, label_names)
         config.num_labels = len(label_names)
+        config.problem_type = "single_label_classification"
         config.id2label = dict(enumerate(label_names))
         config.label2id = {name: label for label, name in enumerate(label_names)}
         if dropout is not None:
@@ -100,15 +113,22 @@ def freeze(model: PreTrainedModel, *, embeddings: bool, layers: int) -> None:
                 where="--freeze-layers",
                 fix=f"give at most {depth}",
             )
-        stack = next(
+        stacks = [
             module
             for module in model.base_model.modules()
             if isinstance(module, nn.ModuleList) and len(module) == depth
-        )
-        for layer in stack[:layers]:
+        ]
+        if not stacks:
+            raise UserError(
+                f"{type(model).__name__} has no list of layers to freeze",
+                where="--freeze-layers",
+                fix="freeze its embeddings alone, or nothing",
+            )
+        for layer in stacks[0][:layers]:
             layer.requires_grad_(False)
     if embeddings or layers:
-        model.base_model.embeddings.requires_grad_(False)
+        table = getattr(model.base_model, "embeddings", model.get_input_embeddings())
+        table.requires_grad_(False)
 
 
 def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[int, ...]]:
@@ -120,7 +140,7 @@ def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[in
     Raises:
         DivergedError: the loss is not finite, so training could not work.
     """
-    with torch.random.fork_rng(), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # the model is on the CPU here
         outputs = model.train()(**batch)
     loss = float(outputs.loss)
     if not torch.isfinite(outputs.loss):
@@ -133,11 +153,13 @@ def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[in
 
 
 def _check_head(config: Any, pretrained: str, label_names: Sequence[str]) -> None:
-    has_head = any("ForSequenceClassification" in name for name in config.architectures or [])
-    if has_head and config.num_labels != len(label_names):
-        theirs = ", ".join(str(config.id2label[label]) for label in sorted(config.id2label))
+    if not any("ForSequenceClassification" in name for name in config.architectures or []):
+        return
+    theirs = [str(config.id2label[label]) for label in sorted(config.id2label)]
+    unnamed = [f"LABEL_{label}" for label in range(len(label_names))]
+    if theirs not in (list(label_names), unnamed):
         raise UserError(
-            f"{pretrained} has a head for {config.num_labels} labels ({theirs}), "
+            f"{pretrained} has a head for {len(theirs)} labels ({', '.join(theirs)}), "
             f"the task has {len(label_names)} ({', '.join(label_names)})",
             where="--model",
             fix="choose a checkpoint without a head, or one for this task",
@@ -154,6 +176,8 @@ def _explained(pretrained: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"{pretrained} cannot be loaded: {reason}",

@@ -100,3 +100,13 @@ def create_scheduler(
             fix="see transformers.get_scheduler for what this schedule takes",
         ) from None
     return scheduler
+
+
+def check_schedule(config: TrainConfig) -> None:
+    """Try the schedule on one number, before any model is loaded.
+
+    Raises:
+        UserError: as `create_scheduler`.
+    """
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=config.learning_rate)
+    create_scheduler(optimizer, num_training_steps=1, config=config)

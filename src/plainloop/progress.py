@@ -1,5 +1,6 @@
 """What is seen and logged of the steps: the bar, the mean loss, the gradient, the speed."""
 
+import math
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -78,12 +79,13 @@ class Progress:
     def log(self, grad_norm: torch.Tensor, learning_rate: float) -> None:
         """Make the record of the steps since the last one, as `TrainState.history` holds it."""
         state = self._state
+        norm = float(grad_norm)
         rows = state.rows_since_log - self._rows_before
         record = {
             "step": state.step,
             "epoch": state.epoch,
             "loss": self.mean_loss(),
-            "grad_norm": float(grad_norm),
+            "grad_norm": norm if math.isfinite(norm) else None,
             "learning_rate": float(learning_rate),
             "samples_per_second": rows / (time.perf_counter() - self._started),
         }
@@ -99,14 +101,13 @@ class Progress:
         )
 
     def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._bar.write(text)
+        """Print a line above the bar, on the process that shows it."""
+        if not self._bar.disable:
+            self._bar.write(text)
 
     def show_evaluation(self, record: dict[str, Any], seconds: float) -> None:
         """Print an evaluation above the bar; its time does not count as training."""
-        self._bar.write(
-            f"  epoch {record['epoch']:.2f}, step {record['step']}: {describe_scores(record)}"
-        )
+        self.say(f"  epoch {record['epoch']:.2f}, step {record['step']}: {describe_scores(record)}")
         self._started += seconds
 
 

@@ -39,6 +39,18 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def evaluations_are_needed(config: TrainConfig) -> list[str]:
+    """The flags of the settings that cannot do without evaluations."""
+    needing = {
+        "--early-stopping-patience": config.early_stopping_patience is not None,
+        "--load-best-model-at-end": config.load_best_model_at_end,
+        f"--lr-scheduler-type {config.lr_scheduler_type}": (
+            config.lr_scheduler_type in METRIC_SCHEDULES
+        ),
+    }
+    return [where for where, is_set in needing.items() if is_set]
+
+
 def check_config(config: TrainConfig) -> None:
     """Check each number's range and what does not go together.
 
@@ -80,18 +92,28 @@ def check_config(config: TrainConfig) -> None:
             )
         )
     if config.eval_strategy == "no":
-        needs_evaluation = {
-            "--early-stopping-patience": config.early_stopping_patience is not None,
-            "--load-best-model-at-end": config.load_best_model_at_end,
-            f"--lr-scheduler-type {config.lr_scheduler_type}": (
-                config.lr_scheduler_type in METRIC_SCHEDULES
-            ),
-        }
         problems += [
-            UserError("needs evaluations", where=name, fix="set --eval-strategy epoch or steps")
-            for name, wanted in needs_evaluation.items()
-            if wanted
+            UserError("needs evaluations", where=where, fix="set --eval-strategy epoch or steps")
+            for where in evaluations_are_needed(config)
         ]
+    problems += [
+        UserError("has no effect alone", where=flag(name), fix=f"it needs {needs}")
+        for name, needs, has_effect in (
+            ("eval_steps", "--eval-strategy steps", config.eval_strategy == "steps"),
+            ("save_steps", "--save-strategy steps", config.save_strategy == "steps"),
+            (
+                "early_stopping_threshold",
+                "--early-stopping-patience",
+                config.early_stopping_patience is not None,
+            ),
+            (
+                "warmup_steps",
+                "a schedule that warms up",
+                config.lr_scheduler_type not in ("constant", *METRIC_SCHEDULES),
+            ),
+        )
+        if getattr(config, name) != getattr(TrainConfig, name) and not has_effect
+    ]
     if config.overwrite and (config.resume or config.resume_from_checkpoint):
         problems.append(
             UserError("--overwrite would delete what --resume needs", fix="give one of them")

@@ -18,12 +18,29 @@ from plainloop.errors import UserError
 from plainloop.state import TrainState
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CONFIG_FILE = "run.yaml"
 HISTORY_FILE = "history.jsonl"
 METRICS_FILE = "metrics.json"
 LOCK_FILE = ".lock"
+RUN_FILES = (
+    CONFIG_FILE,
+    HISTORY_FILE,
+    METRICS_FILE,
+    "best",
+    "checkpoints",
+    "config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+)
+"""What a run writes: the only names that replacing it deletes."""
 CALL_SETTINGS = ("overwrite", "dry_run", "resume", "resume_from_checkpoint", "force")
 """Settings that say how the command was called, not what the run is."""
 
@@ -36,9 +53,9 @@ def check_output_dir(config: TrainConfig) -> None:
     """
     output_dir = config.run_path
     if output_dir.is_dir() and {entry.name for entry in output_dir.iterdir()} - {LOCK_FILE}:
-        if not (output_dir / CONFIG_FILE).is_file():
+        if not is_run(output_dir):
             raise UserError(
-                f"the folder has files and is not a run (it has no {CONFIG_FILE})",
+                f"the folder has files and is not a run (no {CONFIG_FILE} of ours)",
                 where=f"--output-dir {output_dir}",
                 fix="choose another folder",
             )
@@ -48,7 +65,8 @@ def check_output_dir(config: TrainConfig) -> None:
                 where=f"--output-dir {output_dir}",
                 fix="choose another folder, --resume to go on with that run, or --overwrite it",
             )
-        lock_folder(output_dir).release()
+        if (output_dir / LOCK_FILE).exists():
+            lock_folder(output_dir).release()
     existing = output_dir
     while not existing.exists():
         existing = existing.parent
@@ -58,6 +76,15 @@ def check_output_dir(config: TrainConfig) -> None:
             where=f"--output-dir {output_dir}",
             fix="choose another folder",
         )
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run's settings, and not another program's run.yaml."""
+    try:
+        settings = yaml.safe_load((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(settings, dict) and {"task", "num_train_epochs"} <= settings.keys()
 
 
 def is_resuming(config: TrainConfig) -> bool:
@@ -100,6 +127,8 @@ class RunFolder:
     def create(cls, config: TrainConfig) -> "RunFolder":
         """Make the output folder, replacing a run that is there, and write the settings into it.
 
+        Files that are none of a run's stay.
+
         Raises:
             UserError: as `check_output_dir`.
         """
@@ -107,14 +136,15 @@ class RunFolder:
         path = config.run_path
         path.mkdir(parents=True, exist_ok=True)
         lock = lock_folder(path)
-        for entry in path.iterdir():  # not the folder itself, which may be a link or a mount
+        for entry in [found for pattern in RUN_FILES for found in path.glob(pattern)]:
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
-            elif entry.name != LOCK_FILE:
+            else:
                 entry.unlink()
         settings = {
             name: value for name, value in config.to_dict().items() if name not in CALL_SETTINGS
         }
+        settings["output_dir"] = str(path)
         (path / CONFIG_FILE).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
         return cls(path, lock)
 
@@ -132,7 +162,7 @@ class RunFolder:
     def log_step(self, record: dict[str, Any]) -> None:
         """Append one logged step to the history."""
         with (self.path / HISTORY_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(record, allow_nan=False) + "\n")
 
     def save(
         self,
@@ -143,16 +173,21 @@ class RunFolder:
         """Write model and tokenizer, so that `from_pretrained` loads the folder, and the metrics."""
         from transformers.utils import logging
 
+        had_bars = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()  # a bar over one file says nothing
         model.save_pretrained(self.path)
+        if had_bars:
+            logging.enable_progress_bar()
         tokenizer.save_pretrained(self.path)
-        text = json.dumps(metrics, indent=2)
+        self.save_metrics(metrics)
+
+    def save_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write the scores of the run and what it ran on."""
+        text = json.dumps(metrics, indent=2, allow_nan=False)
         (self.path / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def summarize(
-    state: TrainState, config: TrainConfig, *, task: str, device: str, num_processes: int
-) -> dict[str, Any]:
+def summarize(state: TrainState, config: TrainConfig, accelerator: "Accelerator") -> dict[str, Any]:
     """What metrics.json says of a run.
 
     Returns:
@@ -165,14 +200,14 @@ def summarize(
     best = by_step.get(state.best_step)
     packages = ("plainloop", "torch", "transformers", "accelerate", "datasets", "numpy")
     return {
-        "task": task,
+        "task": config.task,
         "steps": state.step,
         "evaluations": state.evaluations,
         "best": best,
         "saved": best if config.load_best_model_at_end else by_step.get(state.step),
         "environment": {
-            "device": device,
-            "num_processes": num_processes,
+            "device": str(accelerator.device),
+            "num_processes": accelerator.num_processes,
             "threads": torch.get_num_threads(),
             "platform": platform.platform(),
             "python": platform.python_version(),

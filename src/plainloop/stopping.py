@@ -62,6 +62,6 @@ class StopRequest:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         if not self.deferred:
-            raise StoppedError(number, f"{name} before the training; nothing was saved")
+            raise StoppedError(number, f"stopped by {name} outside the training")
         self.signal_number = number
         print(f"{name}: stopping after this step; once more to stop at once", file=sys.stderr)

@@ -49,7 +49,7 @@ TASKS = {
             metrics=("accuracy", "f1"),
             files={"train": "MRPC/train.tsv", "validation": "MRPC/dev.tsv"},
             file_columns={"sentence1": "#1 String", "sentence2": "#2 String", "label": "Quality"},
-            num_rows={"train": 3668, "validation": 408, "test": 1725},
+            num_rows={"train": 3668, "validation": 408},
             hub=("nyu-mll/glue", "mrpc"),
         ),
     )

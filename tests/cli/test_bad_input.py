@@ -86,7 +86,9 @@ MISTAKES = {
 def places(tmp_path, tiny_model, tiny_data):
     """What the words in braces stand for; and the files that the mistakes need."""
     (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "run.yaml").write_text("seed: 1\n", encoding="utf-8")
+    (tmp_path / "old" / "run.yaml").write_text(
+        "task: demo\nnum_train_epochs: 3\n", encoding="utf-8"
+    )
     (tmp_path / "glue").mkdir()
     (tmp_path / "glue" / "train.txt").touch()
     (tmp_path / "model").mkdir()

@@ -34,13 +34,15 @@ def train(config: TrainConfig = TrainConfig()) -> None:
     # before torch is imported, so that a mistake in them is an answer in a second.
 
     from plainloop.inputs import load_inputs
+    from plainloop.memory import explained_out_of_memory
     from plainloop.stopping import StopRequest
 
     with StopRequest() as stop:
         inputs = load_inputs(config)
         from plainloop.fine_tuning import fine_tune
 
-        fine_tune(config, inputs, stop)
+        with explained_out_of_memory(config):
+            fine_tune(config, inputs, stop)
 
 
 @app.command

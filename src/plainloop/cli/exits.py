@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from plainloop.cli.flags import parse_config
 from plainloop.config import TrainConfig
 from plainloop.errors import PlainloopError
+from plainloop.memory import explained_out_of_memory
 from plainloop.stopping import StopRequest
 
 EXIT_CTRL_C = 130
@@ -42,4 +43,6 @@ def run_script(
         description: what `--help` says it does.
     """
     with expected_errors_exit(), StopRequest() as stop:
-        main(parse_config(tokens, program=program, description=description), stop)
+        config = parse_config(tokens, program=program, description=description)
+        with explained_out_of_memory(config):
+            main(config, stop)

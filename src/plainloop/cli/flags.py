@@ -1,5 +1,6 @@
 """Flags and a settings file -> settings. A flag beats the file, the file beats the default."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -41,13 +42,16 @@ def parse_config(tokens: Sequence[str], *, program: str, description: str) -> Tr
         program: what `--help` calls the script.
         description: what `--help` says it does.
     """
-    app = App(name=program, help=description)
+    config_help = "--config FILE reads settings from a YAML file, which flags beat."
+    app = App(name=program, help=f"{description}\n\n{config_help}")
 
     @app.default
     def settings(config: TrainConfig = TrainConfig()) -> TrainConfig:
         return config
 
-    config: TrainConfig = run_app(app, tokens)
+    config: TrainConfig | None = run_app(app, tokens)
+    if config is None:  # --help or --version was given, and answered
+        sys.exit(0)
     return config
 
 

@@ -73,6 +73,6 @@ def _create_dataloader(
 
 def peek(dataloader: DataLoader[Batch]) -> Batch:
     """The first batch of an unprepared loader, without moving the generators of the training."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # a loader draws from the CPU's
         batch: Any = next(iter(dataloader))
     return dict(batch)
