@@ -3,6 +3,7 @@
 import ast
 import inspect
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from tiny import RunTiny, largest_difference
 
 from plainloop import loop
+from plainloop.data.batches import EpochOrder
 from plainloop.errors import DivergedError
 
 # Nothing hides a wrong gradient here: a constant learning rate, clipping active, no dropout.
@@ -281,9 +283,26 @@ def test_reduce_on_plateau_moves_by_the_metric(run: RunTiny):
     assert rates[(first_rise + 1) * STEPS_PER_EPOCH] == pytest.approx(2e-3)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(run: RunTiny):
-    with pytest.raises(DivergedError, match=r"step \d+: the loss is (nan|inf)"):
-        run(learning_rate=1e30, max_grad_norm=0, num_train_epochs=5)
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(run: RunTiny):
+    with pytest.raises(DivergedError) as caught:
+        run(
+            learning_rate=1e30,
+            lr_scheduler_type="constant",
+            max_grad_norm=0,
+            num_train_epochs=5,
+            logging_steps=100,
+        )
+    assert caught.value.exit_code == 5
+    found = re.fullmatch(
+        r"step (\d+): the loss is (nan|inf) \(learning rate 1.00e\+30, epoch [\d.]+, "
+        r"training rows ([\d, ]+)\); try a lower --learning-rate .*",
+        str(caught.value),
+    )
+    assert found
+    step = int(found[1])
+    order = list(EpochOrder(ROWS, seed=42))
+    assert step <= STEPS_PER_EPOCH, "in the first epoch"
+    assert found[3] == ", ".join(map(str, order[(step - 1) * BATCH : step * BATCH]))
 
 
 def test_a_finished_run_can_be_trained_on(run: RunTiny):

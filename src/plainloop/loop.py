@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from plainloop.checkpoints import list_checkpoints
 from plainloop.config import METRIC_SCHEDULES, TrainConfig
-from plainloop.data.batches import Batch
+from plainloop.data.batches import Batch, rows_of_batches
 from plainloop.errors import DivergedError, StoppedError
 from plainloop.evaluation import evaluate
 from plainloop.generators import Generators
@@ -89,7 +89,8 @@ def train(
             before.restore()
             return
         state.evaluation_due = False
-        stop_if_diverged(scores["loss"], learning_rate_of(optimizer), state, run)
+        if not math.isfinite(scores["loss"]):
+            raise diverged(scores["loss"], learning_rate_of(optimizer), state, run, rows=[])
         if state.note_evaluation(scores, config) and config.load_best_model_at_end and run:
             run.checkpoints.save_best(model, state.step)
         if by_metric:
@@ -160,7 +161,11 @@ def train(
                 is_logged = state.step % config.logging_steps == 0
                 # On a GPU the loss is read only when it is logged: reading it waits for the device.
                 if is_logged or accelerator.device.type == "cpu":
-                    stop_if_diverged(progress.mean_loss(), learning_rate, state, run)
+                    loss_so_far = progress.mean_loss()
+                    if not math.isfinite(loss_so_far):
+                        last = state.batches_done or len(train_dataloader)
+                        rows = rows_of_batches(train_dataloader, epoch, last - len(window), last)
+                        raise diverged(loss_so_far, learning_rate, state, run, rows)
                 if scored and evaluation_is_due(state, config, num_training_steps):
                     evaluate_now(*scored)
                 if is_logged or is_finished(state, config, num_training_steps):
@@ -208,15 +213,14 @@ def saving_is_due(state: TrainState, config: TrainConfig, num_training_steps: in
     return state.step % config.save_steps == 0 or is_finished(state, config, num_training_steps)
 
 
-def stop_if_diverged(
-    loss: float, learning_rate: float, state: TrainState, run: OpenRun | None
-) -> None:
-    """Raise DivergedError where the mean loss since the last logged step is not finite."""
-    if math.isfinite(loss):
-        return
+def diverged(
+    loss: float, learning_rate: float, state: TrainState, run: OpenRun | None, rows: list[int]
+) -> DivergedError:
+    """What to say of a loss that is not finite: where, with which rows, and what is left."""
+    in_rows = f", training rows {', '.join(map(str, rows))}" if rows else ""
     kept = list_checkpoints(run.checkpoints.folder) if run else []
-    raise DivergedError(
-        f"the loss is {loss} (learning rate {learning_rate:.2e}, epoch {state.epoch:.4f})",
+    return DivergedError(
+        f"the loss is {loss} (learning rate {learning_rate:.2e}, epoch {state.epoch:.4f}{in_rows})",
         where=f"step {state.step}",
         fix="try a lower --learning-rate or some --warmup-steps"
         + (f"; the last checkpoint is {kept[-1]}" if kept else ""),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate import PartialState
 from torch.utils.data import DataLoader, Sampler
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
@@ -76,3 +77,22 @@ def peek(dataloader: DataLoader[Batch]) -> Batch:
     with torch.random.fork_rng(devices=[]):  # a loader draws from the CPU's
         batch: Any = next(iter(dataloader))
     return dict(batch)
+
+
+def rows_of_batches(dataloader: DataLoader[Batch], epoch: int, start: int, stop: int) -> list[int]:
+    """The numbers of the rows in some batches of an epoch, over all processes, from the order alone.
+
+    Args:
+        dataloader: prepared or not; one without an `EpochOrder` gives no rows.
+        start, stop: batches of each process, from 0.
+    """
+    num_processes = PartialState().num_processes
+    sampler: Any = dataloader
+    while getattr(sampler, "batch_sampler", None) is not None:
+        sampler = sampler.batch_sampler
+    rows_in_batch = getattr(sampler, "batch_size", 0) * num_processes
+    order = getattr(sampler, "sampler", None)
+    if not isinstance(order, EpochOrder):
+        return []
+    order.set_epoch(epoch)
+    return list(order)[start * rows_in_batch : stop * rows_in_batch]
