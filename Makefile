@@ -3,13 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest --quiet
 
-.PHONY: demo test lint types slow all clean
+.PHONY: demo test lint types slow crash all clean
 
 demo: $(VENV)/ready
 	$(BIN)/plainloop demo
 
 test: lint types
-	$(PYTEST) --numprocesses 2 -m "not slow"
+	$(PYTEST) --numprocesses 2 -m "not slow and not crash"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -22,7 +22,12 @@ types: $(VENV)/ready
 slow: $(VENV)/ready
 	$(PYTEST) -m slow
 
-all: test slow
+# Real kills of real runs; the night's number is `make crash N=300`.
+N := 30
+crash: $(VENV)/ready
+	$(BIN)/python tests/crash/crash.py --kills $(N)
+
+all: test slow crash
 
 # The pinned CPU build. For a GPU see "Install" in the README.
 $(VENV)/ready: pyproject.toml constraints.txt

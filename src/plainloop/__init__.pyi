@@ -27,7 +27,7 @@ from .fine_tuning import fine_tune as fine_tune
 from .inputs import load_inputs as load_inputs
 from .loop import train as train
 from .loss import CrossEntropy as CrossEntropy, create_loss as create_loss
-from .memory import explained_out_of_memory as explained_out_of_memory
+from .memory import explained_machine_limits as explained_machine_limits
 from .metrics import ClassificationMetric as ClassificationMetric
 from .model import (
     first_forward as first_forward,

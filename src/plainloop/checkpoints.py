@@ -81,7 +81,7 @@ class Checkpoints:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
             if main:
-                self._delete_surplus()
+                self._delete_surplus(target)
             self.accelerator.wait_for_everyone()
         return target
 
@@ -139,15 +139,24 @@ class Checkpoints:
         Raises:
             CheckpointError: something differs that changes the numbers, and `force` is not set.
         """
-        content = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+        with contents_explained(path / STATE_FILE):
+            content = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+            state = TrainState(**content["state"])
         passed = check_identity(content["identity"], self.identity, path, force=force)
-        load_model(self.accelerator.unwrap_model(model), path / MODEL_FILE, device="cpu")
-        tensors = load_file(path / OPTIMIZER_FILE)
-        optimizer.load_state_dict(unflatten_optimizer(tensors, content["optimizer_groups"]))
-        lr_scheduler.load_state_dict(content["lr_scheduler"])
+        # Generators and optimizer are read before the model is touched.
         rank = self.accelerator.process_index
-        generators = Generators.load(path / generators_file(rank))
-        return TrainState(**content["state"]), generators, passed
+        with contents_explained(path / generators_file(rank)):
+            generators = Generators.load(path / generators_file(rank))
+        with contents_explained(path / OPTIMIZER_FILE):
+            tensors = load_file(path / OPTIMIZER_FILE)
+            moments = unflatten_optimizer(tensors, content["optimizer_groups"])
+        with contents_explained(path / MODEL_FILE):
+            load_model(self.accelerator.unwrap_model(model), path / MODEL_FILE, device="cpu")
+        with contents_explained(path / OPTIMIZER_FILE):
+            optimizer.load_state_dict(moments)
+        with contents_explained(path / STATE_FILE):
+            lr_scheduler.load_state_dict(content["lr_scheduler"])
+        return state, generators, passed
 
     def save_best(self, model: nn.Module, step: int) -> None:
         """Write the best model so far, then delete the one before it.
@@ -179,7 +188,11 @@ class Checkpoints:
             )
         load_model(self.accelerator.unwrap_model(model), target / MODEL_FILE, device="cpu")
 
-    def _delete_surplus(self) -> None:
+    def _delete_surplus(self, newest: Path) -> None:
+        # What has a later step is damaged, or of a continuation that was left for this one.
+        for path in list_checkpoints(self.folder):
+            if step_of(path) > step_of(newest):
+                shutil.rmtree(path)
         if self.save_total_limit is None:
             return
         keep = max(self.save_total_limit, SMALLEST_TOTAL_LIMIT)
@@ -189,13 +202,13 @@ class Checkpoints:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The committed checkpoints, oldest first."""
-    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
-    return sorted(found, key=step_of)
+    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+(\.old)?", path.name)]
+    return sorted(found, key=lambda path: (step_of(path), not path.suffix))
 
 
 def step_of(path: Path) -> int:
     """The step of a checkpoint, as its folder is named."""
-    return int(path.name.removeprefix("step-"))
+    return int(path.stem.removeprefix("step-"))
 
 
 def missing_files(path: Path) -> str | None:
@@ -259,6 +272,23 @@ def check_identity(
 
 
 @contextmanager
+def contents_explained(file: Path) -> Iterator[None]:
+    """A file of a checkpoint that is whole and yet none of ours, in one line.
+
+    Raises:
+        CheckpointError: instead of what its reader says.
+    """
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"not a file of a checkpoint: {' '.join(str(error).split())[:200]}",
+            where=str(file),
+            fix="resume from another one with --resume-from-checkpoint",
+        ) from error
+
+
+@contextmanager
 def disk_errors_explained(folder: Path) -> Iterator[None]:
     """A full or read-only disk in one line.
 
@@ -268,9 +298,9 @@ def disk_errors_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        number = getattr(error, "errno", None) or (
-            errno.ENOSPC if "os error 28" in str(error) else 0
-        )
+        # safetensors says it in its text only
+        in_text = re.search(r"\(os error (\d+)\)", str(error))
+        number = getattr(error, "errno", None) or (int(in_text[1]) if in_text else 0)
         reasons = {
             errno.ENOSPC: "the disk is full",
             errno.EDQUOT: "the disk quota is used up",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 MANIFEST_FILE = "manifest.json"
 TEMPORARY_PREFIX = ".tmp-"
+REPLACED_SUFFIX = ".old"  # of a folder that a newer one of the same name takes the place of
 
 
 def commit_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -38,7 +39,8 @@ def commit_folder(folder: Path, write: Callable[[Path], None]) -> None:
 def begin_folder(folder: Path) -> Path:
     """A new empty temporary folder beside the final place."""
     temporary = folder.with_name(TEMPORARY_PREFIX + folder.name)
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
+    for left in folder.parent.glob(f"{TEMPORARY_PREFIX}*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     temporary.mkdir(parents=True)
     return temporary
 
@@ -53,11 +55,18 @@ def finish_folder(temporary: Path, folder: Path) -> None:
     manifest.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
     flush(manifest)
     flush(temporary)
+    # The same step written again after a resume: the old one is whole until the new one is.
+    replaced = folder.with_name(folder.name + REPLACED_SUFFIX)
     if folder.exists():
-        # The same step written again after a resume: the old one is whole until the new one is.
-        shutil.rmtree(folder)
+        if damage(folder) is None:
+            shutil.rmtree(replaced, ignore_errors=True)
+            folder.rename(replaced)
+        else:
+            shutil.rmtree(folder)
     temporary.rename(folder)
     flush(folder.parent)
+    if replaced.exists():
+        shutil.rmtree(replaced)
 
 
 def damage(folder: Path) -> str | None:
@@ -74,10 +83,13 @@ def damage(folder: Path) -> str | None:
         path = folder / name
         if path.parent != folder or path.is_symlink() or not path.is_file():
             return f"{name}: missing"
-        if path.stat().st_size != size:
-            return f"{name}: {path.stat().st_size} bytes, expected {size}"
-        if hash_file(path) != digest:
-            return f"{name}: SHA-256 differs"
+        try:
+            if path.stat().st_size != size:
+                return f"{name}: {path.stat().st_size} bytes, expected {size}"
+            if hash_file(path) != digest:
+                return f"{name}: SHA-256 differs"
+        except OSError as error:
+            return f"{name}: {error.strerror}"
     return None if files else f"{MANIFEST_FILE}: lists no files"
 
 

@@ -118,12 +118,13 @@ def train(
         visible=accelerator.is_main_process,
         folder=run.folder if run else None,
     ) as progress:
-        if generators and not state.batches_done:
+        if generators:
             generators.restore()
-            generators = None
         if scored and state.evaluation_due:
             evaluate_now(*scored)
             save_or_stop()
+        # Within an epoch they are put back once more, when its iterator exists and has drawn.
+        generators = Generators.now() if generators and state.batches_done else None
         for epoch in range(state.epochs_done, num_epochs):
             if is_finished(state, config, num_training_steps):
                 break
@@ -133,7 +134,7 @@ def train(
             if state.batches_done:  # resumed within this epoch
                 batches = skip_first_batches(train_dataloader, state.batches_done)
             for window in windows(batches, config.gradient_accumulation_steps):
-                if generators:  # a new iterator has drawn from them, as it did before the stop
+                if generators:
                     generators.restore()
                     generators = None
                 model.train()

@@ -1,5 +1,6 @@
-"""What to do where a run does not fit into the memory."""
+"""What to do where a run does not fit into the memory, or onto the disk."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,14 +19,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def explained_out_of_memory(config: TrainConfig) -> Iterator[None]:
+def explained_machine_limits(config: TrainConfig) -> Iterator[None]:
     """Say which smaller batch has the same effect where something does not fit into the memory.
 
     Raises:
-        MachineError: out of memory, on a GPU or the CPU.
+        MachineError: out of memory, on a GPU or the CPU; or a full or read-only disk.
     """
     try:
         yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        raise MachineError(
+            str(error), where=str(config.run_path), fix="make room, then --resume"
+        ) from error
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

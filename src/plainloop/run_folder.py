@@ -145,7 +145,9 @@ class RunFolder:
             name: value for name, value in config.to_dict().items() if name not in CALL_SETTINGS
         }
         settings["output_dir"] = str(path)
-        (path / CONFIG_FILE).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+        written = path / f".{CONFIG_FILE}"
+        written.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+        written.replace(path / CONFIG_FILE)  # whole, or not there
         return cls(path, lock)
 
     @classmethod

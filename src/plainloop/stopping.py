@@ -7,7 +7,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from plainloop.errors import StoppedError
+from plainloop.errors import PlainloopError, StoppedError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,6 +31,7 @@ class StopRequest:
         self.deferred = False
         self.signal_number: int | None = None
         self._before: dict[int, Any] = {}
+        self._raised: StoppedError | None = None
 
     def __enter__(self) -> Self:
         # Python lets only the main thread take signals.
@@ -46,6 +47,9 @@ class StopRequest:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._raised and isinstance(error, Exception) and not isinstance(error, PlainloopError):
+            # An import that was interrupted has made another error of it.
+            raise self._raised from None
 
     def agreed(self, accelerator: "Accelerator") -> int | None:
         """The signal that any process has had: all of them stop after the same step."""
@@ -61,7 +65,8 @@ class StopRequest:
         if self.signal_number is not None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+        self.signal_number = number  # even if the error is swallowed: the loop stops then
         if not self.deferred:
-            raise StoppedError(number, f"stopped by {name} outside the training")
-        self.signal_number = number
+            self._raised = StoppedError(number, f"stopped by {name} outside the training")
+            raise self._raised
         print(f"{name}: stopping after this step; once more to stop at once", file=sys.stderr)

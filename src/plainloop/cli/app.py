@@ -34,14 +34,14 @@ def train(config: TrainConfig = TrainConfig()) -> None:
     # before torch is imported, so that a mistake in them is an answer in a second.
 
     from plainloop.inputs import load_inputs
-    from plainloop.memory import explained_out_of_memory
+    from plainloop.memory import explained_machine_limits
     from plainloop.stopping import StopRequest
 
     with StopRequest() as stop:
         inputs = load_inputs(config)
         from plainloop.fine_tuning import fine_tune
 
-        with explained_out_of_memory(config):
+        with explained_machine_limits(config):
             fine_tune(config, inputs, stop)
 
 

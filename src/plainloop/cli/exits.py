@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from plainloop.cli.flags import parse_config
 from plainloop.config import TrainConfig
 from plainloop.errors import PlainloopError
-from plainloop.memory import explained_out_of_memory
+from plainloop.memory import explained_machine_limits
 from plainloop.stopping import StopRequest
 
 EXIT_CTRL_C = 130
@@ -44,5 +44,5 @@ def run_script(
     """
     with expected_errors_exit(), StopRequest() as stop:
         config = parse_config(tokens, program=program, description=description)
-        with explained_out_of_memory(config):
+        with explained_machine_limits(config):
             main(config, stop)

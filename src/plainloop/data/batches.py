@@ -1,5 +1,6 @@
 """Model inputs -> batches: the order of the rows, the loaders, padding."""
 
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,14 @@ def _create_dataloader(
         sampler=EpochOrder(len(rows), config.seed) if train else None,
         collate_fn=DataCollatorWithPadding(tokenizer),
         num_workers=config.dataloader_num_workers,
+        worker_init_fn=outlive_the_step,
     )
+
+
+def outlive_the_step(_worker: int) -> None:
+    """Let a worker that has the process group's signal serve the step in hand, 10 s at most."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(10))  # an alarm ends the process
 
 
 def peek(dataloader: DataLoader[Batch]) -> Batch:
