@@ -13,7 +13,7 @@ SOURCES = sorted((ROOT / "src" / "plainloop").rglob("*.py"))
 # The order of the data flow: a module imports only from those before it.
 FLOW = """
     errors config ranges tasks pretrained data.read data.tokenize state run_folder inputs data.batches
-    distributed memory model optim loss metrics stopping generators commit checkpoints resume progress
+    distributed memory model optim loss metrics stopping generators commit identity checkpoints resume progress
     evaluation loop fine_tuning cli.flags cli.exits cli.app __main__
 """.split()  # noqa: SIM905
 

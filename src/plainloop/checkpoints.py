@@ -22,6 +22,7 @@ from torch import nn
 from plainloop.commit import begin_folder, commit_folder, damage, finish_folder
 from plainloop.errors import CheckpointError, MachineError
 from plainloop.generators import Generators
+from plainloop.identity import check_identity
 from plainloop.state import TrainState
 
 STATE_FILE = "state.json"
@@ -239,36 +240,6 @@ def unflatten_optimizer(tensors: Mapping[str, torch.Tensor], groups: Any) -> dic
         parameter, _, name = key.partition(".")
         state.setdefault(int(parameter), {})[name] = value
     return {"state": state, "param_groups": groups}
-
-
-def check_identity(
-    saved: Mapping[str, Any], ours: Mapping[str, Any], path: Path, *, force: bool
-) -> list[str]:
-    """Compare what the saved run was made of with what this one is made of.
-
-    Both map a group (settings, data, machine) to keys and values; every one of them may change the
-    numbers. JSON has made lists of tuples, so both are compared as JSON.
-
-    Returns:
-        A line for each difference, with `force`.
-
-    Raises:
-        CheckpointError: they differ, without `force`.
-    """
-    saved, ours = (json.loads(json.dumps(identity)) for identity in (saved, ours))
-    differences = [
-        f"{key} was {saved.get(group, {}).get(key)!r}, is {ours.get(group, {}).get(key)!r}"
-        for group in sorted(saved.keys() | ours.keys())
-        for key in sorted(saved.get(group, {}).keys() | ours.get(group, {}).keys())
-        if saved.get(group, {}).get(key) != ours.get(group, {}).get(key)
-    ]
-    if differences and not force:
-        raise CheckpointError(
-            f"this run is not the one that was saved: {'; '.join(differences)}",
-            where=str(path),
-            fix="resume with the same command, or --force to go on with other numbers",
-        )
-    return differences
 
 
 @contextmanager

@@ -1,14 +1,10 @@
 """Going on with a run that stopped: what it must have in common, and where it goes on."""
 
-import hashlib
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
@@ -18,50 +14,14 @@ from plainloop.checkpoints import Checkpoints, step_of
 from plainloop.config import TrainConfig
 from plainloop.errors import CheckpointError, MachineError
 from plainloop.generators import Generators
-from plainloop.run_folder import CALL_SETTINGS, METRICS_FILE, RunFolder, is_resuming
+from plainloop.identity import run_identity
+from plainloop.run_folder import METRICS_FILE, RunFolder, is_resuming
 from plainloop.state import TrainState
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-NO_NUMBER_DEPENDS_ON = (
-    *CALL_SETTINGS,
-    "data_dir",  # the rows themselves are compared
-    "test_file",
-    "output_dir",
-    "save_strategy",
-    "save_steps",
-    "save_total_limit",
-    "dataloader_num_workers",
-)
-PACKAGES = ("torch", "transformers", "accelerate")
 NONE_YET, NOT_WHOLE = -1, -2
-
-
-def run_identity(
-    config: TrainConfig, raw: "DatasetDict", device: torch.device, num_processes: int
-) -> dict[str, Mapping[str, Any]]:
-    """What the numbers of a run depend on; a resumed run must have the same."""
-    settings = config.to_dict()
-    return {
-        "settings": {name: settings[name] for name in settings if name not in NO_NUMBER_DEPENDS_ON},
-        "rows": {split: hash_rows(raw[split]) for split in ("train", "validation")},
-        "machine": {
-            "device": device.type,
-            "processes": num_processes,
-            "threads": torch.get_num_threads(),
-        },
-        "versions": {name: version(name) for name in PACKAGES},
-    }
-
-
-def hash_rows(rows: Any) -> str:
-    """SHA-256 of a split's rows, in their order."""
-    table = rows.with_format("arrow")[:].combine_chunks()
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema.remove_metadata()) as stream:
-        stream.write_table(table.replace_schema_metadata(None))
-    return hashlib.sha256(sink.getvalue()).hexdigest()
 
 
 @dataclass(frozen=True)
