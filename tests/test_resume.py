@@ -116,6 +116,16 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, sett
     assert largest_difference(again.weights, straight.weights) == 0
 
 
+def test_a_checkpoint_that_was_being_replaced_is_used(tmp_path, settings, capsys):
+    straight = run_tiny(tmp_path / "run", **settings)
+    newest = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    # As a kill between the two renames of a save leaves it.
+    newest.rename(newest.with_name(newest.name + ".old"))
+    again = run_tiny(tmp_path / "run", resume=True, **settings)
+    assert f"resuming from {newest}.old, step 18" in capsys.readouterr().out
+    assert largest_difference(again.weights, straight.weights) == 0
+
+
 def test_when_all_are_damaged_nothing_is_touched_and_each_is_named(tmp_path, settings):
     run_tiny(tmp_path / "run", **settings)
     folders = list_checkpoints(tmp_path / "run" / "checkpoints")

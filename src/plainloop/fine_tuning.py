@@ -36,7 +36,6 @@ def fine_tune(
     Args:
         config: the settings; a missing output folder becomes runs/TASK.
         inputs: what `load_inputs` gave for these settings, where it was called before.
-
         stop: takes in signals; from the first step on a checkpoint is saved before one ends the run.
 
     Returns:

@@ -11,6 +11,7 @@ from accelerate.utils import broadcast
 from torch import nn
 
 from plainloop.checkpoints import Checkpoints, step_of
+from plainloop.commit import REPLACED_SUFFIX
 from plainloop.config import TrainConfig
 from plainloop.errors import CheckpointError, MachineError
 from plainloop.generators import Generators
@@ -108,11 +109,16 @@ def find_checkpoint(
         except CheckpointError as found:
             error = found
     # Numbers, since objects would travel as pickle.
-    code = NOT_WHOLE if error else NONE_YET if path is None else step_of(path)
+    code = NOT_WHOLE if error else NONE_YET if path is None else 2 * step_of(path)
+    if path is not None and path.suffix == REPLACED_SUFFIX:
+        code += 1
     code = int(broadcast(torch.tensor(code, device=accelerator.device)))
     if code == NOT_WHOLE:
         raise error or CheckpointError("rank 0 found no checkpoint that is whole")
-    return None if code == NONE_YET else checkpoints.path_of(code)
+    if code == NONE_YET:
+        return None
+    step, is_replaced = divmod(code, 2)
+    return checkpoints.path_of(step).with_suffix(REPLACED_SUFFIX if is_replaced else "")
 
 
 def check_disk_space(config: TrainConfig, model: nn.Module) -> None:

@@ -229,7 +229,6 @@ def test_fewer_rows_than_the_official_files_have_are_a_warning(short_mrpc, caplo
     ]
 
 
-@pytest.mark.glue
 def test_the_real_mrpc_files_are_whole_and_their_test_file_has_no_labels(glue, caplog):
     raw = read_splits(MRPC, glue)
     assert raw.num_rows == {"train": 3668, "validation": 408}
