@@ -217,6 +217,7 @@ def hostile(trap: Path) -> dict[str, bytes]:
 def test_the_payloads_are_live(tmp_path):
     for content in list(hostile(tmp_path / "trap").values())[:3]:
         pickle.loads(content)
+        assert (tmp_path / "trap").exists()
         (tmp_path / "trap").unlink()
 
 
