@@ -1,0 +1,213 @@
+"""A column of labels as texts or numbers, and what is wrong with them, by row."""
+
+import reprlib
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from plainloop.data.contents import describe, is_list, is_number, is_text
+from plainloop.errors import UserError
+
+if TYPE_CHECKING:
+    from plainloop.data.files import Source
+    from plainloop.tasks import ProblemType
+
+Column = pa.Array | pa.ChunkedArray
+Rows = NDArray[np.int64]
+
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+INTEGER = r"^[+-]?\d+(\.0*)?$"
+NOT_FINITE = r"^(?i:[+-]?(nan|inf|infinity))$"
+UNLABELLED = "-1"
+MOST_INTEGER_CLASSES = 300
+FEW_CLASSES = 10  # this many may be in any number of rows
+MOST_SHOWN = 3
+MOST_ROWS_A_CLASS_SHARES = 0.5
+
+
+def check_kind(
+    source: "Source", column: str, problem_type: "ProblemType", separator: str | None
+) -> None:
+    """Check that a column's type can hold labels of this kind.
+
+    Raises:
+        UserError: it cannot.
+    """
+    kind = source.table.schema.field(column).type
+    plain = is_text(kind) or is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
+    if problem_type == "multi_label_classification" and separator is None:
+        fits, wanted = is_list(kind), "lists of labels, or texts and a --label-separator"
+    else:
+        fits, wanted = plain, "one text or number a row"
+    if not fits:
+        raise UserError(
+            f"column {column!r} holds {describe(kind)}, need {wanted}",
+            where=source.path,
+            fix="set --problem-type, or name another --label-column",
+        )
+
+
+def items_of(
+    source: "Source", column: str, problem_type: "ProblemType", separator: str | None
+) -> tuple[pa.Array, Rows]:
+    """Every label as a text, null where it is missing or empty, and the row that has it.
+
+    Integers are written without a fraction, booleans as true and false. Labels that a separator
+    divides lose the spaces around them, and what is empty between two separators is none.
+
+    Raises:
+        UserError: as `check_kind`.
+    """
+    check_kind(source, column, problem_type, separator)
+    values = source.table[column].combine_chunks()
+    rows = np.arange(len(values), dtype=np.int64)
+    if problem_type == "multi_label_classification":
+        if separator is not None:
+            values = pc.split_pattern(pc.fill_null(values.cast(pa.string()), ""), separator)
+        rows = pc.list_parent_indices(values).to_numpy().astype(np.int64)
+        values = pc.list_flatten(values)
+        if separator is not None:
+            values = pc.utf8_trim_whitespace(values)
+            is_there = pc.not_equal(values, "")
+            rows, values = rows[is_there.to_numpy(zero_copy_only=False)], values.filter(is_there)
+    texts = values.cast(pa.string())
+    integral = pc.match_substring_regex(texts, INTEGER)
+    texts = pc.if_else(integral, pc.replace_substring_regex(texts, r"\.0*$", ""), texts)
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), None, texts), rows
+
+
+def rows_of(items: pa.Array, rows: Rows, name: str) -> list[int]:
+    """The rows that have a label."""
+    found: list[int] = rows[pc.indices_nonzero(pc.equal(items, name)).to_numpy()].tolist()
+    return found
+
+
+def parse_targets(source: "Source", column: str) -> pa.Array:
+    """The targets of a regression, float32.
+
+    Raises:
+        UserError: a target is missing, no number, or not finite in float32, with the rows.
+    """
+    check_kind(source, column, "regression", None)
+    texts = source.table[column].cast(pa.string()).combine_chunks()
+    trimmed = pc.utf8_trim_whitespace(texts)
+    missing = pc.fill_null(pc.equal(trimmed, ""), True)
+    number = pc.fill_null(pc.match_substring_regex(trimmed, NUMBER), False)
+    not_finite = pc.fill_null(pc.match_substring_regex(trimmed, NOT_FINITE), False)
+    values = pc.if_else(number, trimmed, None).cast(pa.float64())
+    with np.errstate(over="ignore"):
+        targets = values.to_numpy(zero_copy_only=False).astype(np.float32)
+    too_large = number.to_numpy(zero_copy_only=False) & ~np.isfinite(targets)
+    word = pc.invert(pc.or_(pc.or_(missing, number), not_finite))
+    infinite = pc.or_(not_finite, pa.array(too_large))
+    problems = []
+    for wrong, what in ((missing, "no target"), (word, "not a number"), (infinite, "not finite")):
+        found = pc.indices_nonzero(wrong).to_pylist()
+        if found:
+            example = "" if what == "no target" else f"{reprlib.repr(texts[found[0]].as_py())} is "
+            problems.append(
+                UserError(
+                    f"{source.show(found)}: {example}{what}",
+                    where=f"{source.path}, column {column!r}",
+                    fix="every row needs a finite number; is it a test split?"
+                    if what == "no target"
+                    else "mend these rows, or choose another --label-column or --problem-type",
+                )
+            )
+    if problems:
+        raise UserError.together(problems)
+    return pa.array(targets)
+
+
+def find_missing(
+    source: "Source", column: str, items: pa.Array, rows: Rows, problem_type: "ProblemType"
+) -> list[UserError]:
+    """Rows without a label, and splits that have none at all."""
+    where = f"{source.path}, column {column!r}"
+    labels = items.drop_null().unique().to_pylist()
+    if labels in ([], [UNLABELLED]):
+        what = "every label is -1" if labels else "no row has a label"
+        return [
+            UserError(
+                f"{what}: this looks like an unlabelled split", where=where, fix="give labels"
+            )
+        ]
+    missing = rows[pc.is_null(items).to_numpy(zero_copy_only=False)]
+    if problem_type == "multi_label_classification":
+        # A row with an empty list has no label of any; only a list that is not there is missing.
+        nulls = pc.indices_nonzero(pc.is_null(source.table[column])).to_numpy()
+        missing = np.union1d(missing, nulls.astype(np.int64))
+    if not len(missing):
+        return []
+    return [
+        UserError(
+            f"{len(missing)} rows have no label: {source.show(missing.tolist())}",
+            where=where,
+            fix="label them or take them out; is it a test split?",
+        )
+    ]
+
+
+def find_no_classes(
+    source: "Source", column: str, items: pa.Array, rows: Rows, names: Sequence[str]
+) -> list[UserError]:
+    """Labels that look like numbers of a regression, or like texts, where nobody said that they are classes."""
+    where = f"{source.path}, column {column!r}"
+    texts = pa.array(names, pa.string())
+    numbers = pc.or_(
+        pc.match_substring_regex(texts, NUMBER), pc.match_substring_regex(texts, NOT_FINITE)
+    )
+    if pc.all(numbers).as_py():
+        fractions = texts.filter(pc.invert(pc.match_substring_regex(texts, INTEGER))).to_pylist()
+        if fractions:
+            found = f"{fractions[0]} ({source.show(rows_of(items, rows, fractions[0]))})"
+            what = f"numbers with fractions, as {found}"
+        elif len(names) > MOST_INTEGER_CLASSES:
+            what = f"{len(names)} different numbers"
+        else:
+            return []
+        return [
+            UserError(
+                f"{what}: classes, or the targets of a regression?",
+                where=where,
+                fix="set --problem-type regression or single_label_classification",
+            )
+        ]
+    if len(names) > max(FEW_CLASSES, MOST_ROWS_A_CLASS_SHARES * source.table.num_rows):
+        return [
+            UserError(
+                f"{len(names)} different labels in {source.table.num_rows} rows: "
+                "this looks like a text, not like a class",
+                where=where,
+                fix="name another --label-column, or set --problem-type if it is right",
+            )
+        ]
+    return []
+
+
+def find_twins(
+    source: "Source", column: str, items: pa.Array, rows: Rows, names: Sequence[str]
+) -> list[UserError]:
+    """Labels that differ only by case or space."""
+    alike = defaultdict(list)
+    for name in sorted(names):
+        alike[" ".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
+    return [
+        UserError(
+            "labels differ only by space or case: "
+            + " and ".join(
+                f"{reprlib.repr(name)} ({source.show(rows_of(items, rows, name)[:MOST_SHOWN])})"
+                for name in twins
+            ),
+            where=f"{source.path}, column {column!r}",
+            fix="write them alike",
+        )
+        for twins in alike.values()
+        if len(twins) > 1
+    ]
