@@ -3,13 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest --quiet
 
-.PHONY: demo test lint types slow crash all clean
+.PHONY: demo test lint types slow crash distributed notebook quotes all clean
 
 demo: $(VENV)/ready
 	$(BIN)/plainloop demo
 
 test: lint types
-	$(PYTEST) --numprocesses 2 -m "not slow and not crash"
+	$(PYTEST) --numprocesses 2 -m "not slow and not crash and not distributed and not notebook"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -27,7 +27,23 @@ N := 30
 crash: $(VENV)/ready
 	$(BIN)/python tests/crash/crash.py --kills $(N)
 
-all: test slow crash
+# Every kind of run stopped at every place: 32 cases, of which the tests do 8.
+crash-matrix: $(VENV)/ready
+	$(BIN)/python tests/crash/matrix.py
+
+# Real runs of several processes, by each way to launch them.
+distributed: $(VENV)/ready
+	$(PYTEST) -m "distributed and not slow"
+
+# The notebook in a real kernel.
+notebook: $(VENV)/ready
+	$(PYTEST) -m notebook
+
+# After a quoted file has changed: line numbers, the loop in the README.
+quotes: $(VENV)/ready
+	$(BIN)/python docs/quote.py
+
+all: test slow crash distributed notebook
 
 # The pinned CPU build. For a GPU see "Install" in the README.
 $(VENV)/ready: pyproject.toml constraints.txt

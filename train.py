@@ -18,20 +18,22 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     """Train, evaluate, save."""
     # 1. Load the raw splits; a wrong flag, file or model name ends here.
     inputs = pl.load_inputs(config)
-    task, pretrained, raw = inputs.task, inputs.pretrained, inputs.raw
+    config, task, pretrained, raw = inputs.config, inputs.task, inputs.pretrained, inputs.raw
     accelerator = pl.create_accelerator(use_cpu=config.use_cpu)
     accelerator.print(raw)
 
     # 2. Tokenize, truncating what is too long; nothing is padded yet.
     tokenizer = pl.load_tokenizer(pretrained)
-    tokenized = pl.tokenize_splits(raw, tokenizer, task.text_columns, config.max_length)
+    tokenized = pl.tokenize_splits(
+        raw, tokenizer, task.text_columns, config.max_length, stride=config.stride
+    )
 
     # 3. Drop the columns that the model does not take, rename label to labels, return tensors.
     model_inputs = pl.keep_model_inputs(tokenized, tokenizer)
     accelerator.print("columns:", model_inputs["train"].column_names)
 
     # 4. Loaders: training rows shuffled, each batch padded to its own longest row.
-    dataloaders = pl.create_dataloaders(model_inputs, tokenizer, config)
+    dataloaders = pl.create_dataloaders(model_inputs, tokenizer, config, task)
 
     # 5. Look at one batch.
     batch = pl.peek(dataloaders["train"])
@@ -39,8 +41,16 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
 
     # 6. The model with its head, and one forward pass before any training.
     set_seed(config.seed)
-    model, new_parameters = pl.load_model(pretrained, task.label_names, dropout=config.dropout)
+    model, new_parameters = pl.load_model(
+        pretrained, task, dropout=config.dropout, new_head=config.new_head
+    )
     pl.freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
+    if config.lora_rank is not None:
+        model = pl.add_lora(
+            model, config.lora_rank, config.lora_alpha, new_parameters=new_parameters
+        )
+    if config.stride is not None:
+        model = pl.pool_windows(model)
     loss, logits_shape = pl.first_forward(model, batch)
     accelerator.print(f"new parameters: {new_parameters}; loss {loss:.4f}, logits {logits_shape}")
     if config.dry_run:
@@ -63,8 +73,8 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     accelerator.print(f"device: {accelerator.device}")
 
     # 10. to 12. The training loop, which evaluates after each epoch: src/plainloop/loop.py.
-    metric = pl.ClassificationMetric(task.metrics)
-    loss_fn = pl.create_loss(config, raw["train"]["label"])
+    metric = pl.TaskMetric(task.metrics, task.problem_type, task.label_names)
+    loss_fn = pl.create_loss(config, raw["train"]["label"], task)
     run = pl.open_run(config, raw, model, optimizer, lr_scheduler, accelerator=accelerator)
     set_seed(config.seed)  # again: nothing above moves the numbers that dropout draws
     stop.deferred = True  # from here on a signal saves a checkpoint first
@@ -87,11 +97,13 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     stop.deferred = False
     metrics = pl.summarize(state, config, accelerator)
     if run.folder:
-        run.folder.save(accelerator.unwrap_model(model), tokenizer, metrics)
+        run.folder.save(
+            accelerator.unwrap_model(model), tokenizer, metrics, merge_lora=config.merge_lora
+        )
         accelerator.print(f"saved in {run.folder.path}")
-    if "test" in dataloaders:
-        test_dataloader = accelerator.prepare(dataloaders["test"])
-        metrics["test"] = pl.evaluate(model, test_dataloader, metric, accelerator=accelerator)
+    for split in dataloaders.keys() - {"train", "validation"}:
+        dataloader = accelerator.prepare(dataloaders[split])
+        metrics[split] = pl.evaluate(model, dataloader, metric, accelerator=accelerator)
         if run.folder:
             run.folder.save_metrics(metrics)
 

@@ -84,10 +84,11 @@ def run_trainer(config: TrainConfig) -> dict[str, Any]:
     )
 
     from plainloop.inputs import load_inputs
-    from plainloop.metrics import METRICS
+    from plainloop.metrics import TaskMetric
 
     inputs = load_inputs(config)
-    scored = inputs.task.metrics
+    task = inputs.task
+    metric = TaskMetric(task.metrics, task.problem_type, task.label_names)
     tokenizer = AutoTokenizer.from_pretrained(inputs.pretrained)
     columns = inputs.task.text_columns
     tokenized = inputs.raw.map(
@@ -104,8 +105,7 @@ def run_trainer(config: TrainConfig) -> dict[str, Any]:
     )
     model = AutoModelForSequenceClassification.from_pretrained(
         inputs.pretrained,
-        id2label=dict(enumerate(inputs.task.label_names)),
-        label2id={name: label for label, name in enumerate(inputs.task.label_names)},
+        num_labels=task.num_labels,
         **dropout,
     )
     args = TrainingArguments(
@@ -115,8 +115,8 @@ def run_trainer(config: TrainConfig) -> dict[str, Any]:
     )
 
     def compute_metrics(result: Any) -> dict[str, float]:
-        predictions = result.predictions.argmax(axis=-1)
-        return {name: METRICS[name](result.label_ids, predictions) for name in scored}
+        metric.add_batch(predictions=result.predictions, references=result.label_ids)
+        return metric.compute()
 
     trainer = Trainer(
         model=model,
@@ -130,7 +130,7 @@ def run_trainer(config: TrainConfig) -> dict[str, Any]:
     trainer.train()
     trainer.save_model()
     log = trainer.state.log_history
-    scores = ("loss", *scored)
+    scores = ("loss", *task.metrics)
     return {
         "steps": [record for record in log if "loss" in record],
         "evaluations": [

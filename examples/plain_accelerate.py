@@ -20,12 +20,12 @@ def main(config: pl.TrainConfig) -> list[dict[str, float]]:
     tokenizer = pl.load_tokenizer(inputs.pretrained)
     tokenized = pl.tokenize_splits(inputs.raw, tokenizer, inputs.task.text_columns)
     model_inputs = pl.keep_model_inputs(tokenized, tokenizer)
-    dataloaders = pl.create_dataloaders(model_inputs, tokenizer, config)
+    dataloaders = pl.create_dataloaders(model_inputs, tokenizer, config, inputs.task)
     train_dataloader, eval_dataloader = dataloaders["train"], dataloaders["validation"]
     set_seed(config.seed)
-    model, _ = pl.load_model(inputs.pretrained, inputs.task.label_names)
+    model, _ = pl.load_model(inputs.pretrained, inputs.task)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.0)
-    metric = pl.ClassificationMetric(inputs.task.metrics)
+    metric = pl.TaskMetric(inputs.task.metrics, label_names=inputs.task.label_names)
 
     train_dataloader, eval_dataloader, model, optimizer = accelerator.prepare(
         train_dataloader, eval_dataloader, model, optimizer
@@ -44,7 +44,7 @@ def main(config: pl.TrainConfig) -> list[dict[str, float]]:
         train_dataloader.set_epoch(epoch)
         model.train()
         for batch in train_dataloader:
-            outputs = model(**batch)
+            outputs = model(**pl.model_inputs_of(batch))
             loss = outputs.loss
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
@@ -57,7 +57,7 @@ def main(config: pl.TrainConfig) -> list[dict[str, float]]:
         model.eval()
         for batch in eval_dataloader:
             with torch.no_grad():
-                outputs = model(**batch)
+                outputs = model(**pl.model_inputs_of(batch))
             predictions = torch.argmax(outputs.logits, dim=-1)
             predictions, references = accelerator.gather_for_metrics((predictions, batch["labels"]))
             metric.add_batch(predictions=predictions.cpu(), references=references.cpu())

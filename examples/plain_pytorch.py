@@ -18,12 +18,12 @@ def main(config: pl.TrainConfig) -> list[dict[str, float]]:
     tokenizer = pl.load_tokenizer(inputs.pretrained)
     tokenized = pl.tokenize_splits(inputs.raw, tokenizer, inputs.task.text_columns)
     model_inputs = pl.keep_model_inputs(tokenized, tokenizer)
-    dataloaders = pl.create_dataloaders(model_inputs, tokenizer, config)
+    dataloaders = pl.create_dataloaders(model_inputs, tokenizer, config, inputs.task)
     train_dataloader, eval_dataloader = dataloaders["train"], dataloaders["validation"]
     set_seed(config.seed)
-    model, _ = pl.load_model(inputs.pretrained, inputs.task.label_names)
+    model, _ = pl.load_model(inputs.pretrained, inputs.task)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.0)
-    metric = pl.ClassificationMetric(inputs.task.metrics)
+    metric = pl.TaskMetric(inputs.task.metrics, label_names=inputs.task.label_names)
 
     device = torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
     model.to(device)
@@ -42,7 +42,7 @@ def main(config: pl.TrainConfig) -> list[dict[str, float]]:
         model.train()
         for batch in train_dataloader:
             batch = {name: value.to(device) for name, value in batch.items()}
-            outputs = model(**batch)
+            outputs = model(**pl.model_inputs_of(batch))
             loss = outputs.loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
@@ -56,7 +56,7 @@ def main(config: pl.TrainConfig) -> list[dict[str, float]]:
         for batch in eval_dataloader:
             batch = {name: value.to(device) for name, value in batch.items()}
             with torch.no_grad():
-                outputs = model(**batch)
+                outputs = model(**pl.model_inputs_of(batch))
             predictions = torch.argmax(outputs.logits, dim=-1)
             references = batch["labels"]
             metric.add_batch(predictions=predictions.cpu(), references=references.cpu())

@@ -12,8 +12,11 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src" / "plainloop").rglob("*.py"))
 # The order of the data flow: a module imports only from those before it.
 FLOW = """
-    errors config ranges tasks pretrained data.read data.tokenize state run_folder inputs data.batches
-    distributed memory model optim loss metrics stopping generators commit identity checkpoints resume progress
+    errors tasks config ranges lora pretrained scores metrics
+    data.contents data.text_files data.csv_files data.json_files data.arrow_files data.paths data.files
+    data.columns data.label_values data.labels data.split data.hub data.read data.own data.findings data.check
+    state run_folder inputs windows data.tokenize data.sampling data.batches
+    distributed memory model optim loss stopping generators commit identity checkpoints resume progress
     evaluation loop fine_tuning cli.flags cli.exits cli.app __main__
 """.split()  # noqa: SIM905
 

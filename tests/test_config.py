@@ -54,6 +54,11 @@ EDGES = {
     "dropout": BELOW_1,
     "freeze_layers": COUNT_OR_0,
     "num_train_epochs": POSITIVE,
+    "validation_fraction": ([TINY, 0.5], [0.0, 1.0, -TINY, ABOVE_1, *NOT_FINITE]),
+    "stride": COUNT_OR_0,
+    "lora_rank": COUNT,
+    "lora_alpha": POSITIVE,
+    "focal_gamma": NOT_NEGATIVE,
     "max_steps": ([-1, 1, 10**9], [0, -2]),
     "per_device_train_batch_size": COUNT,
     "gradient_accumulation_steps": COUNT,
@@ -136,6 +141,7 @@ NEEDS = {
     "eval_steps": {"eval_strategy": "steps"},
     "save_steps": {"save_strategy": "steps"},
     "early_stopping_threshold": {"early_stopping_patience": 1},
+    "lora_alpha": {"lora_rank": 8},
 }
 
 
@@ -145,6 +151,10 @@ NEEDS = {
         ("eval_steps", {"eval_steps": 5}),
         ("save_steps", {"save_steps": 5}),
         ("early_stopping_threshold", {"early_stopping_threshold": 0.1}),
+        ("lora_alpha", {"lora_alpha": 8.0}),
+        ("merge_lora", {"merge_lora": True}),
+        ("group_column", {"group_column": "user", "validation_file": ("v.csv",)}),
+        ("validation_fraction", {"validation_fraction": 0.2, "validation_file": ("v.csv",)}),
         ("warmup_steps", {"warmup_steps": 10, "lr_scheduler_type": "constant"}),
     ],
 )

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from plainloop.distributed import create_accelerator
 from plainloop.evaluation import evaluate
-from plainloop.metrics import ClassificationMetric
+from plainloop.metrics import TaskMetric
 
 
 class Fixed(torch.nn.Module):
@@ -32,7 +32,7 @@ def test_scores_and_loss_do_not_depend_on_the_batch_size(num_rows):
     results = []
     for batch_size in (1, 3, 8, num_rows):
         loader = accelerator.prepare(DataLoader(rows, batch_size=batch_size))
-        metric = ClassificationMetric(["accuracy"])
+        metric = TaskMetric(["accuracy"])
         results.append(evaluate(model, loader, metric, accelerator=accelerator))
     logits = torch.stack([-x, x], dim=-1)
     expected = float(torch.nn.functional.cross_entropy(logits, labels))

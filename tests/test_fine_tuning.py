@@ -62,10 +62,10 @@ def test_max_length_cuts_rows(run, tiny_data, capsys):
 
 
 def test_a_labelled_test_file_is_evaluated_at_the_end(run, tiny_data):
-    result = run(test_file=tiny_data / "validation.tsv", num_train_epochs=1)
+    result = run(test_file=(str(tiny_data / "validation.tsv"),), num_train_epochs=1)
     final = {key: result.metrics["saved"][key] for key in result.metrics["test"]}
     assert result.metrics["test"] == final
-    other = run(test_file=tiny_data / "test.tsv", num_train_epochs=1)
+    other = run(test_file=(str(tiny_data / "test.tsv"),), num_train_epochs=1)
     assert other.metrics["test"] != final
 
 

@@ -1,7 +1,5 @@
 """All that a person can get wrong is looked at together, before anything is written."""
 
-from pathlib import Path
-
 import pytest
 
 from plainloop.config import TrainConfig
@@ -23,7 +21,7 @@ def settings(tiny_model, tiny_data, tmp_path):
 
 def test_inputs_are_the_task_the_model_and_the_rows(settings, tiny_data, tmp_path):
     inputs = load_inputs(
-        TrainConfig(**settings, max_train_samples=5, test_file=tiny_data / "test.tsv")
+        TrainConfig(**settings, max_train_samples=5, test_file=(str(tiny_data / "test.tsv"),))
     )
     assert inputs.task is get_task("demo")
     assert inputs.pretrained == settings["model"]
@@ -110,7 +108,7 @@ def test_what_the_task_has_is_accepted(wanted):
 
 
 def test_every_file_that_is_missing_has_its_line(settings, tmp_path):
-    wrong = {"data_dir": tmp_path / "no-data", "test_file": Path("no-test.tsv")}
+    wrong = {"data_dir": tmp_path / "no-data", "test_file": ("no-test.tsv",)}
     with pytest.raises(UserError) as caught:
         load_inputs(TrainConfig(**settings | wrong))
     where = {line.partition(":")[0] for line in str(caught.value).splitlines()}

@@ -332,7 +332,7 @@ def test_the_loop_is_literal_and_fits_on_one_screen():
     order = [
         source.index(word)
         for word in (
-            "= model(**batch)",
+            "= model(**model_inputs_of(batch))",
             ".backward(loss)",
             "clip_grad_norm_(",
             "optimizer.step()",
@@ -347,7 +347,7 @@ def test_own_model_loss_and_loader_without_a_run_folder(tmp_path: Path):
 
     from plainloop.config import TrainConfig
     from plainloop.distributed import create_accelerator
-    from plainloop.metrics import ClassificationMetric
+    from plainloop.metrics import TaskMetric
 
     class Linear(torch.nn.Module):
         def __init__(self):
@@ -376,7 +376,7 @@ def test_own_model_loss_and_loader_without_a_run_folder(tmp_path: Path):
         num_training_steps=90,
         loss_fn=lambda outputs, labels: torch.nn.functional.cross_entropy(outputs.logits, labels),
         eval_dataloader=loader,
-        metric=ClassificationMetric(["accuracy"]),
+        metric=TaskMetric(["accuracy"]),
     )
     assert state.step == 90
     assert len(state.evaluations) == 30

@@ -20,10 +20,10 @@ settings = TrainConfig(
     per_device_train_batch_size=32, gradient_accumulation_steps=2,
 )
 original = plainloop.loop.windows
-def windows(dataloader, size):
+def windows(*loaders_and_settings):
     # From the first step on no more than 100 MB is to be had, and 1 GB is asked for.
     resource.setrlimit(resource.RLIMIT_AS, (100 * 2**20 + used(), -1))
-    for window in original(dataloader, size):
+    for window in original(*loaders_and_settings):
         torch.empty(2**28)
         yield window
 def used():

@@ -1,6 +1,7 @@
 """Checkpoints, heads, dropout, freezing, and the first forward pass."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,35 +9,36 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, pipelin
 
 from plainloop.errors import DivergedError, UserError
 from plainloop.model import first_forward, freeze, load_model, load_tokenizer
+from plainloop.tasks import get_task
 
-LABELS = ("different", "paraphrase")
+TASK = get_task("demo")
 
 
 def test_a_checkpoint_without_a_head_gets_a_new_one_with_the_label_names(tiny_model):
     torch.manual_seed(5)
-    model, new = load_model(str(tiny_model), LABELS)
+    model, new = load_model(str(tiny_model), TASK)
     assert new == ["classifier.bias", "classifier.weight"]
     assert model.config.id2label == {0: "different", 1: "paraphrase"}
     assert model.config.label2id == {"different": 0, "paraphrase": 1}
     torch.manual_seed(5)
-    again, _ = load_model(str(tiny_model), LABELS)
+    again, _ = load_model(str(tiny_model), TASK)
     assert torch.equal(model.classifier.weight, again.classifier.weight)
 
 
 def test_a_finished_run_keeps_its_head_and_answers_with_its_labels(run):
     finished = run(max_steps=2)
-    _, new = load_model(str(finished.folder), LABELS)
+    _, new = load_model(str(finished.folder), TASK)
     assert new == []
     answer = pipeline("text-classification", model=str(finished.folder))(
         {"text": "the cat sees a car", "text_pair": "the dog sees a car"}
     )
-    assert answer["label"] in LABELS
+    assert answer["label"] in TASK.label_names
 
 
 def test_a_head_for_other_labels_is_refused_with_both_named(run):
     finished = run(max_steps=1)
     with pytest.raises(UserError, match=r"2 labels \(different, paraphrase\).*has 3 \(a, b, c\)"):
-        load_model(str(finished.folder), ("a", "b", "c"))
+        load_model(str(finished.folder), replace(TASK, label_names=("a", "b", "c")))
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "electra", "modernbert"])
@@ -46,13 +48,13 @@ def test_dropout_sets_every_dropout_of_the_model(architecture, tmp_path):
         small = {"n_layers": 1, "dim": 8, "n_heads": 2, "vocab_size": 20}
     config = AutoConfig.for_model(architecture, pad_token_id=0, intermediate_size=16, **small)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
-    model, _ = load_model(str(tmp_path), LABELS, dropout=0.25)
+    model, _ = load_model(str(tmp_path), TASK, dropout=0.25)
     rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
     assert rates == {0.25}
 
 
 def test_freezing_more_layers_than_there_are_is_refused(tiny_model):
-    model, _ = load_model(str(tiny_model), LABELS)
+    model, _ = load_model(str(tiny_model), TASK)
     with pytest.raises(UserError, match="--freeze-layers: 3 layers are more than the model's 2"):
         freeze(model, embeddings=False, layers=3)
 
@@ -63,7 +65,7 @@ def test_damaged_weights_are_one_line(tiny_model, tmp_path):
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"--model: .*cut cannot be loaded: .*header") as caught:
-        load_model(str(copy), LABELS)
+        load_model(str(copy), TASK)
     assert "\n" not in str(caught.value)
 
 
@@ -78,7 +80,7 @@ def test_code_in_a_checkpoint_is_not_run(tiny_model, tmp_path):
     )
     (copy / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     with pytest.raises(UserError, match="cannot be loaded"):
-        load_model(str(copy), LABELS)
+        load_model(str(copy), TASK)
     assert not (tmp_path / "ran").exists()
 
 
@@ -89,7 +91,7 @@ def batch_for(tiny_model):
 
 
 def test_the_first_forward_pass_moves_no_generator_and_no_weight(tiny_model):
-    model, _ = load_model(str(tiny_model), LABELS)
+    model, _ = load_model(str(tiny_model), TASK)
     before = torch.get_rng_state()
     loss, shape = first_forward(model, batch_for(tiny_model))
     assert shape == (2, 2)
@@ -99,7 +101,7 @@ def test_the_first_forward_pass_moves_no_generator_and_no_weight(tiny_model):
 
 
 def test_a_first_loss_that_is_not_finite_is_an_error(tiny_model):
-    model, _ = load_model(str(tiny_model), LABELS)
+    model, _ = load_model(str(tiny_model), TASK)
     with torch.no_grad():
         model.classifier.weight.fill_(float("nan"))
     with pytest.raises(

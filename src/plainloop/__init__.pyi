@@ -6,6 +6,7 @@ from .config import TrainConfig as TrainConfig
 from .data.batches import (
     EpochOrder as EpochOrder,
     create_dataloaders as create_dataloaders,
+    model_inputs_of as model_inputs_of,
     peek as peek,
 )
 from .data.read import read_splits as read_splits
@@ -26,9 +27,15 @@ from .evaluation import evaluate as evaluate
 from .fine_tuning import fine_tune as fine_tune
 from .inputs import load_inputs as load_inputs
 from .loop import train as train
-from .loss import CrossEntropy as CrossEntropy, create_loss as create_loss
+from .lora import add_lora as add_lora, merge_lora as merge_lora
+from .loss import (
+    BinaryCrossEntropy as BinaryCrossEntropy,
+    CrossEntropy as CrossEntropy,
+    FocalLoss as FocalLoss,
+    create_loss as create_loss,
+)
 from .memory import explained_machine_limits as explained_machine_limits
-from .metrics import ClassificationMetric as ClassificationMetric
+from .metrics import TaskMetric as TaskMetric
 from .model import (
     first_forward as first_forward,
     freeze as freeze,
@@ -47,5 +54,6 @@ from .run_folder import RunFolder as RunFolder, summarize as summarize
 from .state import TrainState as TrainState
 from .stopping import StopRequest as StopRequest
 from .tasks import TASKS as TASKS, Task as Task, get_task as get_task
+from .windows import WindowCollator as WindowCollator, pool_windows as pool_windows
 
 __version__: str

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import CoercionError, Group, Parameter, Token
 
+from plainloop.tasks import ProblemType
+
 _DATA = Parameter(group=Group("Data", sort_key=1))
 _MODEL = Parameter(group=Group("Model", sort_key=2))
 _OPTIM = Parameter(group=Group("Optimization", sort_key=3))
@@ -33,6 +35,8 @@ Schedule = Literal[
 ]
 METRIC_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
 """The schedules that move once an evaluation, by its metric, and not once a step."""
+LESS_IS_BETTER = ("loss", "log_loss", "rmse", "mae")
+"""The metrics of which less is better."""
 
 
 def _whole_number(_type: Any, tokens: Sequence[Token]) -> int:
@@ -51,6 +55,7 @@ def _class_weights(_type: Any, tokens: Sequence[Token]) -> str | tuple[float, ..
         raise CoercionError(token=tokens[0], target_type=float) from None
 
 
+_FILES = Parameter(consume_multiple=True, negative=(), show_default=False)
 _WHOLE = Parameter(converter=_whole_number)
 _WEIGHTS = Parameter(converter=_class_weights, consume_multiple=True, n_tokens=-1)
 
@@ -61,16 +66,52 @@ class TrainConfig:
     """The settings of a training run."""
 
     task: Annotated[str | None, _DATA] = None
-    """What to learn: demo (the embedded sentence pairs) or mrpc."""
+    """Embedded or GLUE data: demo, cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte or wnli."""
 
     data_dir: Annotated[Path | None, _DATA] = None
     """Folder that holds the task's own folder (MRPC/train.tsv, ...). Without it: from the hub."""
 
-    test_file: Annotated[Path | None, _DATA] = None
-    """Labelled file in the task's layout, evaluated once, after training."""
+    train_file: Annotated[tuple[str, ...], _FILES, _DATA] = ()
+    """One's own rows: csv, tsv, json, jsonl, parquet, arrow, a save_to_disk folder; or a glob."""
+
+    validation_file: Annotated[tuple[str, ...], _FILES, _DATA] = ()
+    """Rows to evaluate on. Default: a part of the training rows."""
+
+    test_file: Annotated[tuple[str, ...], _FILES, _DATA] = ()
+    """Labelled rows, evaluated once, after training; with --task in the task's layout."""
+
+    dataset: Annotated[str | None, _DATA] = None
+    """Data set on the hub, as NAME or NAME:CONFIG, instead of files."""
+
+    text_column: Annotated[tuple[str, ...], _FILES, _DATA] = ()
+    """Column of the text, or two columns for a pair. Default: found by its name."""
+
+    label_column: Annotated[str | None, _DATA] = None
+    """Column of the label. Default: found by its name."""
+
+    problem_type: Annotated[ProblemType | None, _DATA] = None
+    """What a label is: one class, several, or a number. Default: found from the labels."""
+
+    label_separator: Annotated[str | None, _DATA] = None
+    """What stands between a row's labels, where it has several in one text."""
+
+    validation_fraction: Annotated[float, _DATA] = 0.1
+    """Share of the training rows to evaluate on, where there is no file for it."""
+
+    group_column: Annotated[str | None, _DATA] = None
+    """Column whose equal values stay on one side of that split."""
+
+    encoding: Annotated[str | None, _DATA] = None
+    """Encoding of text files, as in latin-1 or cp949. Default: UTF-8."""
+
+    on_null: Annotated[Literal["error", "drop", "empty"], _DATA] = "error"
+    """What to do with a row without a text: stop, leave it out, or take it as empty."""
 
     max_length: Annotated[int | None, _WHOLE, _DATA] = None
     """Longest input in tokens; what is longer is cut off. Default: the model's own limit."""
+
+    stride: Annotated[int | None, _WHOLE, _DATA] = None
+    """Cut long texts into windows that share N tokens, and average over them, instead of one."""
 
     max_train_samples: Annotated[int | None, _WHOLE, _DATA] = None
     """Use only the first N training rows."""
@@ -86,6 +127,18 @@ class TrainConfig:
 
     freeze_layers: Annotated[int, _WHOLE, _MODEL] = 0
     """Keep the first N encoder layers, and the embeddings, as they are."""
+
+    new_head: Annotated[bool, _MODEL] = False
+    """Replace the checkpoint's head by a new one for other labels."""
+
+    lora_rank: Annotated[int | None, _WHOLE, _MODEL] = None
+    """Train low-rank adapters of N columns instead of the weights (LoRA; the extra lora)."""
+
+    lora_alpha: Annotated[float | None, _MODEL] = None
+    """Scale of the adapters: alpha / rank times their product. Default: twice the rank."""
+
+    merge_lora: Annotated[bool, _MODEL] = False
+    """Save the model with its adapters added into the weights."""
 
     num_train_epochs: Annotated[float, _OPTIM, Parameter(alias="--epochs")] = 3.0
     """Passes over the training rows, in epochs; a fraction ends within an epoch."""
@@ -134,6 +187,12 @@ class TrainConfig:
     )
     """Weight of each label in the loss: balanced, or a number for each label."""
 
+    focal_gamma: Annotated[float | None, _OPTIM] = None
+    """Focal loss: how much less a row counts that is already right, as an exponent."""
+
+    train_sampling_strategy: Annotated[Literal["random", "weighted"], _OPTIM] = "random"
+    """Every row once an epoch, or rows drawn so that all classes are equally frequent."""
+
     seed: Annotated[int, _WHOLE, _OPTIM] = 42
     """Seed of the new head, the dropout and the order of the rows."""
 
@@ -152,7 +211,7 @@ class TrainConfig:
     """Metric that says which evaluation is the best: loss or one of the task's. Default: loss."""
 
     greater_is_better: Annotated[bool | None, _EVAL] = None
-    """Whether more of that metric is better. Default: yes, but for the loss."""
+    """Whether more of that metric is better. Default: yes, but for losses and errors."""
 
     load_best_model_at_end: Annotated[bool, _EVAL] = False
     """Save the model of the best evaluation instead of the last one."""
@@ -164,7 +223,7 @@ class TrainConfig:
     """How much better, in units of the metric, counts as better."""
 
     output_dir: Annotated[Path | None, _RUN, Parameter(alias="-o")] = None
-    """Folder of the run. Default: runs/TASK."""
+    """Folder of the run. Default: runs/TASK, or runs/ and the name of one's own file."""
 
     overwrite: Annotated[bool, _RUN] = False
     """Replace the run that the output folder holds."""
@@ -208,20 +267,27 @@ class TrainConfig:
     def more_is_better(self) -> bool:
         """Whether more of that metric is better."""
         return (
-            self.best_metric != "loss" if self.greater_is_better is None else self.greater_is_better
+            self.best_metric not in LESS_IS_BETTER
+            if self.greater_is_better is None
+            else self.greater_is_better
         )
 
     @property
     def run_path(self) -> Path:
         """The folder of the run, the default filled in."""
-        return self.output_dir or Path("runs") / str(self.task)
+        return self.output_dir or Path("runs") / self.data_name
+
+    @property
+    def data_name(self) -> str:
+        """What to call the data: the task, or the first file or data set without its ending."""
+        source = self.task or self.dataset or (self.train_file or ("data",))[0]
+        return Path(source.partition(":")[0]).stem
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as a plain value that YAML and JSON can hold."""
-        plain = asdict(self)
-        plain["class_weights"] = (
-            list(self.class_weights)
-            if isinstance(self.class_weights, tuple)
-            else self.class_weights
-        )
-        return {k: str(v) if isinstance(v, Path) else v for k, v in plain.items()}
+        plain: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            plain[name] = str(value) if isinstance(value, Path) else value
+            if isinstance(value, tuple):
+                plain[name] = list(value)
+        return plain

@@ -13,8 +13,9 @@ from plainloop.distributed import create_accelerator
 from plainloop.evaluation import evaluate
 from plainloop.inputs import Inputs, load_inputs
 from plainloop.loop import train
+from plainloop.lora import add_lora
 from plainloop.loss import create_loss
-from plainloop.metrics import ClassificationMetric
+from plainloop.metrics import TaskMetric
 from plainloop.model import first_forward, freeze, load_model, load_tokenizer
 from plainloop.optim import (
     check_schedule,
@@ -26,6 +27,7 @@ from plainloop.progress import describe_scores
 from plainloop.resume import open_run
 from plainloop.run_folder import summarize
 from plainloop.stopping import StopRequest
+from plainloop.windows import pool_windows
 
 
 def fine_tune(
@@ -49,7 +51,7 @@ def fine_tune(
         StoppedError: a signal ended the run.
     """
     inputs = inputs or load_inputs(config)
-    task, pretrained, raw = inputs.task, inputs.pretrained, inputs.raw
+    config, task, pretrained, raw = inputs.config, inputs.task, inputs.pretrained, inputs.raw
     check_schedule(config)
     accelerator = create_accelerator(use_cpu=config.use_cpu)
 
@@ -57,12 +59,16 @@ def fine_tune(
         accelerator.print(f"{title:<14} {text}")
 
     say("Data", f"{task.name}: " + ", ".join(f"{len(rows)} {split}" for split, rows in raw.items()))
+    for line in inputs.found:
+        say("Found", line)
     tokenizer = load_tokenizer(pretrained)
-    tokenized = tokenize_splits(raw, tokenizer, task.text_columns, config.max_length)
+    tokenized = tokenize_splits(
+        raw, tokenizer, task.text_columns, config.max_length, stride=config.stride
+    )
     say("Tokenize", f"{' + '.join(task.text_columns)} -> {', '.join(tokenizer.model_input_names)}")
     model_inputs = keep_model_inputs(tokenized, tokenizer)
     say("Columns", f"kept: {', '.join(model_inputs['train'].column_names)}")
-    dataloaders = create_dataloaders(model_inputs, tokenizer, config)
+    dataloaders = create_dataloaders(model_inputs, tokenizer, config, task)
     say(
         "Loaders",
         ", ".join(f"{split} {len(loader)} batches" for split, loader in dataloaders.items()),
@@ -71,8 +77,14 @@ def fine_tune(
     say("One batch", ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items()))
 
     set_seed(config.seed)
-    model, new_parameters = load_model(pretrained, task.label_names, dropout=config.dropout)
+    model, new_parameters = load_model(
+        pretrained, task, dropout=config.dropout, new_head=config.new_head
+    )
     freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
+    if config.lora_rank is not None:
+        model = add_lora(model, config.lora_rank, config.lora_alpha, new_parameters=new_parameters)
+    if config.stride is not None:
+        model = pool_windows(model)
     say(
         "Model",
         f"{config.model}: {type(model).__name__}, {_millions(model.parameters())} parameters, "
@@ -100,8 +112,8 @@ def fine_tune(
         f"{accelerator.device}, processes: {accelerator.num_processes}, "
         f"threads in each: {torch.get_num_threads()}",
     )
-    metric = ClassificationMetric(task.metrics)
-    loss_fn = create_loss(config, raw["train"]["label"])
+    metric = TaskMetric(task.metrics, task.problem_type, task.label_names)
+    loss_fn = create_loss(config, raw["train"]["label"], task)
     run = open_run(config, raw, model, optimizer, lr_scheduler, accelerator=accelerator)
 
     # Again, so that nothing above moves the numbers that dropout will draw.
@@ -126,14 +138,15 @@ def fine_tune(
     if stop:
         stop.deferred = False
     if run.folder:
-        run.folder.save(accelerator.unwrap_model(model), tokenizer, metrics)
+        run.folder.save(
+            accelerator.unwrap_model(model), tokenizer, metrics, merge_lora=config.merge_lora
+        )
     if metrics["saved"]:
         say("Validation", describe_scores(metrics["saved"]))
-    if "test" in dataloaders:
-        test_dataloader = accelerator.prepare(dataloaders["test"])
-        scores = evaluate(model, test_dataloader, metric, accelerator=accelerator)
-        metrics["test"] = scores
-        say("Test", describe_scores(scores or {}))
+    for split in dataloaders.keys() - {"train", "validation"}:
+        dataloader = accelerator.prepare(dataloaders[split])
+        metrics[split] = evaluate(model, dataloader, metric, accelerator=accelerator)
+        say(split.capitalize(), describe_scores(metrics[split] or {}))
         if run.folder:
             run.folder.save_metrics(metrics)
     say("Saved", str(config.run_path))

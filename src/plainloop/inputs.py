@@ -5,16 +5,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from plainloop.config import TrainConfig
+from plainloop.data.own import read_own_data
 from plainloop.data.read import read_splits
 from plainloop.errors import UserError, nearest
-from plainloop.pretrained import go_offline_if_unreachable, resolve_model
-from plainloop.ranges import check_config
+from plainloop.lora import check_peft
+from plainloop.metrics import score_names
+from plainloop.pretrained import go_offline_if_unreachable, head_labels, resolve_model
+from plainloop.ranges import check_config, flag
 from plainloop.run_folder import check_output_dir
-from plainloop.tasks import Task, get_task
+from plainloop.tasks import TASKS, Task, get_task
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
+
+OWN_SETTINGS = (
+    "validation_file",
+    "text_column",
+    "label_column",
+    "problem_type",
+    "label_separator",
+    "validation_fraction",
+    "group_column",
+    "encoding",
+    "on_null",
+)
+"""Settings that only say something of a person's own data."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +40,18 @@ class Inputs:
     """What a run works on.
 
     Attributes:
+        config: the settings, with what was found in the data filled in.
         task: its columns, labels and metrics.
         pretrained: the folder or hub name of the model.
         raw: the splits as read.
+        found: printable lines: what was found in a person's own data, and why.
     """
 
+    config: TrainConfig
     task: Task
     pretrained: str
     raw: "DatasetDict"
+    found: tuple[str, ...] = ()
 
 
 def load_inputs(config: TrainConfig) -> Inputs:
@@ -39,6 +61,7 @@ def load_inputs(config: TrainConfig) -> Inputs:
         UserError: all that is wrong, a line for each independent problem.
     """
     problems: list[UserError] = []
+    pretrained, inputs = "", None
 
     @contextmanager
     def noted() -> Iterator[None]:
@@ -52,51 +75,144 @@ def load_inputs(config: TrainConfig) -> Inputs:
     with noted():
         pretrained = resolve_model(config.model)
     with noted():
+        if config.lora_rank is not None:
+            check_peft("--lora-rank")
+    with noted():
         if not config.dry_run:
             check_output_dir(config)
     with noted():
-        task = get_task(config.task)
-        with noted():
-            check_fits_task(config, task)
-        if config.data_dir is None and task.hub is not None:
-            go_offline_if_unreachable()
-        raw = read_splits(
-            task,
-            config.data_dir,
-            test_file=config.test_file,
-            max_train_samples=config.max_train_samples,
+        check_source(config)
+        if config.task:
+            task = get_task(config.task)
+            with noted():
+                check_fits_task(config, task)
+            inputs = _load_task(config, task, pretrained)
+        else:
+            inputs = _load_own(config, pretrained)
+            check_fits_task(config, inputs.task)
+    if problems or inputs is None:
+        raise UserError.together(problems)
+    check_labels(config, inputs)
+    return inputs
+
+
+def check_source(config: TrainConfig) -> None:
+    """Check that the settings name one source of rows, and nothing that is of another.
+
+    Raises:
+        UserError: none or several, or a setting that would do nothing.
+    """
+    sources = {
+        "--task": config.task,
+        "--train-file": config.train_file,
+        "--dataset": config.dataset,
+    }
+    given = [where for where, value in sources.items() if value]
+    if not given:
+        raise UserError(
+            "nothing to train on",
+            fix=f"give --train-file, --dataset, or --task: one of {', '.join(TASKS)}",
         )
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} name different rows", fix="give one of them")
+    unused: tuple[str, ...] = OWN_SETTINGS if config.task else ("data_dir",)
+    if config.dataset:
+        unused = ("data_dir", "validation_file", "test_file", "encoding")
+    problems = [
+        UserError(f"has no effect with {given[0]}", where=flag(name), fix="leave it out")
+        for name in unused
+        if getattr(config, name) != getattr(TrainConfig, name)
+    ]
     if problems:
         raise UserError.together(problems)
-    if config.class_weights == "balanced":
-        found = set(raw["train"]["label"])
-        missing = [name for label, name in enumerate(task.label_names) if label not in found]
-        if missing:
-            raise UserError(
-                f"no training row has the label {', '.join(missing)}",
-                where="--class-weights balanced",
-                fix="use more training rows, or give the weights as numbers",
-            )
-    return Inputs(task, pretrained, raw)
+
+
+def _load_task(config: TrainConfig, task: Task, pretrained: str) -> Inputs:
+    if config.data_dir is None and task.hub is not None:
+        go_offline_if_unreachable()
+    raw = read_splits(
+        task,
+        config.data_dir,
+        test_file=config.test_file,
+        max_train_samples=config.max_train_samples,
+    )
+    return Inputs(config, task, pretrained, raw)
+
+
+def _load_own(config: TrainConfig, pretrained: str) -> Inputs:
+    if config.dataset is not None:
+        go_offline_if_unreachable()
+    labels = head_labels(pretrained) if pretrained else None
+    own = read_own_data(config, labels)
+    return Inputs(own.config, own.task, pretrained, own.raw, own.found)
 
 
 def check_fits_task(config: TrainConfig, task: Task) -> None:
     """Check what only the task can say of the settings.
 
     Raises:
-        UserError: a metric that the task does not have, or a wrong number of class weights.
+        UserError: a metric that the task does not have, a wrong number of class weights, or a loss
+            or sampling that its kind of label cannot have.
     """
-    known = ("loss", *task.metrics)
+    problems = []
+    known = ("loss", *score_names(task.metrics, task.label_names))
     if config.metric_for_best_model not in (None, *known):
-        raise UserError(
-            f"task {task.name} has no metric '{config.metric_for_best_model}'",
-            where="--metric-for-best-model",
-            fix=nearest(str(config.metric_for_best_model), known),
+        problems.append(
+            UserError(
+                f"task {task.name} has no metric '{config.metric_for_best_model}'",
+                where="--metric-for-best-model",
+                fix=nearest(str(config.metric_for_best_model), known),
+            )
         )
     weights = config.class_weights
-    if isinstance(weights, tuple) and len(weights) != len(task.label_names):
+    if isinstance(weights, tuple) and len(weights) != task.num_labels:
+        problems.append(
+            UserError(
+                f"{len(weights)} weights for {task.num_labels} labels",
+                where="--class-weights",
+                fix=f"give one for each of {', '.join(task.label_names)}, in this order",
+            )
+        )
+    not_for_regression = {
+        "class_weights": weights is not None,
+        "focal_gamma": config.focal_gamma is not None,
+        "label_smoothing_factor": config.label_smoothing_factor > 0,
+        "train_sampling_strategy": config.train_sampling_strategy == "weighted",
+    }
+    refused = (
+        {"label_smoothing_factor"} if task.problem_type != "single_label_classification" else set()
+    )
+    if task.problem_type == "regression":
+        refused = set(not_for_regression)
+    problems += [
+        UserError(f"is not for {task.problem_type}", where=flag(name), fix="leave it out")
+        for name, is_set in not_for_regression.items()
+        if is_set and name in refused
+    ]
+    if problems:
+        raise UserError.together(problems)
+
+
+def check_labels(config: TrainConfig, inputs: Inputs) -> None:
+    """Check that balanced weights have rows of each label to be made of.
+
+    Raises:
+        UserError: a label has no training row; or all of them, where a row may have several.
+    """
+    if config.class_weights != "balanced":
+        return
+    labels = np.asarray(inputs.raw["train"]["label"])
+    names = inputs.task.label_names
+    if labels.ndim > 1:
+        having = labels.sum(axis=0)
+        wrong = [name for name, n in zip(names, having, strict=True) if n in (0, len(labels))]
+    else:
+        wrong = [name for label, name in enumerate(names) if label not in set(labels.tolist())]
+    if wrong:
         raise UserError(
-            f"{len(weights)} weights for {len(task.label_names)} labels",
-            where="--class-weights",
-            fix=f"give one for each of {', '.join(task.label_names)}, in this order",
+            f"no training row has the label {', '.join(wrong)}"
+            if labels.ndim == 1
+            else f"no training row, or every one, has the label {', '.join(wrong)}",
+            where="--class-weights balanced",
+            fix="use more training rows, or give the weights as numbers",
         )

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from plainloop.checkpoints import list_checkpoints
 from plainloop.config import METRIC_SCHEDULES, TrainConfig
-from plainloop.data.batches import Batch, rows_of_batches
+from plainloop.data.batches import ROW_NUMBERS, Batch, model_inputs_of, own_part, rows_in
 from plainloop.errors import DivergedError, StoppedError
 from plainloop.evaluation import evaluate
 from plainloop.generators import Generators
@@ -94,7 +95,7 @@ def train(
         if state.note_evaluation(scores, config) and config.load_best_model_at_end and run:
             run.checkpoints.save_best(model, state.step)
         if by_metric:
-            lr_scheduler.step(scores[config.best_metric])  # type: ignore[arg-type]
+            lr_scheduler.step(scores.get(config.best_metric, math.nan))  # type: ignore[arg-type]
         progress.show_evaluation(state.evaluations[-1], time.perf_counter() - started)
 
     def save_or_stop() -> None:
@@ -133,21 +134,24 @@ def train(
             batches = train_dataloader
             if state.batches_done:  # resumed within this epoch
                 batches = skip_first_batches(train_dataloader, state.batches_done)
-            for window in windows(batches, config.gradient_accumulation_steps):
+            for window in windows(batches, train_dataloader, state.batches_done, config):
                 if generators:
                     generators.restore()
                     generators = None
                 model.train()
-                window_weight = sum(weight_of(loss_fn, batch["labels"]) for batch in window)
-                for batch in window:
-                    with nullcontext() if batch is window[-1] else accelerator.no_sync(model):
-                        outputs = model(**batch)
+                weights = [weight_of(loss_fn, batch["labels"][:own]) for batch, own in window]
+                window_weight = sum_over_processes(sum(weights), accelerator)
+                step_loss = torch.zeros((), device=accelerator.device)
+                for number, ((batch, _), weight) in enumerate(zip(window, weights, strict=True), 1):
+                    with nullcontext() if number == len(window) else accelerator.no_sync(model):
+                        outputs = model(**model_inputs_of(batch))
                         loss = loss_fn(outputs, batch["labels"]) if loss_fn else outputs.loss
-                        # By the rows of the window, not by its batches: a ragged last batch counts
-                        # for the rows it has. With one batch in the window the factor is exactly 1.
-                        loss = loss * (weight_of(loss_fn, batch["labels"]) / window_weight)
+                        # By the rows of the window, on all processes, and not by its batches: a
+                        # ragged last batch counts for the rows it has. The processes' gradients are
+                        # averaged, hence times their number. Alone with one batch it is exactly 1.
+                        loss = loss * (weight * accelerator.num_processes / window_weight)
                         accelerator.backward(loss)
-                    progress.add(loss, len(batch["labels"]) * accelerator.num_processes)
+                    step_loss += loss.detach()
                 grad_norm = accelerator.clip_grad_norm_(
                     model.parameters(), config.max_grad_norm or math.inf
                 )
@@ -157,16 +161,17 @@ def train(
                     lr_scheduler.step()
                 optimizer.zero_grad()
 
+                rows_before = rows_in(train_dataloader, state.batches_done)
+                rows = rows_in(train_dataloader, state.batches_done + len(window)) - rows_before
                 state.count_step(len(window), len(train_dataloader))
-                progress.step()
+                progress.step(accelerator.reduce(step_loss, "mean"), rows)
                 is_logged = state.step % config.logging_steps == 0
                 # On a GPU the loss is read only when it is logged: reading it waits for the device.
                 if is_logged or accelerator.device.type == "cpu":
                     loss_so_far = progress.mean_loss()
                     if not math.isfinite(loss_so_far):
-                        last = state.batches_done or len(train_dataloader)
-                        rows = rows_of_batches(train_dataloader, epoch, last - len(window), last)
-                        raise diverged(loss_so_far, learning_rate, state, run, rows)
+                        numbers = row_numbers(window, accelerator)
+                        raise diverged(loss_so_far, learning_rate, state, run, numbers)
                 if scored and evaluation_is_due(state, config, num_training_steps):
                     evaluate_now(*scored)
                 if is_logged or is_finished(state, config, num_training_steps):
@@ -179,11 +184,36 @@ def train(
     return state
 
 
-def windows(dataloader: DataLoader[Batch], size: int) -> Iterator[list[Batch]]:
-    """The batches of an epoch in lists of `size`; the last list may be shorter."""
-    batches = iter(dataloader)
-    while window := list(islice(batches, size)):
+def windows(
+    batches: DataLoader[Batch], train_dataloader: DataLoader[Batch], start: int, config: TrainConfig
+) -> Iterator[list[tuple[Batch, int]]]:
+    """The batches of an optimizer step each, with how many of their rows count; the last may be fewer.
+
+    Args:
+        batches: of an epoch, from number `start` on.
+        train_dataloader: all of the epoch's.
+    """
+    numbered = (
+        own_part(batch, train_dataloader, number) for number, batch in enumerate(batches, start)
+    )
+    while window := list(islice(numbered, config.gradient_accumulation_steps)):
         yield window
+
+
+def sum_over_processes(value: float, accelerator: Accelerator) -> Any:
+    """The sum of every process's number; alone it is the number itself."""
+    if accelerator.num_processes == 1:
+        return value
+    return accelerator.reduce(torch.tensor(float(value), device=accelerator.device), "sum")
+
+
+def row_numbers(window: list[tuple[Batch, int]], accelerator: Accelerator) -> list[int]:
+    """The numbers of the rows of a step, over all processes."""
+    known = [batch[ROW_NUMBERS][:own] for batch, own in window if ROW_NUMBERS in batch]
+    if not known:
+        return []
+    padded = accelerator.pad_across_processes(torch.cat(known), pad_index=-1)
+    return [number for number in accelerator.gather(padded).tolist() if number >= 0]
 
 
 def learning_rate_of(optimizer: torch.optim.Optimizer | AcceleratedOptimizer) -> float:

@@ -17,10 +17,13 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from plainloop.data.batches import Batch
+from plainloop.data.batches import Batch, model_inputs_of
 from plainloop.errors import DivergedError, UserError
+from plainloop.lora import is_lora_folder, merge_lora
 from plainloop.memory import is_out_of_memory
+from plainloop.tasks import Task
 
+MOST_NAMES_SHOWN = 12
 DROPOUT_FIELDS = (
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",
@@ -59,17 +62,18 @@ def load_tokenizer(pretrained: str) -> PreTrainedTokenizerBase:
 
 
 def load_model(
-    pretrained: str, label_names: Sequence[str], *, dropout: float | None = None
+    pretrained: str, task: Task, *, dropout: float | None = None, new_head: bool = False
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Load a classifier with one logit for each label.
+    """Load a classifier with one logit for each label; with one in all for a regression.
 
-    A checkpoint that has a head for as many labels keeps it; else the head is new and drawn from
+    A checkpoint that has a head for these labels keeps it; else the head is new and drawn from
     torch's global generator, so seed it before. No code of the checkpoint's is ever run.
 
     Args:
         pretrained: a folder or hub name, as `resolve_model` gives it.
-        label_names: the name of label 0, label 1, ...; saved with the model.
+        task: its labels and their kind, which are saved with the model.
         dropout: probability for every dropout of the model; None: the checkpoint's own.
+        new_head: take a new head, whatever the checkpoint has.
 
     Returns:
         The model (float32, on the CPU, in evaluation mode) and the names of its new parameters.
@@ -79,11 +83,13 @@ def load_model(
     """
     with _explained(pretrained):
         config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
-        _check_head(config, pretrained, label_names)
-        config.num_labels = len(label_names)
-        config.problem_type = "single_label_classification"
-        config.id2label = dict(enumerate(label_names))
-        config.label2id = {name: label for label, name in enumerate(label_names)}
+        if not new_head:
+            _check_head(config, pretrained, task)
+        config.num_labels = task.num_labels
+        config.problem_type = task.problem_type
+        if task.label_names:
+            config.id2label = dict(enumerate(task.label_names))
+            config.label2id = {name: label for label, name in enumerate(task.label_names)}
         if dropout is not None:
             for name in DROPOUT_FIELDS:
                 if getattr(config, name, None) is not None:
@@ -95,8 +101,17 @@ def load_model(
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=new_head,
         )
-    return model, sorted(info["missing_keys"])
+        if is_lora_folder(Path(pretrained)):
+            model = merge_lora(model)
+        new = set(info["missing_keys"])
+        if new_head:
+            fresh = AutoModelForSequenceClassification.from_config(config).state_dict()
+            head = {name for name in fresh if not name.startswith(f"{model.base_model_prefix}.")}
+            model.load_state_dict({name: fresh[name] for name in head}, strict=False)
+            new |= head
+    return model, sorted(new)
 
 
 def freeze(model: PreTrainedModel, *, embeddings: bool, layers: int) -> None:
@@ -141,7 +156,7 @@ def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[in
         DivergedError: the loss is not finite, so training could not work.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # the model is on the CPU here
-        outputs = model.train()(**batch)
+        outputs = model.train()(**model_inputs_of(batch))
     loss = float(outputs.loss)
     if not torch.isfinite(outputs.loss):
         raise DivergedError(
@@ -152,18 +167,25 @@ def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[in
     return loss, tuple(outputs.logits.shape)
 
 
-def _check_head(config: Any, pretrained: str, label_names: Sequence[str]) -> None:
+def _check_head(config: Any, pretrained: str, task: Task) -> None:
     if not any("ForSequenceClassification" in name for name in config.architectures or []):
         return
     theirs = [str(config.id2label[label]) for label in sorted(config.id2label)]
-    unnamed = [f"LABEL_{label}" for label in range(len(label_names))]
-    if theirs not in (list(label_names), unnamed):
-        raise UserError(
-            f"{pretrained} has a head for {len(theirs)} labels ({', '.join(theirs)}), "
-            f"the task has {len(label_names)} ({', '.join(label_names)})",
-            where="--model",
-            fix="choose a checkpoint without a head, or one for this task",
+    unnamed = [f"LABEL_{label}" for label in range(task.num_labels)]
+    if theirs not in (list(task.label_names), unnamed):
+        ours = (
+            f"{len(task.label_names)} ({_some(task.label_names)})" if task.label_names else "none"
         )
+        raise UserError(
+            f"{pretrained} has a head for {len(theirs)} labels ({_some(theirs)}), "
+            f"the task has {ours}",
+            where="--model",
+            fix="--new-head replaces it; or choose a checkpoint for this task",
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMES_SHOWN]) + (", ..." if len(names) > MOST_NAMES_SHOWN else "")
 
 
 @contextmanager

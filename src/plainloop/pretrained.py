@@ -4,6 +4,7 @@ Looked at before torch is imported, so that a wrong name is an answer in a secon
 """
 
 import hashlib
+import json
 import os
 import socket
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from plainloop.errors import UserError, nearest
+from plainloop.lora import check_lora_folder, is_lora_folder
 
 HUB_TIMEOUT_SECONDS = 3
 DEMO_MODEL = "demo"
@@ -53,6 +55,41 @@ def resolve_model(model: str) -> str:
         )
     go_offline_if_unreachable()
     return model
+
+
+def head_labels(pretrained: str) -> tuple[str, ...] | None:
+    """The names of the labels that a checkpoint's head was trained for, in its order.
+
+    Args:
+        pretrained: a folder or hub name, as `resolve_model` gives it.
+
+    Returns:
+        None where it has no classification head, names no labels, or cannot be read yet.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        folder = Path(pretrained)
+        file = (
+            folder / "config.json"
+            if folder.is_dir()
+            else hf_hub_download(pretrained, "config.json")
+        )
+        config = json.loads(Path(file).read_text(encoding="utf-8"))
+        names = {int(label): str(name) for label, name in config.get("id2label", {}).items()}
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        HFValidationError,
+    ):  # loading it will say what it is
+        return None
+    has_head = any(
+        "ForSequenceClassification" in name for name in config.get("architectures") or ()
+    )
+    unnamed = all(name == f"LABEL_{label}" for label, name in names.items())
+    return None if unnamed or not has_head else tuple(names[label] for label in sorted(names))
 
 
 def go_offline_if_unreachable() -> None:
@@ -101,6 +138,8 @@ def _check_folder(folder: Path) -> None:
             where=f"--model {folder}",
             fix="give the folder that save_pretrained wrote",
         )
+    if is_lora_folder(folder):
+        check_lora_folder(folder)
     if any(folder.glob("*.safetensors")):
         return
     if any(folder.glob("*.bin")):

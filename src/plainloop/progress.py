@@ -59,13 +59,10 @@ class Progress:
     ) -> None:
         self._bar.close()
 
-    def add(self, loss: torch.Tensor, rows: int) -> None:
-        """Take in a batch: its share of its step's loss, and its rows over all processes."""
-        self._loss_sum += loss.detach()
+    def step(self, loss: torch.Tensor, rows: int) -> None:
+        """Take in an optimizer step: its mean loss and its rows, both over all processes."""
+        self._loss_sum += loss
         self._state.rows_since_log += rows
-
-    def step(self) -> None:
-        """Move the bar by one optimizer step."""
         self._bar.update()
 
     def mean_loss(self) -> float:
@@ -112,7 +109,9 @@ class Progress:
 
 
 def describe_scores(scores: dict[str, Any]) -> str:
-    """Loss and metrics in one line."""
+    """Loss and metrics in one line, but for those of single labels, as in f1/positive."""
     return ", ".join(
-        f"{name} {value:.4f}" for name, value in scores.items() if name not in {"step", "epoch"}
+        f"{name} {value:.4f}"
+        for name, value in scores.items()
+        if name not in {"step", "epoch"} and "/" not in name
     )

@@ -5,12 +5,17 @@ import math
 from plainloop.config import METRIC_SCHEDULES, TrainConfig
 from plainloop.errors import UserError
 
+MOST_TEXT_COLUMNS = 2
 _RANGES: dict[str, tuple[float, float, bool, bool]] = {
     # field: lowest, highest, whether the lowest itself is allowed, whether the highest is
     "max_length": (1, math.inf, True, False),
+    "validation_fraction": (0, 1, False, False),
+    "stride": (0, math.inf, True, False),
     "max_train_samples": (1, math.inf, True, False),
     "dropout": (0, 1, True, False),
     "freeze_layers": (0, math.inf, True, False),
+    "lora_rank": (1, math.inf, True, False),
+    "lora_alpha": (0, math.inf, False, False),
     "num_train_epochs": (0, math.inf, False, False),
     "per_device_train_batch_size": (1, math.inf, True, False),
     "gradient_accumulation_steps": (1, math.inf, True, False),
@@ -22,6 +27,7 @@ _RANGES: dict[str, tuple[float, float, bool, bool]] = {
     "adam_epsilon": (0, math.inf, False, False),
     "max_grad_norm": (0, math.inf, True, False),
     "label_smoothing_factor": (0, 1, True, True),
+    "focal_gamma": (0, math.inf, True, False),
     "seed": (0, 2**32 - 1, True, True),
     "eval_steps": (1, math.inf, True, False),
     "per_device_eval_batch_size": (1, math.inf, True, False),
@@ -57,6 +63,16 @@ def check_config(config: TrainConfig) -> None:
     Raises:
         UserError: all problems at once, each with its flag and what would be right.
     """
+    problems = [
+        *_find_out_of_range(config),
+        *_find_wrong_values(config),
+        *_find_contradictions(config),
+    ]
+    if problems:
+        raise UserError.together(problems)
+
+
+def _find_out_of_range(config: TrainConfig) -> list[UserError]:
     problems = []
     for name, (low, high, low_allowed, high_allowed) in _RANGES.items():
         value = getattr(config, name)
@@ -73,6 +89,11 @@ def check_config(config: TrainConfig) -> None:
             problems.append(
                 UserError(f"{value} is out of range", where=flag(name), fix=f"give {wanted}")
             )
+    return problems
+
+
+def _find_wrong_values(config: TrainConfig) -> list[UserError]:
+    problems = []
     if config.max_steps != -1 and config.max_steps < 1:
         problems.append(
             UserError(
@@ -91,6 +112,19 @@ def check_config(config: TrainConfig) -> None:
                 fix="give a positive number for each label",
             )
         )
+    if len(config.text_column) > MOST_TEXT_COLUMNS:
+        problems.append(
+            UserError(
+                f"{len(config.text_column)} columns",
+                where="--text-column",
+                fix="give one, or two for a pair",
+            )
+        )
+    return problems
+
+
+def _find_contradictions(config: TrainConfig) -> list[UserError]:
+    problems = []
     if config.eval_strategy == "no":
         problems += [
             UserError("needs evaluations", where=where, fix="set --eval-strategy epoch or steps")
@@ -106,6 +140,18 @@ def check_config(config: TrainConfig) -> None:
                 "--early-stopping-patience",
                 config.early_stopping_patience is not None,
             ),
+            ("lora_alpha", "--lora-rank", config.lora_rank is not None),
+            ("merge_lora", "--lora-rank", config.lora_rank is not None),
+            (
+                "validation_fraction",
+                "a training file without a validation file",
+                not config.validation_file,
+            ),
+            (
+                "group_column",
+                "a training file without a validation file",
+                not config.validation_file,
+            ),
             (
                 "warmup_steps",
                 "a schedule that warms up",
@@ -114,9 +160,16 @@ def check_config(config: TrainConfig) -> None:
         )
         if getattr(config, name) != getattr(TrainConfig, name) and not has_effect
     ]
+    if config.lora_rank is not None and (config.freeze_embeddings or config.freeze_layers):
+        problems.append(
+            UserError("--lora-rank freezes all but its adapters", fix="leave out --freeze-*")
+        )
+    if config.focal_gamma is not None and config.label_smoothing_factor > 0:
+        problems.append(
+            UserError("--focal-gamma and --label-smoothing-factor are two losses", fix="give one")
+        )
     if config.overwrite and (config.resume or config.resume_from_checkpoint):
         problems.append(
             UserError("--overwrite would delete what --resume needs", fix="give one of them")
         )
-    if problems:
-        raise UserError.together(problems)
+    return problems

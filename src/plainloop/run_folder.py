@@ -1,5 +1,6 @@
 """The folder of a run: what is written there, and when it may be."""
 
+import copy
 import json
 import os
 import platform
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock, Timeout
 
+from plainloop import lora
 from plainloop.config import TrainConfig
 from plainloop.errors import UserError
 from plainloop.state import TrainState
@@ -34,6 +36,8 @@ RUN_FILES = (
     "config.json",
     "model*.safetensors",
     "model.safetensors.index.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -171,13 +175,27 @@ class RunFolder:
         model: "PreTrainedModel",
         tokenizer: "PreTrainedTokenizerBase",
         metrics: Mapping[str, Any],
+        *,
+        merge_lora: bool = False,
     ) -> None:
-        """Write model and tokenizer, so that `from_pretrained` loads the folder, and the metrics."""
+        """Write model and tokenizer, so that `from_pretrained` loads the folder, and the metrics.
+
+        Args:
+            model: not wrapped; with LoRA its adapters are written beside what they were added to.
+            tokenizer: of the model.
+            metrics: from `summarize`.
+            merge_lora: add LoRA's adapters into the weights that are written; the model stays.
+        """
         from transformers.utils import logging
 
         had_bars = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()  # a bar over one file says nothing
-        model.save_pretrained(self.path)
+        if not hasattr(model, "peft_config"):
+            model.save_pretrained(self.path)
+        elif merge_lora:
+            lora.merge_lora(copy.deepcopy(model)).save_pretrained(self.path)
+        else:
+            lora.save_lora(model, self.path)
         if had_bars:
             logging.enable_progress_bar()
         tokenizer.save_pretrained(self.path)

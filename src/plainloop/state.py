@@ -50,7 +50,7 @@ class TrainState:
         that beats the best one before it by more than the threshold.
         """
         self.evaluations.append({"step": self.step, "epoch": self.epoch, **scores})
-        score = scores[config.best_metric]
+        score = scores.get(config.best_metric, math.nan)
         gain = None if self.best_score is None else score - self.best_score
         if gain is not None and not config.more_is_better:
             gain = -gain

@@ -10,7 +10,10 @@ MISTAKES = {
         {"--task": "dmo"},
         ["--task: unknown task 'dmo'", "did you mean demo?"],
     ),
-    "no task": ({"--task": None}, ["--task: no task named", "choose one of: demo, mrpc"]),
+    "no task": (
+        {"--task": None},
+        ["nothing to train on", "give --train-file, --dataset, or --task: one of demo, cola"],
+    ),
     "missing data folder": (
         {"--data-dir": "{tmp}/gleu"},
         ["{tmp}/gleu: no such file or folder", "did you mean glue?"],
@@ -77,7 +80,10 @@ MISTAKES = {
     ),
     "data set on the hub, offline": (
         {"--task": "mrpc", "--data-dir": None},
-        ["--task mrpc: data set nyu-mll/glue (mrpc) cannot be loaded", "give --data-dir"],
+        [
+            "--task mrpc, without --data-dir: data set nyu-mll/glue (mrpc) cannot be loaded",
+            "give its",
+        ],
     ),
 }
 

@@ -36,7 +36,7 @@ def loaders(tiny_model, tiny_data, **settings):
     tokenizer = load_tokenizer(str(tiny_model))
     tokenized = tokenize_splits(read_splits(task, tiny_data), tokenizer, task.text_columns)
     config = TrainConfig(task="demo", **settings)
-    return create_dataloaders(keep_model_inputs(tokenized, tokenizer), tokenizer, config)
+    return create_dataloaders(keep_model_inputs(tokenized, tokenizer), tokenizer, config, task)
 
 
 def test_each_batch_is_padded_to_its_own_longest_row(tiny_model, tiny_data):

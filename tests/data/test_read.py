@@ -182,7 +182,7 @@ def test_a_missing_folder_beside_nothing_is_refused_with_a_fix(tmp_path, monkeyp
 
 
 def test_splits_have_text_label_names_and_row_numbers(tiny_data):
-    raw = read_splits(DEMO, tiny_data, test_file=tiny_data / "test.tsv")
+    raw = read_splits(DEMO, tiny_data, test_file=(str(tiny_data / "test.tsv"),))
     assert raw.num_rows == {"train": 43, "validation": 21, "test": 13}
     for split in raw.values():
         assert split.features == {

@@ -75,12 +75,14 @@ def test_a_tokenizer_that_cannot_pad_is_refused(raw, tiny_model):
         tokenize_splits(raw, tokenizer, COLUMNS)
 
 
-def test_kept_are_exactly_the_labels_and_the_models_inputs_as_tensors(raw, tokenizer):
+def test_kept_are_exactly_the_labels_the_row_numbers_and_the_models_inputs_as_tensors(
+    raw, tokenizer
+):
     inputs = keep_model_inputs(tokenize_splits(raw, tokenizer, COLUMNS), tokenizer)
     assert set(inputs) == {"train", "validation"}
     for split in inputs.values():
         row = split[0]
-        assert set(row) == {"labels", "input_ids", "token_type_ids", "attention_mask"}
+        assert set(row) == {"labels", "idx", "input_ids", "token_type_ids", "attention_mask"}
         assert all(isinstance(value, torch.Tensor) for value in row.values())
         assert {value.dtype for value in row.values()} == {torch.int64}
     assert inputs["train"]["labels"][:].tolist() == list(raw["train"]["label"])

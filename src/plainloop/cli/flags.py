@@ -88,7 +88,7 @@ def read_settings(path: Path) -> dict[str, Any]:
                 for key in unknown
             ]
         )
-    return {key: value for key, value in settings.items() if value is not None}
+    return {key: value for key, value in settings.items() if value not in (None, [])}
 
 
 def _take_config_file(tokens: list[str]) -> tuple[list[str], Path | None]:

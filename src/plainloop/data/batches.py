@@ -10,11 +10,16 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from plainloop.config import TrainConfig
+from plainloop.data.sampling import WeightedOrder, row_weights
+from plainloop.tasks import Task
+from plainloop.windows import WindowCollator
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
+    from datasets import DatasetDict
 
 Batch = dict[str, torch.Tensor]
+ROW_NUMBERS = "idx"
+"""What a batch calls the numbers of its rows."""
 
 
 class EpochOrder(Sampler[int]):
@@ -46,32 +51,33 @@ class EpochOrder(Sampler[int]):
 
 
 def create_dataloaders(
-    inputs: "DatasetDict", tokenizer: PreTrainedTokenizerBase, config: TrainConfig
+    inputs: "DatasetDict", tokenizer: PreTrainedTokenizerBase, config: TrainConfig, task: Task
 ) -> dict[str, DataLoader[Batch]]:
-    """A loader for each split: train shuffled by `EpochOrder`, the others in the file's order.
+    """A loader for each split: train in the order of `EpochOrder`, the others in the file's.
 
-    A batch holds input_ids, attention_mask, ... (int64, rows x tokens of its longest row) and
-    labels (int64, rows).
+    A batch holds input_ids, attention_mask, ... (int64, rows x tokens of its longest row; with
+    `config.stride` see `WindowCollator`), labels (int64 (rows,); float32 (rows,) in a regression,
+    (rows, labels) of several labels a row) and idx (int32, rows: each row's number in its file).
+    With `train_sampling_strategy` weighted the order is a `WeightedOrder`.
     """
+    collate = DataCollatorWithPadding(tokenizer)
+    order: Sampler[int] = EpochOrder(len(inputs["train"]), config.seed)
+    if config.train_sampling_strategy == "weighted":
+        labels = inputs["train"].with_format("numpy")["labels"][:]
+        order = WeightedOrder(row_weights(labels, task.problem_type), config.seed)
     return {
-        split: _create_dataloader(split, rows, tokenizer, config) for split, rows in inputs.items()
+        split: DataLoader(
+            rows,
+            batch_size=config.per_device_train_batch_size
+            if split == "train"
+            else config.per_device_eval_batch_size,
+            sampler=order if split == "train" else None,
+            collate_fn=collate if config.stride is None else WindowCollator(tokenizer),
+            num_workers=config.dataloader_num_workers,
+            worker_init_fn=outlive_the_step,
+        )
+        for split, rows in inputs.items()
     }
-
-
-def _create_dataloader(
-    split: str, rows: "Dataset", tokenizer: PreTrainedTokenizerBase, config: TrainConfig
-) -> DataLoader[Batch]:
-    train = split == "train"
-    return DataLoader(
-        rows,
-        batch_size=config.per_device_train_batch_size
-        if train
-        else config.per_device_eval_batch_size,
-        sampler=EpochOrder(len(rows), config.seed) if train else None,
-        collate_fn=DataCollatorWithPadding(tokenizer),
-        num_workers=config.dataloader_num_workers,
-        worker_init_fn=outlive_the_step,
-    )
 
 
 def outlive_the_step(_worker: int) -> None:
@@ -87,20 +93,46 @@ def peek(dataloader: DataLoader[Batch]) -> Batch:
     return dict(batch)
 
 
-def rows_of_batches(dataloader: DataLoader[Batch], epoch: int, start: int, stop: int) -> list[int]:
-    """The numbers of the rows in some batches of an epoch, over all processes, from the order alone.
+def model_inputs_of(batch: Batch) -> Batch:
+    """What a model takes of a batch: all but the rows' numbers."""
+    return {name: value for name, value in batch.items() if name != ROW_NUMBERS}
 
-    Args:
-        dataloader: prepared or not; one without an `EpochOrder` gives no rows.
-        start, stop: batches of each process, from 0.
+
+def rows_in(dataloader: DataLoader[Batch], num_batches: int) -> int:
+    """Rows of an epoch in its first so many batches of each process, over all processes."""
+    sampler: Any = dataloader.batch_sampler
+    num_rows: int = len(dataloader.dataset)  # type: ignore[arg-type]
+    rows: int = num_batches * sampler.batch_size * PartialState().num_processes
+    return min(num_rows, rows)
+
+
+def own_rows(dataloader: DataLoader[Batch], number: int) -> int:
+    """How many rows of this process's batch of that number are its own.
+
+    Accelerate deals the batches of an order to the processes in turn, and fills the last ones up
+    with rows of the beginning, so that all processes have as many batches of the same size. Those
+    rows are another batch's.
     """
-    num_processes = PartialState().num_processes
-    sampler: Any = dataloader
-    while getattr(sampler, "batch_sampler", None) is not None:
-        sampler = sampler.batch_sampler
-    rows_in_batch = getattr(sampler, "batch_size", 0) * num_processes
-    order = getattr(sampler, "sampler", None)
-    if not isinstance(order, EpochOrder):
-        return []
-    order.set_epoch(epoch)
-    return list(order)[start * rows_in_batch : stop * rows_in_batch]
+    sampler: Any = dataloader.batch_sampler
+    state = PartialState()
+    before: int = (number * state.num_processes + state.process_index) * sampler.batch_size
+    num_rows: int = len(dataloader.dataset)  # type: ignore[arg-type]
+    size: int = sampler.batch_size
+    return max(0, min(num_rows - before, size))
+
+
+def own_part(batch: Batch, dataloader: DataLoader[Batch], number: int) -> tuple[Batch, int]:
+    """A batch without the rows that only fill it up, and how many are left.
+
+    A process without a row of its own keeps one, since all must compute something: it is not
+    counted.
+    """
+    if PartialState().num_processes == 1:
+        return batch, len(batch["labels"])
+    own = own_rows(dataloader, number)
+    kept = max(own, 1)
+    inputs_kept = int(batch["windows"][:kept].sum()) if "windows" in batch else kept
+    of_rows = ("labels", "windows", ROW_NUMBERS)
+    return {
+        name: value[: kept if name in of_rows else inputs_kept] for name, value in batch.items()
+    }, own

@@ -1,16 +1,20 @@
 """Load the raw splits: a task's files, or its data set on the hub, as `datasets.DatasetDict`."""
 
+import contextlib
 import logging
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from plainloop.data.hub import load_hub_dataset
 from plainloop.errors import UserError, nearest
-from plainloop.tasks import Task
+from plainloop.tasks import Layout, Task
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -19,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 SAMPLES_DIR = Path(str(files("plainloop.data"))) / "samples"
 MOST_LINES_SHOWN = 3
-LINES_BEFORE_DATA = 1  # the header
 SMALLEST_BLOCK_BYTES, LARGEST_BLOCK_BYTES = 2**20, 2**31 - 1
 
 
@@ -27,36 +30,48 @@ def read_splits(
     task: Task,
     data_dir: Path | None = None,
     *,
-    test_file: Path | None = None,
+    test_file: Sequence[str] = (),
     max_train_samples: int | None = None,
 ) -> "DatasetDict":
     """Load the raw splits of a task.
 
     Args:
-        task: which columns and labels the files must have.
-        data_dir: folder that holds the task's files, as `task.files` names them. Without it, the
+        task: of the table in tasks.py.
+        data_dir: folder that holds the task's files, as its layout names them. Without it, the
             task's data set on the hub; the embedded samples for a task that is on no hub.
-        test_file: a labelled file in the same layout, for a split named test.
+        test_file: a labelled file in the same layout, for a split named test; only one.
         max_train_samples: keep only the first rows of the training split.
 
     Returns:
-        Splits train, validation and, with a test file, test. Columns: the task's text columns
-        (string), label (ClassLabel) and idx (int32, the row's number in its file, from 0).
+        Splits train, validation, for MNLI validation_mismatched and, with a test file, test.
+        Columns: the task's text columns (string), label (ClassLabel; float32 in a regression) and
+        idx (int32, the row's number in its file, from 0).
 
     Raises:
         UserError: a file that is missing or cannot be used, with the lines at fault.
     """
     from datasets import DatasetDict
 
+    layout = layout_of(task)
+    if not layout.files:
+        raise UserError(
+            "has no labelled rows, so it cannot be trained",
+            where=f"--task {task.name}",
+            fix="train mnli, and predict this one with its run",
+        )
     if data_dir is None and task.hub is None:
         data_dir = SAMPLES_DIR
-    paths = {} if data_dir is None else {s: data_dir / name for s, name in task.files.items()}
-    if test_file is not None:
-        paths["test"] = test_file
+    paths = {} if data_dir is None else {s: data_dir / name for s, name in layout.files.items()}
+    if len(test_file) > 1:
+        raise UserError(
+            "a task has one", where=f"--test-file {test_file[1]}", fix="join them into one file"
+        )
+    if test_file:
+        paths["test"] = Path(test_file[0])
     tables = _read_all(paths, task)
-    raw = DatasetDict() if data_dir else _load_from_hub(task)
+    raw = DatasetDict({} if data_dir else _load_from_hub(task))
     for split, table in tables.items():
-        raw[split] = _to_dataset(table, task)
+        raw[split] = to_dataset(table, task)
     if max_train_samples is not None:
         raw["train"] = raw["train"].select(range(min(max_train_samples, len(raw["train"]))))
     return raw
@@ -73,7 +88,7 @@ def _read_all(paths: dict[str, Path], task: Task) -> dict[str, pa.Table]:
     if problems:
         raise UserError.together(list(problems.values()))
     for split, table in tables.items():
-        official = task.num_rows.get(split, 0)
+        official = layout_of(task).num_rows.get(split, 0)
         if table.num_rows < official:
             logger.warning(
                 "%s %s: %d rows, the official file has %d",
@@ -85,40 +100,54 @@ def _read_all(paths: dict[str, Path], task: Task) -> dict[str, pa.Table]:
     return tables
 
 
-def read_glue_tsv(path: Path, task: Task) -> pa.Table:
-    """Read one labelled file in GLUE's own layout: UTF-8, tabs, a header, quotes are text.
+def layout_of(task: Task) -> Layout:
+    """The layout of a task of the table; only a person's own files have none."""
+    assert task.layout is not None, f"{task.name} is not of the table"  # noqa: S101
+    return task.layout
+
+
+def read_glue_tsv(path: Path, task: Task, *, labelled: bool = True) -> pa.Table:
+    """Read one file in GLUE's own layout: UTF-8, tabs, quotes are text.
+
+    Args:
+        path: of the file.
+        task: says which columns and labels the file must have.
+        labelled: False for a test file whose labels are not given: it is read without them.
 
     Returns:
-        The task's text columns (string), label (int64) and idx (int32). No text becomes a missing
-        value: "NA" and "null" stay what they are.
+        The task's text columns (string), idx (int32) and, where labelled, label (int64; float32 in
+        a regression). No text becomes a missing value: "NA" and "null" stay what they are.
 
     Raises:
         UserError: the file is missing, has a row with too few or too many fields, lacks a column,
             is not UTF-8, has no rows or no labels, or has a label that the task does not know.
     """
-    table = _read_tsv(path)
-    columns = {ours: theirs for ours, theirs in task.file_columns.items() if ours != "label"}
-    label = task.file_columns["label"]
+    layout = layout_of(task)
+    header = layout.header if labelled else ()
+    table = _read_tsv(path, header, skips_short_rows=layout.skips_short_rows)
+    columns = {ours: theirs for ours, theirs in layout.columns.items() if ours != "label"}
+    label = layout.columns["label"]
     missing = [theirs for theirs in columns.values() if theirs not in table.column_names]
     if missing:
         raise UserError(
             f"no column '{missing[0]}'; found: {', '.join(table.column_names)}",
             where=str(path),
-            fix=f"--task {task.name} needs the columns {', '.join(task.file_columns.values())}",
-        )
-    if label not in table.column_names:
-        raise UserError(
-            f"no column '{label}', so no labels: this looks like an unlabelled test split",
-            where=str(path),
-            fix="give a labelled file",
+            fix=f"--task {task.name} needs the columns {', '.join(layout.columns.values())}",
         )
     data = {ours: table[theirs] for ours, theirs in columns.items()}
-    data["label"] = _parse_labels(table[label], path, len(task.label_names))
+    if labelled:
+        if label not in table.column_names:
+            raise UserError(
+                f"no column '{label}', so no labels: this looks like an unlabelled test split",
+                where=str(path),
+                fix="give a labelled file",
+            )
+        data["label"] = _parse_labels(table[label], path, task, first_line=1 if header else 2)
     data["idx"] = pa.array(range(table.num_rows), pa.int32())
     return pa.table(data)
 
 
-def _read_tsv(path: Path) -> pa.Table:
+def _read_tsv(path: Path, header: tuple[str, ...], *, skips_short_rows: bool) -> pa.Table:
     """Every column as text; a blank line at the end of the file is not a row."""
     _check_file(path)
     wrong_rows: list[Any] = []
@@ -127,13 +156,16 @@ def _read_tsv(path: Path) -> pa.Table:
         wrong_rows.append(row)
         return "skip"
 
-    names = _read_header(path)
+    names = list(header) or _read_header(path)
+    _check_encoding(path)
     # One thread: only then does Arrow say which row is wrong. One block: a row may be of any length.
     block_size = min(max(SMALLEST_BLOCK_BYTES, path.stat().st_size), LARGEST_BLOCK_BYTES)
     try:
         table = csv.read_csv(
             path,
-            read_options=csv.ReadOptions(use_threads=False, block_size=block_size),
+            read_options=csv.ReadOptions(
+                use_threads=False, block_size=block_size, column_names=header or None
+            ),
             parse_options=csv.ParseOptions(
                 delimiter="\t",
                 quote_char=False,
@@ -150,7 +182,10 @@ def _read_tsv(path: Path) -> pa.Table:
             where=str(path),
             fix="it must be UTF-8 text with tab-separated columns and a header",
         ) from None
-    if wrong_rows:
+    if skips_short_rows and all(row.actual_columns < row.expected_columns for row in wrong_rows):
+        if wrong_rows:
+            logger.warning("%s: %d rows lack fields and are left out", path, len(wrong_rows))
+    elif wrong_rows:
         shown = "; ".join(
             f"line {row.number} has {row.actual_columns} field{'s' * (row.actual_columns != 1)}"
             for row in wrong_rows[:MOST_LINES_SHOWN]
@@ -180,21 +215,22 @@ def _check_file(path: Path) -> None:
     raise UserError("no such file or folder", where=str(path), fix=f"in {folder}: {hint}")
 
 
-def _read_header(path: Path) -> list[str]:
-    """The column names; also checks that the whole file is UTF-8, line by line."""
-    header = ""
+def _check_encoding(path: Path) -> None:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                line.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise UserError(
                     f"byte 0x{line[error.start]:02X} on line {number} is not UTF-8",
                     where=str(path),
                     fix="save the file as UTF-8",
                 ) from None
-            if number == 1:
-                header = text
+
+
+def _read_header(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        header = file.readline().decode("utf-8-sig", errors="replace")
     if not header.strip():
         raise UserError("the file is empty", where=str(path), fix="give a file with rows")
     if not header.endswith("\n"):
@@ -216,50 +252,65 @@ def _rows_before_trailing_blanks(table: pa.Table) -> int:
     return rows
 
 
-def _parse_labels(column: pa.ChunkedArray, path: Path, num_labels: int) -> pa.ChunkedArray:
-    known = pa.array([str(label) for label in range(num_labels)])
-    wrong = pc.indices_nonzero(pc.invert(pc.is_in(column, known))).to_pylist()
+def _parse_labels(
+    column: pa.ChunkedArray, path: Path, task: Task, first_line: int
+) -> pa.ChunkedArray | pa.Array:
+    """Labels as the task has them; those that it does not know are named with their lines."""
+    if task.problem_type == "regression":
+        return _parse_scores(column, path, first_line)
+    known = (
+        list(task.label_names)
+        if layout_of(task).labels_are_names
+        else [str(label) for label in range(task.num_labels)]
+    )
+    labels = pc.index_in(column, pa.array(known))
+    wrong = pc.indices_nonzero(pc.is_null(labels)).to_pylist()
     if wrong:
-        shown = "; ".join(
-            f"line {row + 1 + LINES_BEFORE_DATA} has the label '{column[row].as_py()}'"
-            for row in wrong[:MOST_LINES_SHOWN]
-        )
+        shown = _show_labels(column, wrong, first_line)
         if len(wrong) == len(column) and all(column[row].as_py() == "-1" for row in wrong):
             shown = "every label is -1: this is an unlabelled split"
-        raise UserError(
-            f"{shown}{_and_more(len(wrong))}",
-            where=str(path),
-            fix=f"a label must be one of {', '.join(known.to_pylist())}",
-        )
-    return column.cast(pa.int64())
+        raise UserError(shown, where=str(path), fix=f"a label must be one of {', '.join(known)}")
+    return labels.cast(pa.int64())
+
+
+def _parse_scores(column: pa.ChunkedArray, path: Path, first_line: int) -> pa.Array:
+    scores = np.full(len(column), np.nan, np.float32)
+    for row, text in enumerate(column.to_pylist()):
+        with contextlib.suppress(ValueError):
+            scores[row] = float(text)
+    wrong = np.flatnonzero(~np.isfinite(scores)).tolist()
+    if wrong:
+        shown = _show_labels(column, wrong, first_line)
+        raise UserError(shown, where=str(path), fix="a score must be a finite number")
+    return pa.array(scores)
+
+
+def _show_labels(column: pa.ChunkedArray, rows: list[int], first_line: int) -> str:
+    shown = "; ".join(
+        f"line {row + first_line} has the label '{column[row].as_py()}'"
+        for row in rows[:MOST_LINES_SHOWN]
+    )
+    return f"{shown}{_and_more(len(rows))}"
 
 
 def _and_more(count: int) -> str:
     return f" (+{count - MOST_LINES_SHOWN} more)" if count > MOST_LINES_SHOWN else ""
 
 
-def _to_dataset(table: pa.Table, task: Task) -> Any:
+def to_dataset(table: pa.Table, task: Task) -> Any:
+    """A table as a `datasets.Dataset`, the label with the names of its classes."""
     from datasets import ClassLabel, Dataset, DatasetInfo, Features
     from datasets.table import InMemoryTable
 
     features = Features.from_arrow_schema(table.schema)
-    features["label"] = ClassLabel(names=list(task.label_names))
+    if task.problem_type == "single_label_classification" and "label" in features:
+        features["label"] = ClassLabel(names=list(task.label_names))
     return Dataset(InMemoryTable(table), info=DatasetInfo(features=features))
 
 
-def _load_from_hub(task: Task) -> Any:
-    from datasets import load_dataset
-
+def _load_from_hub(task: Task) -> dict[str, Any]:
     assert task.hub is not None, f"{task.name} has neither files nor a hub name"  # noqa: S101
-    name, configuration = task.hub
-    try:
-        raw = load_dataset(name, configuration)
-    except (OSError, ValueError) as error:  # what datasets raises without a network or cache
-        raise UserError(
-            f"data set {name} ({configuration}) cannot be loaded from the hub: "
-            f"{type(error).__name__}",
-            where=f"--task {task.name}",
-            fix="give --data-dir with the task's files, or connect once so that it is cached",
-        ) from None
-    raw.pop("test", None)  # its labels are all -1
-    return raw
+    raw = load_hub_dataset(*task.hub, where=f"--task {task.name}, without --data-dir")
+    # Test splits of GLUE have no labels: each is -1.
+    theirs = {"validation": "validation_matched"} if task.name == "mnli" else {}
+    return {split: raw[theirs.get(split, split)] for split in layout_of(task).files}

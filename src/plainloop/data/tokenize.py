@@ -1,9 +1,12 @@
-"""Raw splits -> model inputs: tokenize, drop what the model does not take, rename, set tensors."""
+"""Raw splits -> model inputs: tokenize, drop what nobody takes, rename, set tensors."""
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plainloop.errors import UserError
+from plainloop.windows import check_stride, tokenize_windows
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -15,6 +18,9 @@ def tokenize_splits(
     tokenizer: "PreTrainedTokenizerBase",
     text_columns: Sequence[str],
     max_length: int | None = None,
+    *,
+    stride: int | None = None,
+    cache_dir: Path | None = None,
 ) -> "DatasetDict":
     """Add the tokenizer's columns (input_ids, attention_mask, ...) to every split, in batches.
 
@@ -24,6 +30,10 @@ def tokenize_splits(
         text_columns: one column, or two for a pair.
         max_length: tokens kept of a row, the special ones included; None: the model's limit.
             Nothing is padded here: a batch is padded to its own longest row when it is made.
+        stride: cut a text that is longer into windows that share so many tokens, instead of
+            truncating it; each column then holds a list for each window.
+        cache_dir: an existing folder for the result, which is then mapped and not held in memory;
+            what another process has written there is taken as it is.
 
     Raises:
         UserError: max_length is above the model's limit or leaves no room for text, or the
@@ -53,14 +63,31 @@ def tokenize_splits(
         texts = [rows[column] for column in text_columns]
         return tokenizer(*texts, truncation=True, max_length=max_length)
 
-    return raw.map(tokenize, batched=True, desc="Tokenizing")
+    if stride is not None:
+        length = check_stride(tokenizer, len(text_columns), max_length, stride)
+        tokenize = partial(
+            tokenize_windows,
+            tokenizer=tokenizer,
+            text_columns=text_columns,
+            max_length=length,
+            stride=stride,
+        )
+    files = {split: str(cache_dir / f"{split}.arrow") if cache_dir else None for split in raw}
+    return raw.map(
+        tokenize,
+        batched=True,
+        desc="Tokenizing",
+        cache_file_names=files,
+        keep_in_memory=cache_dir is None,
+        load_from_cache_file=True,
+    )
 
 
 def keep_model_inputs(
     tokenized: "DatasetDict", tokenizer: "PreTrainedTokenizerBase"
 ) -> "DatasetDict":
-    """Drop the columns that the model does not take, rename label to labels, return tensors."""
-    keep = {*tokenizer.model_input_names, "label"}
+    """Drop what neither the model takes nor the loop, rename label to labels, return tensors."""
+    keep = {*tokenizer.model_input_names, "label", "idx"}
     drop = [name for name in tokenized["train"].column_names if name not in keep]
     inputs = tokenized.remove_columns(drop).rename_column("label", "labels")
     return inputs.with_format("torch")

@@ -1,0 +1,60 @@
+"""Train a tiny model on as many processes as the launcher started: what test_numbers.py launches.
+
+    torchrun --nproc-per-node 2 launched.py SETTINGS.json
+
+Every step is logged. With `sizes` in the settings, loaders of so many rows are evaluated instead.
+"""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from plainloop import TaskMetric, TrainConfig, create_accelerator, evaluate, evaluation, fine_tune
+
+
+class Linear(nn.Module):
+    """Logits x and -x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([[1.0, -1.0]]))
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> Any:
+        logits = x[:, None] * self.weight
+        loss = nn.functional.cross_entropy(logits, labels)
+        return SimpleNamespace(logits=logits, loss=loss)
+
+
+def score_rows(settings: dict[str, Any]) -> None:
+    """Evaluate the model on as many rows as each of `sizes` says, and write all scores."""
+    accelerator = create_accelerator(use_cpu=True)
+    model = accelerator.prepare(Linear())
+    if settings.get("mutant"):
+        evaluation.own_part = lambda batch, _loader, _number: (batch, len(batch["labels"]))
+    scores = []
+    for size in settings["sizes"]:
+        generator = torch.Generator().manual_seed(size)
+        x = torch.randn(size, generator=generator)
+        labels = torch.randint(2, (size,), generator=generator)
+        rows = [{"x": x[n], "labels": labels[n], "idx": torch.tensor(n)} for n in range(size)]
+        loader = accelerator.prepare(DataLoader(rows, batch_size=settings["batch_size"]))
+        metric = TaskMetric(("accuracy", "f1"))
+        scores.append(evaluate(model, loader, metric, accelerator=accelerator))
+    if accelerator.is_main_process:
+        Path(settings["result"]).write_text(json.dumps(scores), encoding="utf-8")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    if "sizes" in settings:
+        score_rows(settings)
+    else:
+        paths = {name: Path(settings[name]) for name in ("data_dir", "output_dir")}
+        fine_tune(TrainConfig(**{**settings, **paths}))
