@@ -111,36 +111,13 @@ def places(tmp_path, tiny_model, tiny_data):
     return {"tmp": tmp_path, "tiny_model": tiny_model, "tiny_data": tiny_data}
 
 
-@pytest.fixture
-def refused(run_command, places, tmp_path, tmp_path_factory):
-    """Run a command that must be refused, changing nothing; the lines it says."""
-
-    def content():
-        return {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
-
-    def refused(*words, torch_is_imported=False):
-        before = content()
-        finished = run_command(
-            *("-X", "importtime", "-m", "plainloop", *(word.format(**places) for word in words)),
-            expect=2,
-            HF_HOME=str(tmp_path_factory.mktemp("empty-cache")),
-            HF_HUB_OFFLINE="1",
-        )
-        assert content() == before
-        lines = finished.stderr.splitlines()
-        imports = {line for line in lines if line.startswith("import time:")}
-        imported = {line.rpartition("|")[2].strip() for line in imports}
-        assert ("torch" in imported) is torch_is_imported
-        said = [line for line in lines if line not in imports]
-        assert all(line.startswith("error: ") for line in said), said
-        return said
-
-    return refused
-
-
 def train(**changed):
     flags = {**GOOD, **changed}
     return ["train", *(word for pair in flags.items() if pair[1] is not None for word in pair)]
+
+
+def filled(words, places):
+    return [word.format(**places) for word in words]
 
 
 def lacking(fragments, line, places):
@@ -151,7 +128,7 @@ def lacking(fragments, line, places):
 def test_a_mistake_is_one_line_that_says_what_where_and_how_to_fix_it(
     refused, places, changed, fragments
 ):
-    [line] = refused(*train(**changed))
+    [line] = refused(*filled(train(**changed), places))
     assert lacking(fragments, line, places) == []
 
 
@@ -160,8 +137,9 @@ def test_an_unknown_command_is_one_line_with_the_nearest(refused):
     assert lacking(['"trian"', 'did you mean "train"?'], line, {}) == []
 
 
-def test_a_hub_model_without_a_network_is_one_line_that_says_how_to_fetch_it(refused):
-    [line] = refused(*train(**{"--model": "nobody/no-such-model"}), torch_is_imported=True)
+def test_a_hub_model_without_a_network_is_one_line_that_says_how_to_fetch_it(refused, places):
+    words = filled(train(**{"--model": "nobody/no-such-model"}), places)
+    [line] = refused(*words, torch_is_imported=True)
     fragments = ["--model", "nobody/no-such-model cannot be loaded", "hf download", "--model demo"]
     assert lacking(fragments, line, {}) == []
 
@@ -175,7 +153,7 @@ def test_several_mistakes_are_a_line_each(refused, places):
         "--metric-for-best-model": "acuracy",
         "--data-dir": "{tmp}/gleu",
     }
-    lines = refused(*train(**changed))
+    lines = refused(*filled(train(**changed), places))
     starts = [
         "--per-device-train-batch-size",
         "--learning-rate",
