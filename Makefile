@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest --quiet
 
-.PHONY: demo test lint types slow crash distributed notebook quotes all clean
+.PHONY: demo test lint types slow crash crash-matrix distributed notebook quotes all clean
 
 demo: $(VENV)/ready
 	$(BIN)/plainloop demo
@@ -20,7 +20,7 @@ types: $(VENV)/ready
 
 # What takes longer than a few seconds each: the demo over three seeds, the real GLUE files.
 slow: $(VENV)/ready
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not crash and not distributed"
 
 # Real kills of real runs; the night's number is `make crash N=300`.
 N := 30

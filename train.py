@@ -22,11 +22,19 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     accelerator = pl.create_accelerator(use_cpu=config.use_cpu)
     accelerator.print(raw)
 
-    # 2. Tokenize, truncating what is too long; nothing is padded yet.
+    # 2. Tokenize, truncating what is too long; nothing is padded yet. One process of a machine
+    # writes the result, the others map it.
     tokenizer = pl.load_tokenizer(pretrained)
-    tokenized = pl.tokenize_splits(
-        raw, tokenizer, task.text_columns, config.max_length, stride=config.stride
-    )
+    folder = pl.create_shared_folder(accelerator)
+    with accelerator.local_main_process_first():
+        tokenized = pl.tokenize_splits(
+            raw,
+            tokenizer,
+            task.text_columns,
+            config.max_length,
+            stride=config.stride,
+            cache_dir=folder,
+        )
 
     # 3. Drop the columns that the model does not take, rename label to labels, return tensors.
     model_inputs = pl.keep_model_inputs(tokenized, tokenizer)

@@ -108,3 +108,30 @@ def test_a_first_loss_that_is_not_finite_is_an_error(tiny_model):
         DivergedError, match="first forward pass: the loss of the first batch is nan"
     ):
         first_forward(model, batch_for(tiny_model))
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_has_embeddings_is_refused(tiny_model):
+    model, _ = load_model(str(tiny_model), TASK)
+    known = model.config.vocab_size
+    batch = {"input_ids": torch.tensor([[0, known]]), "labels": torch.tensor([0])}
+    with pytest.raises(UserError, match=f"gives token {known}, the model has {known} embeddings"):
+        first_forward(model, batch)
+
+
+def test_a_new_head_replaces_the_old_one_for_other_or_the_same_labels(run):
+    finished = run(max_steps=1)
+    for names in (("a", "b", "c"), TASK.label_names):
+        task = replace(TASK, label_names=names)
+        model, new = load_model(str(finished.folder), task, new_head=True)
+        assert {"classifier.bias", "classifier.weight"} <= set(new)
+        assert model.classifier.weight.shape[0] == len(names)
+        if names == TASK.label_names:
+            kept = load_model(str(finished.folder), TASK)[0].classifier.weight
+            assert not torch.equal(model.classifier.weight, kept)
+
+
+def test_a_regression_has_one_logit_and_mean_squared_error(tiny_model):
+    model, _ = load_model(str(tiny_model), replace(TASK, label_names=(), problem_type="regression"))
+    outputs = model(input_ids=torch.tensor([[2, 5, 3]]), labels=torch.tensor([0.5]))
+    assert outputs.logits.shape == (1, 1)
+    assert float(outputs.loss) == pytest.approx(float((outputs.logits - 0.5) ** 2), rel=1e-6)

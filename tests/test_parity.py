@@ -87,11 +87,12 @@ def test_one_differing_bit_is_found():
 
 
 @pytest.mark.slow
-def test_the_start_of_the_real_mrpc_is_the_trainers(run_command, glue: Path):
+@pytest.mark.parametrize(("task", "steps"), [("mrpc", 60), ("cola", 30), ("stsb", 30)])
+def test_the_start_of_a_real_task_is_the_trainers(run_command, glue: Path, task, steps):
     printed = run_command(
         ROOT / "benchmarks" / "parity.py",
-        *("--task", "mrpc", "--data-dir", glue, "--model", "demo", "--steps", "60"),
+        *("--task", task, "--data-dir", glue, "--model", "demo", "--steps", str(steps)),
         OMP_NUM_THREADS="2",
     ).stdout
     assert printed.splitlines()[-1] == "equal, bit for bit"
-    assert "60 steps" in printed
+    assert f"{steps} steps" in printed

@@ -1,15 +1,19 @@
 """A run that stops and goes on ends with the bits of one that never stopped."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny import largest_difference, run_tiny
 
 from plainloop import loop
-from plainloop.checkpoints import list_checkpoints
+from plainloop.checkpoints import list_checkpoints, step_of
+from plainloop.config import TrainConfig
 from plainloop.errors import CheckpointError, StoppedError
+from plainloop.fine_tuning import fine_tune
 from plainloop.stopping import StopRequest
 
 TIME_FIELDS = {"samples_per_second"}
@@ -41,9 +45,6 @@ def settings(tiny_model, tiny_data):
 
 
 def stopped_and_resumed(folder: Path, monkeypatch, settings, step: int):
-    from plainloop.config import TrainConfig
-    from plainloop.fine_tuning import fine_tune
-
     config = {"task": "demo", "logging_steps": 1, "output_dir": folder, **settings}
     with monkeypatch.context() as patch:
         stop = StopAt(patch, step).request
@@ -169,3 +170,113 @@ def test_only_the_last_checkpoints_are_kept(tmp_path, settings):
     run_tiny(tmp_path / "run", save_total_limit=3, **settings)
     kept = [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")]
     assert kept == ["step-000012", "step-000016", "step-000018"]
+
+
+# The best model, where another one is asked for than was kept.
+
+EACH_TWO = {"eval_strategy": "steps", "eval_steps": 2}
+
+
+def stopped(folder, monkeypatch, settings, step):
+    config = {"task": "demo", "logging_steps": 1, "output_dir": folder, **settings}
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        fine_tune(TrainConfig(**config), stop=StopAt(patch, step).request)
+
+
+def rises_no_more(patch):
+    """Every evaluation after the resume is worse than any before."""
+    note = loop.TrainState.note_evaluation
+    worse = {"loss": 1e9, "accuracy": -1.0, "f1": -1.0}
+    patch.setattr(
+        loop.TrainState,
+        "note_evaluation",
+        lambda state, scores, config: note(state, {**scores, **worse}, config),
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({}, {"load_best_model_at_end": True}),
+        (
+            {"load_best_model_at_end": True},
+            {"load_best_model_at_end": True, "metric_for_best_model": "accuracy"},
+        ),
+        (
+            {"load_best_model_at_end": True, "metric_for_best_model": "accuracy"},
+            {
+                "load_best_model_at_end": True,
+                "metric_for_best_model": "accuracy",
+                "greater_is_better": False,
+            },
+        ),
+    ],
+    ids=["none was kept", "another metric", "the other direction"],
+)
+def test_forced_to_another_choice_the_best_model_is_one_that_exists(
+    tmp_path, settings, capsys, first, then
+):
+    monkeypatch = pytest.MonkeyPatch()
+    stopped(tmp_path / "run", monkeypatch, {**settings, **EACH_TWO, **first}, 7)
+    with pytest.raises(CheckpointError, match=list(then)[-1]):
+        run_tiny(tmp_path / "run", resume=True, **settings, **EACH_TWO, **then)
+    with monkeypatch.context() as patch:
+        rises_no_more(patch)
+        forced = run_tiny(tmp_path / "run", resume=True, force=True, **settings, **EACH_TWO, **then)
+    printed = capsys.readouterr().out
+    assert re.search(r"best model was of step \d, is chosen anew from here on", printed)
+    assert forced.metrics["best"]["step"] > 7
+    assert forced.metrics["saved"] == forced.metrics["best"]
+    best = tmp_path / "run" / "best" / f"step-{forced.metrics['best']['step']:06d}"
+    kept = load_file(best / "model.safetensors")
+    assert largest_difference(forced.weights, kept) == 0
+
+
+def test_forced_to_other_numbers_the_best_model_of_the_same_metric_is_kept(
+    tmp_path, monkeypatch, settings, capsys
+):
+    settings = {**settings, **EACH_TWO, "load_best_model_at_end": True}
+    stopped(tmp_path / "run", monkeypatch, settings, 7)
+    before = list_checkpoints(tmp_path / "run" / "best")[-1]
+    kept = load_file(before / "model.safetensors")
+    with monkeypatch.context() as patch:
+        rises_no_more(patch)
+        more = {**settings, "learning_rate": 2e-3}
+        forced = run_tiny(tmp_path / "run", resume=True, force=True, **more)
+    assert "chosen anew" not in capsys.readouterr().out
+    assert forced.metrics["best"]["step"] == step_of(before)
+    assert largest_difference(forced.weights, kept) == 0
+
+
+def test_a_lost_best_model_is_said_before_the_training_and_can_be_forced(
+    tmp_path, monkeypatch, settings
+):
+    settings = {**settings, **EACH_TWO, "load_best_model_at_end": True}
+    stopped(tmp_path / "run", monkeypatch, settings, 7)
+    best = list_checkpoints(tmp_path / "run" / "best")[-1]
+    (best / "model.safetensors").write_bytes(b"")
+    history = (tmp_path / "run" / "history.jsonl").read_text()
+    with pytest.raises(CheckpointError, match=r"the best model is damaged: .*0 bytes, expected"):
+        run_tiny(tmp_path / "run", resume=True, **settings)
+    assert (tmp_path / "run" / "history.jsonl").read_text() == history
+    forced = run_tiny(tmp_path / "run", resume=True, force=True, **settings)
+    assert forced.metrics["best"]["step"] > 7
+
+
+def test_an_older_checkpoint_whose_best_model_was_replaced_goes_on_to_the_same_bits(
+    tmp_path, settings
+):
+    """The steps that are done again write the later best model again."""
+    settings = {**settings, **EACH_TWO, "load_best_model_at_end": True, "save_total_limit": 9}
+    straight = run_tiny(tmp_path / "run", **settings)
+    oldest = list_checkpoints(tmp_path / "run" / "checkpoints")[0]
+    best = list_checkpoints(tmp_path / "run" / "best")[-1]
+    best_then = json.loads((oldest / "state.json").read_text())["state"]["best_step"]
+    assert step_of(oldest) < step_of(best) != best_then, "else this tests nothing"
+    again = run_tiny(tmp_path / "run", resume_from_checkpoint=oldest, **settings)
+    assert again.metrics["best"] == straight.metrics["best"]
+    assert largest_difference(again.weights, straight.weights) == 0
+    # With other numbers it may not be: then the best is one of those that are left.
+    other = {**settings, "learning_rate": 1e-5}
+    forced = run_tiny(tmp_path / "run", resume_from_checkpoint=oldest, force=True, **other)
+    assert forced.metrics["best"]["step"] > step_of(oldest)

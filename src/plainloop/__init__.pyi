@@ -47,10 +47,12 @@ from .optim import (
     create_optimizer as create_optimizer,
     create_scheduler as create_scheduler,
 )
+from .predict import Run as Run, load_run as load_run
 from .pretrained import resolve_model as resolve_model
 from .ranges import check_config as check_config
 from .resume import OpenRun as OpenRun, open_run as open_run
 from .run_folder import RunFolder as RunFolder, summarize as summarize
+from .shared_folder import create_shared_folder as create_shared_folder
 from .state import TrainState as TrainState
 from .stopping import StopRequest as StopRequest
 from .tasks import TASKS as TASKS, Task as Task, get_task as get_task

@@ -3,7 +3,6 @@
 safetensors and JSON only: nothing in a checkpoint can run code.
 """
 
-import errno
 import json
 import re
 import shutil
@@ -19,8 +18,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
-from plainloop.commit import begin_folder, commit_folder, damage, finish_folder
-from plainloop.errors import CheckpointError, MachineError
+from plainloop.commit import (
+    TEMPORARY_PREFIX,
+    begin_folder,
+    commit_folder,
+    damage,
+    disk_errors_explained,
+    failing_together,
+    finish_folder,
+)
+from plainloop.errors import CheckpointError
 from plainloop.generators import Generators
 from plainloop.identity import check_identity
 from plainloop.state import TrainState
@@ -29,6 +36,7 @@ STATE_FILE = "state.json"
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 REQUIRED_FILES = (STATE_FILE, MODEL_FILE, OPTIMIZER_FILE)
+BEST_MODEL_SETTINGS = ("load_best_model_at_end", "metric_for_best_model", "greater_is_better")
 SMALLEST_TOTAL_LIMIT = 2  # so that one is whole while another is written or found damaged
 
 
@@ -55,13 +63,16 @@ class Checkpoints:
 
         Raises:
             MachineError: the disk is full or cannot be written; the older checkpoints are whole.
+                On every process, wherever it happened.
         """
         target = self.path_of(state.step)
+        temporary = target.with_name(TEMPORARY_PREFIX + target.name)
         main = self.accelerator.is_main_process
-        with disk_errors_explained(self.folder):
-            temporary = begin_folder(target) if main else target.with_name(f".tmp-{target.name}")
-            try:
-                self.accelerator.wait_for_everyone()
+        try:
+            with self._writing_together(self.folder):
+                if main:
+                    begin_folder(target)
+            with self._writing_together(self.folder):
                 rank = self.accelerator.process_index
                 Generators.now().save(temporary / generators_file(rank))
                 if main:
@@ -75,15 +86,14 @@ class Checkpoints:
                         "identity": dict(self.identity),
                     }
                     (temporary / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
-                self.accelerator.wait_for_everyone()
+            with self._writing_together(self.folder):
                 if main:
                     finish_folder(temporary, target)
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
-                raise
+                    self._delete_surplus(target)
+        except BaseException:
             if main:
-                self._delete_surplus(target)
-            self.accelerator.wait_for_everyone()
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
         return target
 
     def path_of(self, step: int) -> Path:
@@ -138,12 +148,17 @@ class Checkpoints:
             and a line for each difference that was let pass.
 
         Raises:
-            CheckpointError: something differs that changes the numbers, and `force` is not set.
+            CheckpointError: something differs that changes the numbers, or the best model is lost,
+                and `force` is not set. With it the best one is chosen anew where it was chosen by
+                another metric or is lost: else the end of the training would miss it.
         """
         with contents_explained(path / STATE_FILE):
             content = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
             state = TrainState(**content["state"])
         passed = check_identity(content["identity"], self.identity, path, force=force)
+        if self._best_is_lost(state, content["identity"], passed, force=force):
+            passed.append(f"best model was of step {state.best_step}, is chosen anew from here on")
+            state.best_score, state.best_step, state.evaluations_without_gain = None, 0, 0
         # Generators and optimizer are read before the model is touched.
         rank = self.accelerator.process_index
         with contents_explained(path / generators_file(rank)):
@@ -163,17 +178,16 @@ class Checkpoints:
         """Write the best model so far, then delete the one before it.
 
         Raises:
-            MachineError: the disk is full or cannot be written; the one before is whole.
+            MachineError: as `save`; the one before is whole.
         """
         target = self.best_folder / f"step-{step:06d}"
-        if self.accelerator.is_main_process:
-            unwrapped = self.accelerator.unwrap_model(model)
-            with disk_errors_explained(self.best_folder):
+        with self._writing_together(self.best_folder):
+            if self.accelerator.is_main_process:
+                unwrapped = self.accelerator.unwrap_model(model)
                 commit_folder(target, lambda path: save_model(unwrapped, str(path / MODEL_FILE)))
                 for path in list_checkpoints(self.best_folder):
                     if path != target:
                         shutil.rmtree(path)
-        self.accelerator.wait_for_everyone()
 
     def load_best(self, model: nn.Module, step: int) -> None:
         """Read the best model back.
@@ -188,6 +202,31 @@ class Checkpoints:
                 f"the best model is damaged: {reason}", where=str(target), fix="train again"
             )
         load_model(self.accelerator.unwrap_model(model), target / MODEL_FILE, device="cpu")
+
+    def _best_is_lost(
+        self, state: TrainState, saved: Mapping[str, Any], passed: list[str], *, force: bool
+    ) -> bool:
+        ours, theirs = (identity.get("settings", {}) for identity in (self.identity, saved))
+        if any(ours.get(name) != theirs.get(name) for name in BEST_MODEL_SETTINGS):
+            return state.best_score is not None  # by another metric, or never written
+        if state.best_score is None or not ours.get("load_best_model_at_end"):
+            return False
+        target = self.best_folder / f"step-{state.best_step:06d}"
+        reason = damage(target)
+        # The same steps write a later one again, but only if nothing differs.
+        later = any(step_of(path) >= state.step for path in list_checkpoints(self.best_folder))
+        if reason and not force and not later:
+            raise CheckpointError(
+                f"the best model is damaged: {reason}",
+                where=str(target),
+                fix="--force to choose the best of the evaluations that are left",
+            )
+        return reason is not None and not (later and not passed)
+
+    @contextmanager
+    def _writing_together(self, folder: Path) -> Iterator[None]:
+        with failing_together(self.accelerator), disk_errors_explained(folder):
+            yield
 
     def _delete_surplus(self, newest: Path) -> None:
         # What has a later step is damaged, or of a continuation that was left for this one.
@@ -256,28 +295,4 @@ def contents_explained(file: Path) -> Iterator[None]:
             f"not a file of a checkpoint: {' '.join(str(error).split())[:200]}",
             where=str(file),
             fix="resume from another one with --resume-from-checkpoint",
-        ) from error
-
-
-@contextmanager
-def disk_errors_explained(folder: Path) -> Iterator[None]:
-    """A full or read-only disk in one line.
-
-    Raises:
-        MachineError: instead of the OSError.
-    """
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        # safetensors says it in its text only
-        in_text = re.search(r"\(os error (\d+)\)", str(error))
-        number = getattr(error, "errno", None) or (int(in_text[1]) if in_text else 0)
-        reasons = {
-            errno.ENOSPC: "the disk is full",
-            errno.EDQUOT: "the disk quota is used up",
-            errno.EROFS: "the disk is read-only",
-        }
-        what = reasons.get(number, f"cannot be written: {error}")
-        raise MachineError(
-            what, where=str(folder), fix="make room, then --resume; older checkpoints are whole"
         ) from error

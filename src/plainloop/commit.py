@@ -5,16 +5,26 @@ SHA-256 in a manifest that is written last, and moved by one rename. Whatever en
 final name holds a folder that verifies, or the one that was there before.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError
+
+from plainloop.errors import CheckpointError, MachineError, PlainloopError, UserError
 
 MANIFEST_FILE = "manifest.json"
 TEMPORARY_PREFIX = ".tmp-"
 REPLACED_SUFFIX = ".old"  # of a folder that a newer one of the same name takes the place of
+SHARED_ERRORS = (UserError, CheckpointError, MachineError)
 
 
 def commit_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -106,3 +116,52 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def disk_errors_explained(folder: Path) -> Iterator[None]:
+    """A full or read-only disk in one line.
+
+    Raises:
+        MachineError: instead of the OSError.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        # safetensors says it in its text only
+        in_text = re.search(r"\(os error (\d+)\)", str(error))
+        number = getattr(error, "errno", None) or (int(in_text[1]) if in_text else 0)
+        reasons = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the disk quota is used up",
+            errno.EROFS: "the disk is read-only",
+        }
+        what = reasons.get(number, f"cannot be written: {error}")
+        raise MachineError(
+            what, where=str(folder), fix="make room, then --resume; older checkpoints are whole"
+        ) from error
+
+
+@contextmanager
+def failing_together(accelerator: Accelerator) -> Iterator[None]:
+    """A part of the work that no process leaves before all are done, nor if one has failed.
+
+    Without it the others would wait for the one that failed, and then fail for another reason.
+
+    Raises:
+        PlainloopError: what the first process that failed has raised; on the others an error of the
+            same kind without a text, so that one line is printed.
+    """
+    error = None
+    try:
+        yield
+    except PlainloopError as found:
+        error = found
+    code = torch.tensor([error.exit_code if error else 0], device=accelerator.device)
+    codes = accelerator.gather(code).tolist()
+    if not any(codes):
+        return
+    rank, exit_code = next((rank, code) for rank, code in enumerate(codes) if code)
+    if error and rank == accelerator.process_index:
+        raise error
+    raise {kind.exit_code: kind for kind in SHARED_ERRORS}[exit_code]("") from error

@@ -8,6 +8,7 @@ from accelerate.utils import set_seed
 
 from plainloop.config import TrainConfig
 from plainloop.data.batches import create_dataloaders, peek
+from plainloop.data.check import check_data
 from plainloop.data.tokenize import keep_model_inputs, tokenize_splits
 from plainloop.distributed import create_accelerator
 from plainloop.evaluation import evaluate
@@ -26,6 +27,7 @@ from plainloop.optim import (
 from plainloop.progress import describe_scores
 from plainloop.resume import open_run
 from plainloop.run_folder import summarize
+from plainloop.shared_folder import create_shared_folder
 from plainloop.stopping import StopRequest
 from plainloop.windows import pool_windows
 
@@ -61,10 +63,20 @@ def fine_tune(
     say("Data", f"{task.name}: " + ", ".join(f"{len(rows)} {split}" for split, rows in raw.items()))
     for line in inputs.found:
         say("Found", line)
+    if accelerator.is_main_process:
+        for finding in check_data(raw, task, quick=True).warnings:
+            say("Warning", str(finding))
     tokenizer = load_tokenizer(pretrained)
-    tokenized = tokenize_splits(
-        raw, tokenizer, task.text_columns, config.max_length, stride=config.stride
-    )
+    folder = create_shared_folder(accelerator)
+    with accelerator.local_main_process_first():  # it writes them, the others map them
+        tokenized = tokenize_splits(
+            raw,
+            tokenizer,
+            task.text_columns,
+            config.max_length,
+            stride=config.stride,
+            cache_dir=folder,
+        )
     say("Tokenize", f"{' + '.join(task.text_columns)} -> {', '.join(tokenizer.model_input_names)}")
     model_inputs = keep_model_inputs(tokenized, tokenizer)
     say("Columns", f"kept: {', '.join(model_inputs['train'].column_names)}")

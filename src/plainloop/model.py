@@ -153,8 +153,17 @@ def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[in
         The loss and the shape of the logits (rows, labels).
 
     Raises:
+        UserError: the tokenizer has tokens that the model does not know.
         DivergedError: the loss is not finite, so training could not work.
     """
+    embeddings: Any = model.get_input_embeddings()
+    known, highest = embeddings.num_embeddings, int(batch["input_ids"].max())
+    if highest >= known:
+        raise UserError(
+            f"the tokenizer gives token {highest}, the model has {known} embeddings",
+            where="--model",
+            fix="its tokenizer is another model's: copy the right one into its folder",
+        )
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # the model is on the CPU here
         outputs = model.train()(**model_inputs_of(batch))
     loss = float(outputs.loss)

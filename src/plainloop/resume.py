@@ -11,7 +11,7 @@ from accelerate.utils import broadcast
 from torch import nn
 
 from plainloop.checkpoints import Checkpoints, step_of
-from plainloop.commit import REPLACED_SUFFIX
+from plainloop.commit import REPLACED_SUFFIX, disk_errors_explained, failing_together
 from plainloop.config import TrainConfig
 from plainloop.errors import CheckpointError, MachineError
 from plainloop.generators import Generators
@@ -22,7 +22,7 @@ from plainloop.state import TrainState
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-NONE_YET, NOT_WHOLE = -1, -2
+NONE_YET = -1
 
 
 @dataclass(frozen=True)
@@ -70,27 +70,29 @@ def open_run(
     resumed = None
     if is_resuming(config):
         newest = find_checkpoint(accelerator, checkpoints, config.resume_from_checkpoint)
-        if newest is None:
-            if (config.run_path / METRICS_FILE).exists():
+        with failing_together(accelerator):
+            if newest is not None:
+                state, generators, differences = checkpoints.restore(
+                    newest, model, optimizer, lr_scheduler, force=config.force
+                )
+            elif (config.run_path / METRICS_FILE).exists():
                 raise CheckpointError(
                     "a finished run without checkpoints",
                     where=str(config.run_path),
                     fix="--overwrite to train anew, or --model to train on from its weights",
                 )
+        if newest is None:
             accelerator.print("no checkpoint to resume from yet: starting at step 0")
         else:
-            state, generators, differences = checkpoints.restore(
-                newest, model, optimizer, lr_scheduler, force=config.force
-            )
             resumed = state, generators
             for line in differences:
                 accelerator.print(f"differs from the saved run: {line}")
             accelerator.print(f"resuming from {newest}, step {state.step}")
     folder = None
-    if accelerator.is_main_process:
-        check_disk_space(config, model)
-        folder = RunFolder.reopen(config, resumed[0]) if resumed else RunFolder.create(config)
-    accelerator.wait_for_everyone()
+    with failing_together(accelerator), disk_errors_explained(config.run_path):
+        if accelerator.is_main_process:
+            check_disk_space(config, model)
+            folder = RunFolder.reopen(config, resumed[0]) if resumed else RunFolder.create(config)
     return OpenRun(folder, checkpoints, resumed)
 
 
@@ -102,19 +104,15 @@ def find_checkpoint(
     Raises:
         CheckpointError: the wanted one is not whole, or none is; on every process.
     """
-    path, error = None, None
-    if accelerator.is_main_process:
-        try:
+    path = None
+    with failing_together(accelerator):
+        if accelerator.is_main_process:
             path = checkpoints.check(wanted) if wanted else checkpoints.newest()
-        except CheckpointError as found:
-            error = found
-    # Numbers, since objects would travel as pickle.
-    code = NOT_WHOLE if error else NONE_YET if path is None else 2 * step_of(path)
+    # A number, since objects would travel as pickle.
+    code = NONE_YET if path is None else 2 * step_of(path)
     if path is not None and path.suffix == REPLACED_SUFFIX:
         code += 1
     code = int(broadcast(torch.tensor(code, device=accelerator.device)))
-    if code == NOT_WHOLE:
-        raise error or CheckpointError("rank 0 found no checkpoint that is whole")
     if code == NONE_YET:
         return None
     step, is_replaced = divmod(code, 2)

@@ -115,10 +115,9 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("name", "content", "flags", "fragments"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_in_a_file_is_one_line_with_its_place(
-    refused, tmp_path, tiny_model, name, content, flags, fragments
-):
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_in_a_file_is_one_line_with_its_place(refused, tmp_path, tiny_model, mistake):
+    name, content, flags, fragments = mistake
     data = content if isinstance(content, bytes) else content.encode("utf-8")
     (tmp_path / name).write_bytes(data)
     [line] = refused("train", "--train-file", name, "--model", str(tiny_model), *flags)

@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
@@ -30,6 +31,10 @@ sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 
 import conftest  # noqa: E402  its folder is not on the path before
 import failpoints  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+# The usual one is shared by all forked processes: one that is killed with it would stop the others.
+tqdm.set_lock(threading.RLock())
 
 TIME_FIELDS = {"samples_per_second"}
 SETTINGS = {
@@ -75,7 +80,16 @@ class Row:
 class Run:
     """The processes of one training run, as a process group of their own."""
 
-    def __init__(self, words: list[str], run: Path, processes: int, *, fork: bool, **crash: str):
+    def __init__(
+        self,
+        words: list[str],
+        run: Path,
+        processes: int,
+        *,
+        fork: bool,
+        max_restarts: int = 0,
+        **crash: str,
+    ):
         self.run, self.fork = run, fork
         log = log_of(run)
         environment = {key: str(value) for key, value in crash.items()}
@@ -93,6 +107,10 @@ class Run:
         launch += ["--num_processes", str(processes), "--num_cpu_threads_per_process", "1"]
         launch += ["--mixed_precision", "no", "--num_machines", "1", "--dynamo_backend", "no"]
         launch += ["--main_process_port", str(free_port())]
+        if max_restarts:
+            launch += ["--max_restarts", str(max_restarts), "--rdzv_backend", "c10d"]
+            # Else those started again read the addresses of those before them from its store.
+            environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
         with log.open("ab") as file:
             self.process = subprocess.Popen(
                 [*(launch if processes > 1 else [sys.executable]), failpoints.__file__, *words],
@@ -148,6 +166,8 @@ def fork_command(words: list[str], log: Path, group: list[int], environment: dic
         with log.open("ab") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
+        # Those of pytest do not write to 1 and 2.
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
         os.environ.update(environment)
         sys.argv = ["plainloop", *words]
         failpoints.install()
@@ -184,37 +204,61 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
+class Bench:
+    """Starts runs with the tiny model, and keeps what those came to that never stopped."""
+
+    def __init__(self, folder: Path, **settings) -> None:
+        self.folder = folder
+        model, data = make_inputs(folder)
+        self.words = ["train", "--model", str(model), "--data-dir", str(data), *flags_of(settings)]
+        self.references: dict[tuple, dict] = {}
+        # So that a forked child need not.
+        import datasets  # noqa: F401
+        import sklearn.metrics  # noqa: F401
+        import transformers.models.bert.modeling_bert  # noqa: F401
+
+        import plainloop.fine_tuning  # noqa: F401
+
+    def start(self, run: Path, processes: int, *more: str, fork: bool, **crash) -> Run:
+        words = [*self.words, *more, "--output-dir", str(run)]
+        return Run(words, run, processes, fork=fork, **crash)
+
+    def reference(self, processes: int, *more: str) -> dict:
+        """The outcome of a run that never stopped."""
+        if (processes, *more) not in self.references:
+            run = self.folder / f"straight-{len(self.references)}"
+            started = time.monotonic()
+            codes = self.start(run, processes, *more, fork=True).wait()
+            assert not any(codes), f"{codes}: {log_of(run).read_text()[-3000:]}"
+            self.references[processes, *more] = outcome(run)
+            steps = self.references[processes, *more]["steps"]
+            print(f"never stopped: {processes} processes, {steps} steps, {seconds(started)}")
+        return self.references[processes, *more]
+
+
+def flags_of(settings: dict) -> list[str]:
+    """Settings as they stand on a command line."""
+    words = []
+    for name, value in settings.items():
+        flag = f"--{name.replace('_', '-')}"
+        words += [flag] if value is True else [flag, str(value)]
+    return words
+
+
 class Harness:
-    """Runs, kills and compares."""
+    """Kills, resumes and compares."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.draw = folder, random.Random(seed)
         self.rows: dict[str, Row] = {}
         self.used: Counter = Counter()
         self.failures: list[str] = []
-        self.references: dict[int, dict] = {}
-        model, data = make_inputs(folder)
-        self.words = ["train", "--model", str(model), "--data-dir", str(data)]
-        for name, value in SETTINGS.items():
-            flag = f"--{name.replace('_', '-')}"
-            self.words += [flag] if value is True else [flag, str(value)]
-        # So that a forked child need not.
-        import transformers.models.bert.modeling_bert  # noqa: F401
+        self.bench = Bench(folder, **SETTINGS)
+        self.references = {processes: self.bench.reference(processes) for processes in (1, 2)}
 
-        import plainloop.fine_tuning  # noqa: F401
-
-        for processes in (1, 2):
-            run = folder / f"straight-{processes}"
-            started = time.monotonic()
-            codes = self.start(run, processes, fork=True).wait()
-            assert not any(codes), f"{codes}: {log_of(run).read_text()[-3000:]}"
-            self.references[processes] = outcome(run)
-            steps = self.references[processes]["steps"]
-            print(f"never stopped: {processes} processes, {steps} steps, {seconds(started)}")
-
-    def start(self, run: Path, processes: int, *, fork: bool, resume: bool = False, **crash):
-        words = [*self.words, "--output-dir", str(run), *(["--resume"] if resume else [])]
-        return Run(words, run, processes, fork=fork, **crash)
+    def start(self, run: Path, processes: int, *, fork: bool, resume: bool = False, **crash) -> Run:
+        more = ["--resume"] if resume else []
+        return self.bench.start(run, processes, *more, fork=fork, **crash)
 
     def kill_once(self, row: str, run: Path, phase: str, processes: int, *, fork: bool, **at):
         """Start or resume a run, kill it in a phase, and count that; whether there is a run."""

@@ -4,7 +4,15 @@
 
 From STEP done optimizer steps on, the COUNT-th call of PLACE kills the process: before the call,
 after it, `torn`: after it, with the file that it wrote cut to half; or when the gradient of what it
-gave is there. CRASH_RANK: only this rank. CRASH_LOG: a file that is told at which step it fell. CRASH_SLOW: seconds that each flush takes longer.
+gave is there.
+
+    CRASH_RANK    only this rank (default 0); all: every one
+    CRASH_SIGNALS another signal's number than SIGKILL's, or several with commas
+    CRASH_ERRNO   fail with an OSError of this number instead
+    CRASH_LOG     a file that is told at which step and time it fell
+    CRASH_SLOW    seconds that each flush takes longer
+
+Processes that a launcher has started again are left alone.
 """
 
 import functools
@@ -35,9 +43,9 @@ PLACES = {
         "accelerate.optimizer:AcceleratedOptimizer.zero_grad": ["before"],
     },
     "evaluation": {
-        "plainloop.metrics:ClassificationMetric.add_batch": ["before"],
+        "plainloop.metrics:TaskMetric.add_batch": ["before"],
         "plainloop.checkpoints:commit_folder": ["before", "after"],
-        "plainloop.metrics:ClassificationMetric.compute": ["before"],
+        "plainloop.metrics:TaskMetric.compute": ["before"],
         "plainloop.state:TrainState.note_evaluation": ["after"],
     },
     "write": {
@@ -82,7 +90,7 @@ class Failpoint:
             result = original(*args, **kwargs)
             if hit and self.part == "gradient":
                 result.register_hook(lambda gradient: self.kill())
-            elif hit:
+            elif hit and self.part != "before":
                 if self.part == "torn":
                     path = next(value for value in args if isinstance(value, str | Path))
                     os.truncate(path, Path(path).stat().st_size // 2)
@@ -92,7 +100,7 @@ class Failpoint:
         setattr(owner, name, wrapped)
 
     def is_due(self, args: tuple) -> bool:
-        if not 1 <= self.step <= self.at:
+        if self.at < self.step:
             return False
         if self.place == LINEAR and not args[0].training:
             return False
@@ -102,11 +110,17 @@ class Failpoint:
         return self.left == 0
 
     def kill(self) -> None:
-        fell = {"step": self.at, "inside_save": inside_save()}
-        # Not Path.write_text: that is a place.
-        with Path(os.environ["CRASH_LOG"]).open("w", encoding="utf-8") as file:
+        fell = {"step": self.at, "inside_save": inside_save(), "time": time.time()}
+        # Not Path.write_text and Path.rename: those are places. Whole, where several ranks write.
+        own = f"{os.environ['CRASH_LOG']}.{os.getpid()}"
+        with Path(own).open("w", encoding="utf-8") as file:
             json.dump(fell, file)
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.replace(own, os.environ["CRASH_LOG"])  # noqa: PTH105
+        if "CRASH_ERRNO" in os.environ:
+            number = int(os.environ["CRASH_ERRNO"])
+            raise OSError(number, os.strerror(number))
+        for number in os.environ.get("CRASH_SIGNALS", str(int(signal.SIGKILL))).split(","):
+            os.kill(os.getpid(), int(number))
 
 
 def inside_save() -> bool:
@@ -129,8 +143,9 @@ def resolve(place: str):
 
 def install() -> None:
     """Set up what the environment asks of this process."""
-    mine = os.environ.get("CRASH_RANK", "0") == os.environ.get("RANK", "0")
-    if "CRASH_AT" in os.environ and mine:
+    mine = os.environ.get("CRASH_RANK", "0") in ("all", os.environ.get("RANK", "0"))
+    first_life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+    if "CRASH_AT" in os.environ and mine and first_life:
         Failpoint(os.environ["CRASH_AT"]).install()
     if "CRASH_SLOW" in os.environ:
         commit = importlib.import_module("plainloop.commit")

@@ -266,7 +266,8 @@ class Mutants:
     def resumed(self, mutant: Callable, place: str) -> tuple[list[str], list[str]]:
         """The pieces that differ when the loop goes on, and what differs at the end."""
         stopped = self.stopped[place]
-        run = Watched(self.folder / "resumed", **self.paths, resume=True)
+        # Forced, since a best model that is not there would end the run before it is compared.
+        run = Watched(self.folder / "resumed", **self.paths, resume=True, force=True)
         shutil.rmtree(run.folder, ignore_errors=True)
         shutil.copytree(stopped.folder, run.folder)
         missed: set[str] = set()
@@ -278,7 +279,7 @@ class Mutants:
             end = [f"{type(error).__name__}: {error}"]
         missed.update(crash.compare(run.at_start, stopped.saved))
         first = min(run.at_forward, default=0)
-        if first in self.straight.at_forward:
+        if first in run.at_forward and first in self.straight.at_forward:
             missed.update(crash.compare(run.at_forward[first], self.straight.at_forward[first]))
         return sorted(missed), end
 

@@ -1,11 +1,10 @@
 """Finding text and label: real headers are read right, and what is not clear is asked."""
 
-from types import SimpleNamespace
-
 import pyarrow as pa
 import pytest
 
 from plainloop.data.columns import find_columns
+from plainloop.data.files import Source
 from plainloop.errors import UserError
 
 ROWS = 24
@@ -29,7 +28,7 @@ SENTIMENT, BINARY, STARS = cycle("negative", "positive"), cycle("0", "1"), cycle
 
 
 def source_of(columns, path="train.csv"):
-    return SimpleNamespace(table=pa.table(columns), path=path)
+    return Source(pa.table(columns), path)
 
 
 def refusal(columns, path="train.csv", **flags):

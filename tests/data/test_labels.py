@@ -92,7 +92,22 @@ def test_targets_are_float32():
         (["1e99", "2"], {"problem_type": "regression"}, ["row 1", "not finite"]),
         (["1", ""], {"problem_type": "regression"}, ["row 2", "no target"]),
         ([["a"], None], {}, ["1 rows have no label: row 2"]),
-        ([["a"], ["b"]], {"label_separator": ";"}, ["holds lists, which need no separator"]),
+        ([["a"], ["b"]], {"label_separator": ";"}, ["no effect: column 'y' holds lists"]),
+        (
+            ["a", "b"],
+            {"label_separator": ";", "problem_type": "single_label_classification"},
+            ["--label-separator: has no effect with --problem-type single_label"],
+        ),
+        (["a,b", "a"], {"label_separator": ";"}, ["';' is in no row of column 'y'"]),
+        (["a", "b"], {"label_separator": ""}, ["--label-separator: is empty"]),
+        (["a", "a, b", "b"], {}, ["'a, b' (row 2) is several labels", "--label-separator ','"]),
+        (["['a']", "['b']"], {}, ["(row 1) is a list written as text", "jsonl"]),
+        ([[0, 1, 0], [1, 1, 0]], {}, ["lists of 3 zeros and ones", "names"]),
+        ([[{"a": 1}], [{"a": 2}]], {}, ["holds lists of objects"]),
+        ([[["a"]], [["b"]]], {}, ["holds lists of lists"]),
+        ([1.0, float("nan"), 0.0], {}, ["1 rows have no label: row 2"]),
+        (["1", "nan", "0"], {}, ["'nan' (row 2) is not a number"]),
+        ([str(n) for n in range(30)], {}, ["30 different numbers", "--problem-type"]),
         ([["a"], ["b"]], {"problem_type": "regression"}, ["holds lists", "--label-column"]),
     ],
     ids=lambda value: str(value)[:30] if isinstance(value, list) else None,
@@ -148,3 +163,24 @@ def test_every_label_is_read_back_from_its_number(labels):
     assert [found.label_names[number] for number in numbers] == labels
     assert list(found.label_names) == sorted(set(labels))
     assert np.asarray(numbers).dtype == np.int64
+
+
+def test_a_checkpoints_numbers_are_all_there_or_none_is_meant():
+    stars = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
+    for labels in (["0", "1"], ["1", "2", "3", "4"]):
+        found = inferred(labels, checkpoint_labels=stars)
+        assert found.label_names == tuple(labels)
+        assert not found.numbered
+
+
+def test_a_list_column_fits_a_run_with_a_separator():
+    found = inferred(["a;b", "b"], label_separator=";")
+    hot = encode_labels(source([["b"], ["a", "b"]]), "y", found)
+    assert hot.to_pylist() == [[0, 1], [1, 1]]
+
+
+def test_control_characters_of_a_label_are_not_printed():
+    found = inferred(["a", "b\x1b[31mX"])
+    with pytest.raises(UserError) as caught:
+        encode_labels(source(["b\x1b[31mY"]), "y", found)
+    assert str(caught.value).isprintable()

@@ -86,3 +86,15 @@ def test_kept_are_exactly_the_labels_the_row_numbers_and_the_models_inputs_as_te
         assert all(isinstance(value, torch.Tensor) for value in row.values())
         assert {value.dtype for value in row.values()} == {torch.int64}
     assert inputs["train"]["labels"][:].tolist() == list(raw["train"]["label"])
+
+
+def test_what_one_process_has_written_the_others_map(raw, tokenizer, tmp_path):
+    written = tokenize_splits(raw, tokenizer, COLUMNS, cache_dir=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"train.arrow", "validation.arrow"}
+    held = tokenize_splits(raw, tokenizer, COLUMNS)
+    assert written["train"].to_list() == held["train"].to_list()
+    (tmp_path / "train.arrow").write_bytes((tmp_path / "validation.arrow").read_bytes())
+    mapped = tokenize_splits(raw, tokenizer, COLUMNS, cache_dir=tmp_path)
+    assert mapped["train"].to_list() == held["validation"].to_list()
+    assert mapped["train"].cache_files
+    assert not held["train"].cache_files

@@ -6,6 +6,9 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from plainloop import __version__
+from plainloop.cli.check import check
+from plainloop.cli.evaluate import evaluate
+from plainloop.cli.predict import predict
 from plainloop.config import TrainConfig
 
 app = App(
@@ -13,6 +16,9 @@ app = App(
     version=__version__,
     help="Fine-tune text classifiers with a training loop that you can read on one screen.",
 )
+
+for command in (check, evaluate, predict):
+    app.command(command)
 
 
 @app.command

@@ -25,6 +25,7 @@ NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 INTEGER = r"^[+-]?\d+(\.0*)?$"
 NOT_FINITE = r"^(?i:[+-]?(nan|inf|infinity))$"
 UNLABELLED = "-1"
+SEPARATORS = "|;,"
 MOST_INTEGER_CLASSES = 300
 FEW_CLASSES = 10  # this many may be in any number of rows
 MOST_SHOWN = 3
@@ -40,14 +41,18 @@ def check_kind(
         UserError: it cannot.
     """
     kind = source.table.schema.field(column).type
-    plain = is_text(kind) or is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
-    if problem_type == "multi_label_classification" and separator is None:
-        fits, wanted = is_list(kind), "lists of labels, or texts and a --label-separator"
+    several = problem_type == "multi_label_classification"
+    item = kind.value_type if is_list(kind) else kind
+    plain = is_text(item) or is_number(item) or pa.types.is_boolean(item) or pa.types.is_null(item)
+    if several:
+        fits = plain and (is_list(kind) or separator is not None)
+        wanted = "lists of labels, or texts and a --label-separator"
     else:
-        fits, wanted = plain, "one text or number a row"
+        fits, wanted = plain and not is_list(kind), "one text or number a row"
     if not fits:
+        of_what = f" of {describe(item)}" if is_list(kind) and not plain else ""
         raise UserError(
-            f"column {column!r} holds {describe(kind)}, need {wanted}",
+            f"column {column!r} holds {describe(kind)}{of_what}, need {wanted}",
             where=source.path,
             fix="set --problem-type, or name another --label-column",
         )
@@ -58,7 +63,8 @@ def items_of(
 ) -> tuple[pa.Array, Rows]:
     """Every label as a text, null where it is missing or empty, and the row that has it.
 
-    Integers are written without a fraction, booleans as true and false. Labels that a separator
+    Integers are written without a fraction, booleans as true and false; a float that is not a
+    number is missing. Labels that a separator
     divides lose the spaces around them, and what is empty between two separators is none.
 
     Raises:
@@ -68,14 +74,17 @@ def items_of(
     values = source.table[column].combine_chunks()
     rows = np.arange(len(values), dtype=np.int64)
     if problem_type == "multi_label_classification":
-        if separator is not None:
+        divided = separator is not None and not is_list(values.type)
+        if divided:
             values = pc.split_pattern(pc.fill_null(values.cast(pa.string()), ""), separator)
         rows = pc.list_parent_indices(values).to_numpy().astype(np.int64)
         values = pc.list_flatten(values)
-        if separator is not None:
+        if divided:
             values = pc.utf8_trim_whitespace(values)
             is_there = pc.not_equal(values, "")
             rows, values = rows[is_there.to_numpy(zero_copy_only=False)], values.filter(is_there)
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values.cast(pa.float64())), None, values)
     texts = values.cast(pa.string())
     integral = pc.match_substring_regex(texts, INTEGER)
     texts = pc.if_else(integral, pc.replace_substring_regex(texts, r"\.0*$", ""), texts)
@@ -160,15 +169,26 @@ def find_no_classes(
     """Labels that look like numbers of a regression, or like texts, where nobody said that they are classes."""
     where = f"{source.path}, column {column!r}"
     texts = pa.array(names, pa.string())
+    most = max(FEW_CLASSES, MOST_ROWS_A_CLASS_SHARES * source.table.num_rows)
     numbers = pc.or_(
         pc.match_substring_regex(texts, NUMBER), pc.match_substring_regex(texts, NOT_FINITE)
     )
-    if pc.all(numbers).as_py():
+    if pc.all(numbers).as_py() and pc.any(pc.match_substring_regex(texts, NUMBER)).as_py():
+        gaps = texts.filter(pc.match_substring_regex(texts, NOT_FINITE)).to_pylist()
+        if gaps:
+            found = f"{gaps[0]!r} ({source.show(rows_of(items, rows, gaps[0]))})"
+            return [
+                UserError(
+                    f"{found} is not a number, and the other labels are",
+                    where=where,
+                    fix="label these rows or take them out",
+                )
+            ]
         fractions = texts.filter(pc.invert(pc.match_substring_regex(texts, INTEGER))).to_pylist()
         if fractions:
             found = f"{fractions[0]} ({source.show(rows_of(items, rows, fractions[0]))})"
             what = f"numbers with fractions, as {found}"
-        elif len(names) > MOST_INTEGER_CLASSES:
+        elif len(names) > min(MOST_INTEGER_CLASSES, most):
             what = f"{len(names)} different numbers"
         else:
             return []
@@ -179,7 +199,7 @@ def find_no_classes(
                 fix="set --problem-type regression or single_label_classification",
             )
         ]
-    if len(names) > max(FEW_CLASSES, MOST_ROWS_A_CLASS_SHARES * source.table.num_rows):
+    if len(names) > most:
         return [
             UserError(
                 f"{len(names)} different labels in {source.table.num_rows} rows: "
@@ -188,6 +208,30 @@ def find_no_classes(
                 fix="name another --label-column, or set --problem-type if it is right",
             )
         ]
+    return []
+
+
+def find_several_in_one(
+    source: "Source", column: str, items: pa.Array, rows: Rows, names: Sequence[str]
+) -> list[UserError]:
+    """Labels that are several: "a,b" where a and b are labels too, a list as text, zeros and ones."""
+    where = f"{source.path}, column {column!r}"
+    values = source.table[column]
+    if is_list(values.type) and {*names} <= {"0", "1"}:
+        lengths = pc.list_value_length(values).unique().drop_null().to_pylist()
+        if len(lengths) == 1 and lengths[0] > 1:
+            what = f"lists of {lengths[0]} zeros and ones, one for each label"
+            return [UserError(what, where=where, fix="list the names of a row's labels instead")]
+    known = {*names}
+    for name in names:
+        what = f"{reprlib.repr(name)} ({source.show(rows_of(items, rows, name))})"
+        if name.startswith("[") and name.endswith("]"):
+            fix = "give jsonl or parquet, or write a|b and set --label-separator '|'"
+            return [UserError(f"{what} is a list written as text", where=where, fix=fix)]
+        for separator in SEPARATORS:
+            if separator in name and {part.strip() for part in name.split(separator)} <= known:
+                fix = f"set --label-separator '{separator}', or --problem-type if it is one label"
+                return [UserError(f"{what} is several labels", where=where, fix=fix)]
     return []
 
 

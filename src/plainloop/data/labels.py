@@ -20,13 +20,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plainloop.data.contents import is_list
+from plainloop.data.contents import is_list, is_text
 from plainloop.data.label_values import (
     MOST_SHOWN,
     NUMBER,
     check_kind,
     find_missing,
     find_no_classes,
+    find_several_in_one,
     find_twins,
     items_of,
     parse_targets,
@@ -82,12 +83,8 @@ def infer_labels(
         UserError: labels that are missing or cannot be of one kind, with their rows.
     """
     kind = source.table.schema.field(column).type
-    if is_list(kind) and label_separator is not None:
-        raise UserError(
-            f"column {column!r} holds lists, which need no separator",
-            where=source.path,
-            fix="leave out --label-separator",
-        )
+    if label_separator is not None:
+        _check_separator(source, column, problem_type, label_separator)
     explicit = problem_type is not None
     if problem_type is None:
         several = is_list(kind) or label_separator is not None
@@ -99,7 +96,9 @@ def infer_labels(
     names = items.drop_null().unique().to_pylist()
     problems = find_missing(source, column, items, rows, problem_type)
     if names and not explicit:
-        problems += find_no_classes(source, column, items, rows, names)
+        problems += find_no_classes(source, column, items, rows, names) or find_several_in_one(
+            source, column, items, rows, names
+        )
     if not problems:
         problems = find_twins(source, column, items, rows, names)
     if not problems and problem_type == "single_label_classification" and len(names) == 1:
@@ -140,7 +139,7 @@ def encode_labels(source: "Source", column: str, labels: Labels) -> pa.Array:
             f"label {reprlib.repr(name)} ({source.show(rows_of(items, rows, name))}) is not "
             "among the labels of the training data",
             where=source.path,
-            fix=nearest(name, known),
+            fix=nearest(reprlib.repr(name), map(reprlib.repr, known)),
         )
         for name in items.filter(unknown).unique().to_pylist()[:MOST_SHOWN]
     ]
@@ -151,6 +150,24 @@ def encode_labels(source: "Source", column: str, labels: Labels) -> pa.Array:
     hot = np.zeros((source.table.num_rows, len(known)), np.float32)
     hot[rows, numbers.to_numpy()] = 1.0
     return pa.FixedSizeListArray.from_arrays(pa.array(hot.ravel()), len(known))
+
+
+def _check_separator(
+    source: "Source", column: str, problem_type: "ProblemType | None", separator: str
+) -> None:
+    values, what = source.table[column], ""
+    if problem_type not in (None, "multi_label_classification"):
+        what = f"has no effect with --problem-type {problem_type}"
+    elif is_list(values.type):
+        what = f"has no effect: column {column!r} holds lists"
+    elif not separator:
+        what = "is empty"
+    elif is_text(values.type) and not pc.any(pc.match_substring(values, separator)).as_py():
+        what = f"{separator!r} is in no row of column {column!r}"
+    if what:
+        raise UserError(
+            what, where=f"{source.path}, --label-separator", fix="leave it out, or give another"
+        )
 
 
 def _name(
@@ -166,7 +183,7 @@ def _name(
         order, why = sorted(names, key=Decimal), "sorted by value"
     if checkpoint_labels and set(names) <= set(checkpoint_labels):
         order, why = list(checkpoint_labels), "the checkpoint's own"
-    elif checkpoint_labels and set(names) <= {str(n) for n in range(len(checkpoint_labels))}:
+    elif checkpoint_labels and set(names) == {str(n) for n in range(len(checkpoint_labels))}:
         order, why, numbered = list(checkpoint_labels), "the checkpoint's own, by number", True
     shown = ", ".join(map(reprlib.repr, order[:MOST_NAMES_SHOWN]))
     more = f", ... ({len(order)} in all)" if len(order) > MOST_NAMES_SHOWN else ""

@@ -1,17 +1,15 @@
 """Load the raw splits: a task's files, or its data set on the hub, as `datasets.DatasetDict`."""
 
-import contextlib
 import logging
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import csv
 
+from plainloop.data.glue_labels import MOST_LINES_SHOWN, and_more, parse_labels
 from plainloop.data.hub import load_hub_dataset
 from plainloop.errors import UserError, nearest
 from plainloop.tasks import Layout, Task
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SAMPLES_DIR = Path(str(files("plainloop.data"))) / "samples"
-MOST_LINES_SHOWN = 3
 SMALLEST_BLOCK_BYTES, LARGEST_BLOCK_BYTES = 2**20, 2**31 - 1
 
 
@@ -142,7 +139,7 @@ def read_glue_tsv(path: Path, task: Task, *, labelled: bool = True) -> pa.Table:
                 where=str(path),
                 fix="give a labelled file",
             )
-        data["label"] = _parse_labels(table[label], path, task, first_line=1 if header else 2)
+        data["label"] = parse_labels(table[label], path, task, first_line=1 if header else 2)
     data["idx"] = pa.array(range(table.num_rows), pa.int32())
     return pa.table(data)
 
@@ -191,7 +188,7 @@ def _read_tsv(path: Path, header: tuple[str, ...], *, skips_short_rows: bool) ->
             for row in wrong_rows[:MOST_LINES_SHOWN]
         )
         raise UserError(
-            f"{shown}{_and_more(len(wrong_rows))}; expected {wrong_rows[0].expected_columns}",
+            f"{shown}{and_more(len(wrong_rows))}; expected {wrong_rows[0].expected_columns}",
             where=str(path),
             fix="mend these lines: fields are separated by one tab each",
         )
@@ -250,51 +247,6 @@ def _rows_before_trailing_blanks(table: pa.Table) -> int:
     while rows and all(column[rows - 1].as_py() == "" for column in table.columns):
         rows -= 1
     return rows
-
-
-def _parse_labels(
-    column: pa.ChunkedArray, path: Path, task: Task, first_line: int
-) -> pa.ChunkedArray | pa.Array:
-    """Labels as the task has them; those that it does not know are named with their lines."""
-    if task.problem_type == "regression":
-        return _parse_scores(column, path, first_line)
-    known = (
-        list(task.label_names)
-        if layout_of(task).labels_are_names
-        else [str(label) for label in range(task.num_labels)]
-    )
-    labels = pc.index_in(column, pa.array(known))
-    wrong = pc.indices_nonzero(pc.is_null(labels)).to_pylist()
-    if wrong:
-        shown = _show_labels(column, wrong, first_line)
-        if len(wrong) == len(column) and all(column[row].as_py() == "-1" for row in wrong):
-            shown = "every label is -1: this is an unlabelled split"
-        raise UserError(shown, where=str(path), fix=f"a label must be one of {', '.join(known)}")
-    return labels.cast(pa.int64())
-
-
-def _parse_scores(column: pa.ChunkedArray, path: Path, first_line: int) -> pa.Array:
-    scores = np.full(len(column), np.nan, np.float32)
-    for row, text in enumerate(column.to_pylist()):
-        with contextlib.suppress(ValueError):
-            scores[row] = float(text)
-    wrong = np.flatnonzero(~np.isfinite(scores)).tolist()
-    if wrong:
-        shown = _show_labels(column, wrong, first_line)
-        raise UserError(shown, where=str(path), fix="a score must be a finite number")
-    return pa.array(scores)
-
-
-def _show_labels(column: pa.ChunkedArray, rows: list[int], first_line: int) -> str:
-    shown = "; ".join(
-        f"line {row + first_line} has the label '{column[row].as_py()}'"
-        for row in rows[:MOST_LINES_SHOWN]
-    )
-    return f"{shown}{_and_more(len(rows))}"
-
-
-def _and_more(count: int) -> str:
-    return f" (+{count - MOST_LINES_SHOWN} more)" if count > MOST_LINES_SHOWN else ""
 
 
 def to_dataset(table: pa.Table, task: Task) -> Any:

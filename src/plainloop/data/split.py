@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Rows = NDArray[np.int64]
 WHERE = "--validation-fraction"
+DRAWS = 100
 
 
 def split_rows(
@@ -26,7 +27,8 @@ def split_rows(
 
     Single labels are stratified: each class has about the same share in both parts, and at least one
     row in each. Multi-label rows and targets of a regression are drawn evenly. Rows of a group are
-    all on one side; the share is then one of groups, and classes are not stratified.
+    all on one side: of 100 draws of groups that have each class in both parts, the one is taken
+    whose counts of rows and of each class are nearest to the share.
 
     Args:
         labels: int (rows,), float (rows,), or multi-hot (rows, labels).
@@ -41,7 +43,7 @@ def split_rows(
     Raises:
         UserError: there are too few rows, groups, or rows of a class.
     """
-    from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
+    from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
     num_units = len(labels) if groups is None else len(np.unique(groups))
     units = "rows" if groups is None else "groups"
@@ -55,7 +57,9 @@ def split_rows(
     settings: dict[str, Any] = {"n_splits": 1, "test_size": size, "random_state": seed}
     rows = np.zeros((len(labels), 1))
     if groups is not None:
-        parts = next(GroupShuffleSplit(**settings).split(rows, groups=groups))
+        if problem_type != "single_label_classification":
+            labels = np.zeros(len(labels), dtype=np.int64)
+        parts = _divide_groups(labels, groups, validation_fraction, settings)
     elif problem_type == "single_label_classification":
         classes, counts = np.unique(labels, return_counts=True)
         smallest = int(counts.min())
@@ -75,17 +79,50 @@ def split_rows(
     return train, validation
 
 
+def _divide_groups(
+    labels: NDArray[Any], groups: NDArray[Any], fraction: float, settings: dict[str, Any]
+) -> tuple[Rows, Rows]:
+    from scipy.sparse import csr_array
+    from sklearn.model_selection import ShuffleSplit
+
+    classes, class_of_row = np.unique(labels, return_inverse=True)
+    units, group_of_row = np.unique(groups, return_inverse=True)
+    counts = csr_array((np.ones(len(labels)), (group_of_row, class_of_row)))  # group, class
+    total = counts.sum(axis=0)
+    best, smallest = None, np.inf
+    for _, drawn in ShuffleSplit(**{**settings, "n_splits": DRAWS}).split(units):
+        chosen = np.zeros(len(units))
+        chosen[drawn] = 1
+        found = chosen @ counts
+        distance = np.abs(found - fraction * total).sum()
+        if distance < smallest and np.all(found > 0) and np.all(found < total):
+            best, smallest = chosen[group_of_row] > 0, distance
+    if best is None:
+        num_groups = np.asarray((counts > 0).sum(axis=0))
+        rarest = int(num_groups.argmin())
+        raise UserError(
+            f"class number {classes[rarest]} is in {num_groups[rarest]} of {len(units)} groups, and "
+            f"none of {DRAWS} draws has each class in the training and in the validation part",
+            where=f"{WHERE} {fraction:g}",
+            fix="give a --validation-file, a larger share, or another --group-column",
+        )
+    return np.flatnonzero(~best), np.flatnonzero(best)
+
+
 def _with_every_class(parts: tuple[Rows, Rows], labels: NDArray[Any]) -> tuple[Rows, Rows]:
     """Move one row of each class that is all on one side: a share of a rare class rounds to none."""
     train, validation = parts
-    for class_ in np.unique(labels):
-        of_train, of_validation = (
-            train[labels[train] == class_],
-            validation[labels[validation] == class_],
-        )
-        if len(of_validation) == 0:
-            train, validation = train[train != of_train[0]], np.append(validation, of_train[0])
-        elif len(of_train) == 0:
-            validation = validation[validation != of_validation[0]]
-            train = np.append(train, of_validation[0])
+    for_validation, for_train = (
+        _first_of_those_not_in(train, validation, labels),
+        _first_of_those_not_in(validation, train, labels),
+    )
+    train = np.append(np.setdiff1d(train, for_validation), for_train)
+    validation = np.append(np.setdiff1d(validation, for_train), for_validation)
     return train, validation
+
+
+def _first_of_those_not_in(part: Rows, other: Rows, labels: NDArray[Any]) -> Rows:
+    """A row of `part` for each class that `other` lacks."""
+    classes, first = np.unique(labels[part], return_index=True)
+    rows: Rows = part[first[np.isin(classes, labels[other], invert=True)]]
+    return rows

@@ -1,0 +1,99 @@
+"""A saved model: texts -> logits, tokenized and batched as in the training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import DataCollatorWithPadding
+
+from plainloop.config import TrainConfig
+from plainloop.distributed import create_accelerator
+from plainloop.errors import DivergedError
+from plainloop.model import load_model, load_tokenizer
+from plainloop.tasks import Task
+from plainloop.windows import WindowCollator, check_stride, pool_windows, tokenize_windows
+
+
+class Classifier:
+    """The model and tokenizer of a run's folder.
+
+    Args:
+        folder: what `save_pretrained` wrote.
+        task: the labels that the model must have.
+        config: of the training: how long a text may be, and its windows.
+
+    Raises:
+        UserError: the folder's files are damaged, or of other labels.
+    """
+
+    def __init__(self, folder: Path, task: Task, config: TrainConfig) -> None:
+        self.folder, self.task, self.config = folder, task, config
+        self.accelerator = create_accelerator(use_cpu=config.use_cpu)
+        self.tokenizer = load_tokenizer(str(folder))
+        model, _ = load_model(str(folder), task)
+        collate: Any = DataCollatorWithPadding(self.tokenizer)
+        if config.stride is not None:
+            model, collate = pool_windows(model), WindowCollator(self.tokenizer)
+        # Loaded weights lie where they lie in the file; some products of theirs are added up in
+        # another order then than in the training, whose memory is aligned.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()
+        self.collate = collate
+        self.model = model.to(self.accelerator.device)
+
+    def logits(self, texts: Sequence[Sequence[str]], batch_size: int) -> NDArray[np.float32]:
+        """Run the model on texts.
+
+        Rows of like length share a batch, so that little is padded: a row's logits move by some
+        1e-7 with the rows beside it.
+
+        Args:
+            texts: one column of texts, or the two of pairs.
+            batch_size: rows that run at once.
+
+        Returns:
+            float32 (rows, num_labels), in the order of the texts.
+
+        Raises:
+            DivergedError: a logit is not finite.
+        """
+        rows = self._tokenize(texts)
+        lengths = [np.size(row["input_ids"][0]) * len(row["input_ids"]) for row in rows]
+        order = np.argsort(lengths, kind="stable")[::-1]  # what does not fit fails at once
+        logits = np.empty((len(rows), self.task.num_labels), np.float32)
+        self.model.eval()
+        for start in range(0, len(rows), batch_size):
+            numbers = order[start : start + batch_size]
+            batch = self.collate([rows[number] for number in numbers])
+            with torch.inference_mode():
+                outputs = self.model(
+                    **{name: value.to(self.model.device) for name, value in batch.items()}
+                )
+            logits[numbers] = outputs.logits.float().cpu().numpy()
+        if not np.isfinite(logits).all():
+            raise DivergedError(
+                "the model gives logits that are not finite",
+                where=str(self.folder),
+                fix="its training diverged, or its weights are damaged: train it anew",
+            )
+        return logits
+
+    def _tokenize(self, texts: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+        """As `tokenize_splits` does it."""
+        max_length, stride = self.config.max_length, self.config.stride
+        encoding: Any
+        if stride is None:
+            encoding = self.tokenizer(*map(list, texts), truncation=True, max_length=max_length)
+        else:
+            length = check_stride(self.tokenizer, len(texts), max_length, stride)
+            columns = dict(zip(self.task.text_columns, texts, strict=True))
+            encoding = tokenize_windows(
+                columns, self.tokenizer, self.task.text_columns, length, stride
+            )
+        return [
+            dict(zip(encoding.keys(), values, strict=True))
+            for values in zip(*encoding.values(), strict=True)
+        ]

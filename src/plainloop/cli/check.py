@@ -1,0 +1,55 @@
+"""plainloop check: what is in the data, and what is wrong with them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from plainloop.config import TrainConfig
+
+
+def check(
+    config: TrainConfig = TrainConfig(),
+    *,
+    report: Annotated[Path, Parameter(name="--report")] = Path("check.json"),
+) -> None:
+    """Look at the data before any training, with the same flags as plainloop train.
+
+    Shows rows, classes, lengths in tokens, empty and repeated texts, rows that are in both parts,
+    contradicting labels, and the score of simple models. Exits with 2 only where training is
+    impossible.
+
+    Examples:
+        plainloop check --train-file reviews.csv --model demo
+
+        plainloop check --task cola --data-dir glue --model demo
+
+    Args:
+        report: File for all of it as JSON.
+    """
+    from plainloop.inputs import load_inputs
+
+    inputs = load_inputs(replace(config, dry_run=True))
+    from plainloop.data.check import check_data
+    from plainloop.errors import UserError
+    from plainloop.model import load_tokenizer
+
+    for line in inputs.found:
+        print(f"Found          {line}")
+    findings = check_data(
+        inputs.raw,
+        inputs.task,
+        tokenizer=load_tokenizer(inputs.pretrained),
+        max_length=config.max_length,
+    )
+    for line in findings.lines():
+        print(line)
+    text = json.dumps(findings.to_dict(), indent=2, allow_nan=False)
+    report.write_text(text + "\n", encoding="utf-8")
+    print(f"All of it      {report}")
+    if findings.errors:
+        raise UserError.together(
+            [UserError(str(finding), fix="mend the data") for finding in findings.errors]
+        )

@@ -1,0 +1,55 @@
+"""`plainloop evaluate`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def evaluate(
+    run: Path,
+    /,
+    *,
+    file: Annotated[
+        tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)
+    ] = (),
+    encoding: str | None = None,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+) -> None:
+    """Score a finished run on a labelled file, or again on its own validation rows.
+
+    Examples:
+        plainloop evaluate runs/reviews
+
+        plainloop evaluate runs/reviews --file labelled.csv --output scores.json
+
+        plainloop evaluate runs/mrpc --file glue/MRPC/dev.tsv
+
+    Args:
+        run: Folder of the run.
+        file: Labelled rows with the columns of the training file, or in the task's layout.
+        encoding: Encoding of text files, as in latin-1 or cp949. Default: UTF-8.
+        output: JSON file for the scores of each split or file.
+    """
+    from plainloop.predict import explained_limits, load_run
+    from plainloop.prediction_files import check_output, open_output
+    from plainloop.rescoring import describe_labels, evaluate_run
+    from plainloop.stopping import StopRequest
+
+    with StopRequest():
+        opened = load_run(run)
+        if output is not None:
+            check_output(output)
+        where = str(run if output is None else output)
+        with explained_limits(where, opened.config.per_device_eval_batch_size):
+            scores = evaluate_run(opened, file, encoding=encoding)
+            if output is not None:
+                with open_output(str(output)) as written:
+                    written.write(json.dumps(scores, indent=2, allow_nan=False).encode() + b"\n")
+    from plainloop.progress import describe_scores
+
+    for split, of_split in scores.items():
+        print(f"{split.capitalize():<14} {describe_scores(of_split)}")
+        for line in describe_labels(of_split):
+            print(line)

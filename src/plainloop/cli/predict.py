@@ -1,0 +1,127 @@
+"""`plainloop predict`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from plainloop.errors import UserError
+
+EXIT_BROKEN_PIPE = 141  # as a shell has it: 128 + SIGPIPE
+
+_SEVERAL = Parameter(consume_multiple=True, negative=(), show_default=False)
+_STREAM = Parameter(allow_leading_hyphen=True, show=False)
+
+
+def predict(
+    run: Path,
+    stdin: Annotated[Literal["-"] | None, _STREAM] = None,
+    /,
+    *,
+    file: Annotated[tuple[str, ...], _SEVERAL] = (),
+    output: Annotated[str | None, Parameter(alias="-o", allow_leading_hyphen=True)] = None,
+    text_column: Annotated[tuple[str, ...], _SEVERAL] = (),
+    encoding: str | None = None,
+    on_null: Literal["error", "empty"] = "error",
+    format: Literal["csv", "tsv", "jsonl", "parquet"] = "csv",  # noqa: A002 - the flag's name
+    spreadsheet_safe: Annotated[bool, Parameter(negative=())] = False,
+    batch_size: int = 32,
+    glue_submission: Path | None = None,
+    data_dir: Path | None = None,
+    task: str | None = None,
+) -> None:
+    """Predict every row of a file with a finished run.
+
+    All columns are kept, in the same order of rows; added are label (prediction, if there is a
+    column label) and probability_NAME for each label; for a regression prediction alone. The output
+    has its name only when it is whole.
+
+    Examples:
+        plainloop predict runs/reviews --file new.csv --output predicted.csv
+
+        plainloop predict runs/reviews --file 'shards/*.jsonl' --output predicted.parquet
+
+        cat new.csv | plainloop predict runs/reviews --file - --output - > predicted.csv
+
+        plainloop predict runs/mrpc --glue-submission submission --data-dir glue
+
+        plainloop predict runs/mnli --glue-submission submission --data-dir glue --task ax
+
+    Args:
+        run: Folder of the run.
+        stdin: The - of --file -.
+        file: csv, tsv, json, jsonl, parquet, arrow, a save_to_disk folder, or a glob; - for stdin.
+        output: File to write: csv, tsv, jsonl or parquet, by suffix; - for stdout.
+        text_column: Column of the text, or two for a pair. Default: those of the training.
+        encoding: Encoding of text files, as in latin-1 or cp949. Default: UTF-8.
+        on_null: What to do with a row without a text: stop, or take it as empty.
+        format: Format of stdin and stdout.
+        spreadsheet_safe: Put a ' before texts that a spreadsheet would run: = + - @, tab, return.
+        batch_size: Rows that run at once.
+        glue_submission: Folder for the files that GLUE's server takes, instead of --file.
+        data_dir: GLUE's folder, for --glue-submission.
+        task: Another task with the same labels, for --glue-submission: ax with a run of mnli.
+    """
+    # A flag of several values takes no - for one of them; cyclopts leaves it to a position.
+    file += (stdin,) if stdin else ()
+    of_files: dict[str, object] = {"--file": file, "--output": output}
+    of_submissions: dict[str, object] = {"--data-dir": data_dir}
+    submitting = glue_submission is not None
+    if submitting:
+        required, useless = of_submissions, {**of_files, "--text-column": text_column}
+    else:
+        required, useless = of_files, {**of_submissions, "--task": task}
+    problems = [
+        UserError("is missing", where=flag, fix="give it, or see plainloop predict --help")
+        for flag, value in required.items()
+        if not value
+    ]
+    problems += [
+        UserError(
+            f"has no effect with{'' if submitting else 'out'} --glue-submission",
+            where=flag,
+            fix="leave it out",
+        )
+        for flag, value in useless.items()
+        if value
+    ]
+    if batch_size < 1:
+        problems.append(
+            UserError(f"{batch_size} is out of range", where="--batch-size", fix="give at least 1")
+        )
+    if problems:
+        raise UserError.together(problems)
+
+    from plainloop.predict import explained_limits, load_run
+    from plainloop.stopping import StopRequest
+
+    with StopRequest(), explained_limits(str(glue_submission or output), batch_size):
+        opened = load_run(run)
+        if glue_submission is not None:
+            from plainloop.submissions import write_submissions
+
+            assert data_dir is not None  # noqa: S101
+            for path in write_submissions(
+                opened, data_dir, glue_submission, task_name=task, batch_size=batch_size
+            ):
+                print(f"Predicted      {path}")
+            return
+        assert output is not None  # noqa: S101
+        try:
+            added = opened.predict_file(
+                file,
+                output,
+                text_column=text_column,
+                encoding=encoding,
+                on_null=on_null,
+                stream_format=format,
+                spreadsheet_safe=spreadsheet_safe,
+                batch_size=batch_size,
+            )
+        except BrokenPipeError:  # whoever reads has seen enough, as head does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(EXIT_BROKEN_PIPE)
+        # Not to stdout, which may be the predictions'.
+        print(f"Predicted      {output}: added {', '.join(added)}", file=sys.stderr)
