@@ -134,4 +134,6 @@ def test_a_regression_has_one_logit_and_mean_squared_error(tiny_model):
     model, _ = load_model(str(tiny_model), replace(TASK, label_names=(), problem_type="regression"))
     outputs = model(input_ids=torch.tensor([[2, 5, 3]]), labels=torch.tensor([0.5]))
     assert outputs.logits.shape == (1, 1)
-    assert float(outputs.loss) == pytest.approx(float((outputs.logits - 0.5) ** 2), rel=1e-6)
+    assert float(outputs.loss.detach()) == pytest.approx(
+        float((outputs.logits.detach() - 0.5) ** 2), rel=1e-6
+    )

@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 NO_NUMBER_DEPENDS_ON = (
     *CALL_SETTINGS,
     "data_dir",  # the rows themselves are compared
+    "train_file",
+    "validation_file",
     "test_file",
+    "dataset",
+    "encoding",
     "output_dir",
     "save_strategy",
     "save_steps",
     "save_total_limit",
+    "merge_lora",
     "dataloader_num_workers",
 )
 PACKAGES = ("torch", "transformers", "accelerate")

@@ -33,15 +33,18 @@ def check(
 
     inputs = load_inputs(replace(config, dry_run=True))
     from plainloop.data.check import check_data
+    from plainloop.data.tokenize import check_tokenizer
     from plainloop.errors import UserError
     from plainloop.model import load_tokenizer
 
+    tokenizer = load_tokenizer(inputs.pretrained)
+    check_tokenizer(tokenizer, len(inputs.task.text_columns), config.max_length)
     for line in inputs.found:
         print(f"Found          {line}")
     findings = check_data(
         inputs.raw,
         inputs.task,
-        tokenizer=load_tokenizer(inputs.pretrained),
+        tokenizer=tokenizer,
         max_length=config.max_length,
     )
     for line in findings.lines():

@@ -50,6 +50,7 @@ def evaluate(
     from plainloop.progress import describe_scores
 
     for split, of_split in scores.items():
-        print(f"{split.capitalize():<14} {describe_scores(of_split)}")
+        title = split.capitalize() if split.isidentifier() else split
+        print(f"{title:<14} {describe_scores(of_split)}")
         for line in describe_labels(of_split):
             print(line)

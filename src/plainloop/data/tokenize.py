@@ -13,6 +13,36 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+def check_tokenizer(
+    tokenizer: "PreTrainedTokenizerBase", num_texts: int, max_length: int | None
+) -> None:
+    """Check that a tokenizer can make batches of so many tokens a row.
+
+    Raises:
+        UserError: max_length is above the model's limit or leaves no room for text, or the
+            tokenizer cannot pad.
+    """
+    if max_length is not None and max_length > tokenizer.model_max_length:
+        raise UserError(
+            f"{max_length} tokens are more than the model takes",
+            where="--max-length",
+            fix=f"give at most {tokenizer.model_max_length}",
+        )
+    special = tokenizer.num_special_tokens_to_add(pair=num_texts > 1)
+    if max_length is not None and max_length <= special:
+        raise UserError(
+            f"{max_length} tokens leave no room for text beside the {special} special ones",
+            where="--max-length",
+            fix=f"give more than {special}",
+        )
+    if tokenizer.pad_token is None:
+        raise UserError(
+            "the tokenizer has no padding token, so its rows cannot share a batch",
+            where="--model",
+            fix="choose a model made for classification, or set tokenizer.pad_token and save it",
+        )
+
+
 def tokenize_splits(
     raw: "DatasetDict",
     tokenizer: "PreTrainedTokenizerBase",
@@ -36,28 +66,9 @@ def tokenize_splits(
             what another process has written there is taken as it is.
 
     Raises:
-        UserError: max_length is above the model's limit or leaves no room for text, or the
-            tokenizer cannot pad.
+        UserError: as `check_tokenizer`, or `check_stride`.
     """
-    if max_length is not None and max_length > tokenizer.model_max_length:
-        raise UserError(
-            f"{max_length} tokens are more than the model takes",
-            where="--max-length",
-            fix=f"give at most {tokenizer.model_max_length}",
-        )
-    special = tokenizer.num_special_tokens_to_add(pair=len(text_columns) > 1)
-    if max_length is not None and max_length <= special:
-        raise UserError(
-            f"{max_length} tokens leave no room for text beside the {special} special ones",
-            where="--max-length",
-            fix=f"give more than {special}",
-        )
-    if tokenizer.pad_token is None:
-        raise UserError(
-            "the tokenizer has no padding token, so its rows cannot share a batch",
-            where="--model",
-            fix="choose a model made for classification, or set tokenizer.pad_token and save it",
-        )
+    check_tokenizer(tokenizer, len(text_columns), max_length)
 
     def tokenize(rows: dict[str, list[str]]) -> Any:
         texts = [rows[column] for column in text_columns]
