@@ -105,7 +105,7 @@ def lock_folder(path: Path) -> FileLock:
     """
     lock = FileLock(path / LOCK_FILE)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # another process of this run may just be looking
     except Timeout:
         raise UserError(
             "another process is writing to this folder",
