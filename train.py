@@ -19,7 +19,10 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     # 1. Load the raw splits; a wrong flag, file or model name ends here.
     inputs = pl.load_inputs(config)
     config, task, pretrained, raw = inputs.config, inputs.task, inputs.pretrained, inputs.raw
-    accelerator = pl.create_accelerator(use_cpu=config.use_cpu)
+    accelerator = pl.create_accelerator(use_cpu=config.use_cpu, ddp_timeout=config.ddp_timeout)
+    accelerator.on_main_process(print)(
+        *pl.describe_run(config, accelerator, len(raw["train"])), sep="\n"
+    )
     accelerator.print(raw)
 
     # 2. Tokenize, truncating what is too long; nothing is padded yet. One process of a machine
@@ -76,9 +79,6 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     num_training_steps = pl.count_training_steps(len(train_dataloader), config)
     lr_scheduler = pl.create_scheduler(optimizer, num_training_steps, config)
     accelerator.print(f"{config.lr_scheduler_type} schedule, {num_training_steps} optimizer steps")
-
-    # 9. The device.
-    accelerator.print(f"device: {accelerator.device}")
 
     # 10. to 12. The training loop, which evaluates after each epoch: src/plainloop/loop.py.
     metric = pl.TaskMetric(task.metrics, task.problem_type, task.label_names)

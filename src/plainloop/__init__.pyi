@@ -48,6 +48,7 @@ from .optim import (
     create_scheduler as create_scheduler,
 )
 from .predict import Run as Run, load_run as load_run
+from .preflight import describe_run as describe_run
 from .pretrained import resolve_model as resolve_model
 from .ranges import check_config as check_config
 from .resume import OpenRun as OpenRun, open_run as open_run

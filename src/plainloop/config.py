@@ -255,6 +255,12 @@ class TrainConfig:
     use_cpu: Annotated[bool, _RUN] = False
     """Stay on the CPU where there is a GPU."""
 
+    ddp_timeout: Annotated[int, _WHOLE, _RUN] = 1800
+    """Seconds that processes wait for each other while one reads, tokenizes or saves."""
+
+    step_timeout: Annotated[int, _WHOLE, _RUN] = 20
+    """Seconds that processes wait for each other in a training step or an evaluation's batch."""
+
     dry_run: Annotated[bool, _RUN] = False
     """Do everything up to the first forward pass, train nothing, write nothing."""
 

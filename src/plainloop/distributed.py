@@ -1,21 +1,103 @@
-"""The accelerator: which device, and the switches that the loop's numbers depend on."""
+"""The accelerator: its device, its processes, and the switches that the loop's numbers depend on."""
+
+import os
+import shlex
+import sys
+from datetime import timedelta
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+    get_cpu_distributed_information,
+)
+from joblib import cpu_count
+
+from plainloop.errors import UserError
 
 
-def create_accelerator(*, use_cpu: bool = False) -> Accelerator:
+def create_accelerator(*, use_cpu: bool = False, ddp_timeout: float = 1800) -> Accelerator:
     """An `Accelerator` for a loop that does its own accumulation and its own order of the rows.
 
     Args:
         use_cpu: stay on the CPU where there is a GPU.
+        ddp_timeout: how long, in seconds, processes wait for each other outside of the training
+            steps: while one reads, tokenizes or saves.
+
+    Raises:
+        UserError: there are not as many processes as were asked for.
     """
-    no_gpu = not torch.accelerator.is_available()
-    return Accelerator(
+    check_environment()
+    share_cores()
+    on_cpu = use_cpu or not torch.accelerator.is_available()
+    if on_cpu:
+        # There it would be DDP all the same, with the weights of all ranks but 0 never loaded.
+        os.environ.pop("ACCELERATE_USE_FSDP", None)
+    accelerator = Accelerator(
         # Without a GPU, processes find each other only if the CPU is asked for.
-        cpu=use_cpu or no_gpu,
+        cpu=on_cpu,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
         # A plugin, since ACCELERATE_GRADIENT_ACCUMULATION_STEPS would override a number here.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=ddp_timeout))],
     )
+    wanted = get_cpu_distributed_information().world_size
+    if accelerator.num_processes != wanted:
+        raise UserError(
+            f"{wanted} processes were started, and each believes to be one of "
+            f"{accelerator.num_processes}: they would train the same and overwrite each other",
+            fix="make no Accelerator or PartialState before this one; in a notebook restart the kernel",
+        )
+    return accelerator
+
+
+def check_environment() -> None:
+    """Check what a launcher has left in the environment, before anybody waits for anybody.
+
+    Raises:
+        UserError: `accelerate launch` was asked for several processes and started one, as it does
+            without --multi_gpu; or WORLD_SIZE was set by hand.
+    """
+    here = get_cpu_distributed_information()
+    if here.world_size == 1 and is_accelerate_launch() and "MASTER_ADDR" in os.environ:
+        # It sets the address for several processes alone, and leaves no other trace of them.
+        raise UserError(
+            "accelerate launch was asked for several processes and has started one",
+            where="--num_processes",
+            fix="say --multi_gpu too, without GPUs as well: accelerate launch --multi_gpu "
+            f"--num_processes N --num_cpu_threads_per_process T {own_command()}",
+        )
+    if here.world_size > 1 and not {"RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"} & os.environ.keys():
+        raise UserError(
+            f"the environment says {here.world_size} processes, and not which one this is",
+            where="WORLD_SIZE",
+            fix=f"unset it, or: torchrun --nproc-per-node {here.world_size} {own_command()}",
+        )
+
+
+def share_cores() -> None:
+    """Give each process of this machine its share of the cores, unless OMP_NUM_THREADS does.
+
+    torchrun and `accelerate launch` set that to 1. Accelerate's own share fails where the physical
+    cores are not known and does not see a container's limit.
+    """
+    local_processes = get_cpu_distributed_information().local_world_size
+    if local_processes > 1 and "OMP_NUM_THREADS" not in os.environ:
+        threads = max(1, cpu_count() // local_processes)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        torch.set_num_threads(threads)
+
+
+def is_accelerate_launch() -> bool:
+    """Whether `accelerate launch` started this process: it alone sets this variable."""
+    return "ACCELERATE_DYNAMO_MODE" in os.environ
+
+
+def own_command() -> str:
+    """The script and its flags, as they stand after a launcher's own."""
+    script, *words = sys.argv
+    program = ["-m", "plainloop"] if Path(script).name in ("__main__.py", "plainloop") else [script]
+    return shlex.join([*program, *words])

@@ -24,6 +24,7 @@ from plainloop.optim import (
     create_optimizer,
     create_scheduler,
 )
+from plainloop.preflight import describe_run
 from plainloop.progress import describe_scores
 from plainloop.resume import open_run
 from plainloop.run_folder import summarize
@@ -55,7 +56,10 @@ def fine_tune(
     inputs = inputs or load_inputs(config)
     config, task, pretrained, raw = inputs.config, inputs.task, inputs.pretrained, inputs.raw
     check_schedule(config)
-    accelerator = create_accelerator(use_cpu=config.use_cpu)
+    accelerator = create_accelerator(use_cpu=config.use_cpu, ddp_timeout=config.ddp_timeout)
+    accelerator.on_main_process(print)(
+        *describe_run(config, accelerator, len(raw["train"])), sep="\n"
+    )
 
     def say(title: str, text: str) -> None:
         accelerator.print(f"{title:<14} {text}")

@@ -24,6 +24,7 @@ from plainloop.generators import Generators
 from plainloop.loss import LossFn, weight_of
 from plainloop.metrics import Metric
 from plainloop.optim import steps_per_epoch
+from plainloop.peers import in_training_steps, waiting_at_most
 from plainloop.progress import Progress
 from plainloop.ranges import evaluations_are_needed
 from plainloop.resume import OpenRun
@@ -93,7 +94,8 @@ def train(
         if not math.isfinite(scores["loss"]):
             raise diverged(scores["loss"], learning_rate_of(optimizer), state, run, rows=[])
         if state.note_evaluation(scores, config) and config.load_best_model_at_end and run:
-            run.checkpoints.save_best(model, state.step)
+            with waiting_at_most(config.ddp_timeout):
+                run.checkpoints.save_best(model, state.step)
         if by_metric:
             lr_scheduler.step(scores.get(config.best_metric, math.nan))  # type: ignore[arg-type]
         progress.show_evaluation(state.evaluations[-1], time.perf_counter() - started)
@@ -103,7 +105,9 @@ def train(
         saved = "nothing was saved"
         if run and (signal_number or saving_is_due(state, config, num_training_steps)):
             progress.settle()
-            saved = f"saved {run.checkpoints.save(state, model, optimizer, lr_scheduler)}"
+            with waiting_at_most(config.ddp_timeout):
+                path = run.checkpoints.save(state, model, optimizer, lr_scheduler)
+            saved = f"saved {path}"
         if signal_number:
             raise StoppedError(
                 signal_number,
@@ -112,13 +116,16 @@ def train(
             )
 
     optimizer.zero_grad()
-    with Progress(
-        num_training_steps,
-        state,
-        accelerator.device,
-        visible=accelerator.is_main_process,
-        folder=run.folder if run else None,
-    ) as progress:
+    with (
+        in_training_steps(config, state),
+        Progress(
+            num_training_steps,
+            state,
+            accelerator.device,
+            visible=accelerator.is_main_process,
+            folder=run.folder if run else None,
+        ) as progress,
+    ):
         if generators:
             generators.restore()
         if scored and state.evaluation_due:

@@ -1,4 +1,4 @@
-"""What to do where a run does not fit into the memory, or onto the disk."""
+"""What ends a run and is neither the user's input nor a bug of ours: memory, disk, another process."""
 
 import errno
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from plainloop.config import TrainConfig
 from plainloop.errors import MachineError
+from plainloop.peers import is_of_another, lost_process, note_own_error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -22,28 +23,38 @@ def is_out_of_memory(error: BaseException) -> bool:
 def explained_machine_limits(config: TrainConfig) -> Iterator[None]:
     """Say which smaller batch has the same effect where something does not fit into the memory.
 
+    With several processes, whatever else ends this one is noted for the others, which then leave
+    the word to it.
+
     Raises:
-        MachineError: out of memory, on a GPU or the CPU; or a full or read-only disk.
+        MachineError: out of memory, on a GPU or the CPU; a full or read-only disk; or another
+            process is lost.
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise
-        raise MachineError(
-            str(error), where=str(config.run_path), fix="make room, then --resume"
-        ) from error
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        rows, batches = config.per_device_train_batch_size, config.gradient_accumulation_steps
-        smaller = rows // 2 if rows % 2 == 0 else 1
-        same_effect = (
-            f"--per-device-train-batch-size {smaller} --gradient-accumulation-steps "
-            f"{batches * rows // smaller} keeps the effective batch"
-        )
-        raise MachineError(
-            f"out of memory with {rows} rows in a training batch, "
-            f"{config.per_device_eval_batch_size} in an evaluation's",
-            fix=same_effect if rows > 1 else "give a smaller --max-length or a smaller --model",
-        ) from error
+    except BaseException as error:
+        if is_of_another(error):
+            raise lost_process(error) from error
+        note_own_error()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise MachineError(
+                str(error), where=str(config.run_path), fix="make room, then --resume"
+            ) from error
+        if is_out_of_memory(error):
+            raise out_of_memory(config) from error
+        raise
+
+
+def out_of_memory(config: TrainConfig) -> MachineError:
+    """What to say: the batch that fits better and has the same effect."""
+    rows, batches = config.per_device_train_batch_size, config.gradient_accumulation_steps
+    smaller = rows // 2 if rows % 2 == 0 else 1
+    same_effect = (
+        f"--per-device-train-batch-size {smaller} --gradient-accumulation-steps "
+        f"{batches * rows // smaller} keeps the effective batch"
+    )
+    return MachineError(
+        f"out of memory with {rows} rows in a training batch, "
+        f"{config.per_device_eval_batch_size} in an evaluation's",
+        fix=same_effect if rows > 1 else "give a smaller --max-length or a smaller --model",
+    )

@@ -37,6 +37,8 @@ _RANGES: dict[str, tuple[float, float, bool, bool]] = {
     "save_total_limit": (2, math.inf, True, False),
     "logging_steps": (1, math.inf, True, False),
     "dataloader_num_workers": (0, math.inf, True, False),
+    "ddp_timeout": (1, math.inf, True, False),
+    "step_timeout": (1, math.inf, True, False),
 }
 
 

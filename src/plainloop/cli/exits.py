@@ -6,8 +6,9 @@ from contextlib import contextmanager
 
 from plainloop.cli.flags import parse_config
 from plainloop.config import TrainConfig
-from plainloop.errors import PlainloopError
+from plainloop.errors import PlainloopError, UserError
 from plainloop.memory import explained_machine_limits
+from plainloop.peers import is_first_to_say, leave_the_word
 from plainloop.stopping import StopRequest
 
 EXIT_CTRL_C = 130
@@ -19,8 +20,11 @@ def expected_errors_exit() -> Iterator[None]:
     try:
         yield
     except PlainloopError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        if is_first_to_say(str(error)):
+            for line in str(error).splitlines():
+                print(f"error: {line}", file=sys.stderr)
+        elif isinstance(error, UserError):
+            leave_the_word()
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
