@@ -49,16 +49,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
 
     # 6. The model with its head, and one forward pass before any training.
     set_seed(config.seed)
-    model, new_parameters = pl.load_model(
-        pretrained, task, dropout=config.dropout, new_head=config.new_head
-    )
-    pl.freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
-    if config.lora_rank is not None:
-        model = pl.add_lora(
-            model, config.lora_rank, config.lora_alpha, new_parameters=new_parameters
-        )
-    if config.stride is not None:
-        model = pl.pool_windows(model)
+    model, new_parameters = pl.create_model(pretrained, task, config)
     loss, logits_shape = pl.first_forward(model, batch)
     accelerator.print(f"new parameters: {new_parameters}; loss {loss:.4f}, logits {logits_shape}")
     if config.dry_run:
@@ -109,7 +100,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
             accelerator.unwrap_model(model), tokenizer, metrics, merge_lora=config.merge_lora
         )
         accelerator.print(f"saved in {run.folder.path}")
-    for split in dataloaders.keys() - {"train", "validation"}:
+    for split in [name for name in dataloaders if name not in ("train", "validation")]:
         dataloader = accelerator.prepare(dataloaders[split])
         metrics[split] = pl.evaluate(model, dataloader, metric, accelerator=accelerator)
         if run.folder:

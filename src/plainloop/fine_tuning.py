@@ -14,10 +14,9 @@ from plainloop.distributed import create_accelerator
 from plainloop.evaluation import evaluate
 from plainloop.inputs import Inputs, load_inputs
 from plainloop.loop import train
-from plainloop.lora import add_lora
 from plainloop.loss import create_loss
 from plainloop.metrics import TaskMetric
-from plainloop.model import first_forward, freeze, load_model, load_tokenizer
+from plainloop.model import create_model, first_forward, load_tokenizer
 from plainloop.optim import (
     check_schedule,
     count_training_steps,
@@ -29,7 +28,6 @@ from plainloop.resume import open_run
 from plainloop.run_folder import summarize
 from plainloop.shared_folder import create_shared_folder
 from plainloop.stopping import StopRequest
-from plainloop.windows import pool_windows
 
 
 def fine_tune(
@@ -64,7 +62,7 @@ def fine_tune(
     for line in inputs.found:
         say("Found", line)
     if accelerator.is_main_process:
-        for finding in check_data(raw, task, quick=True).warnings:
+        for finding in check_data(raw, task, quick=True, show=inputs.show).warnings:
             say("Warning", str(finding))
     tokenizer = load_tokenizer(pretrained)
     folder = create_shared_folder(accelerator)
@@ -89,14 +87,7 @@ def fine_tune(
     say("One batch", ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items()))
 
     set_seed(config.seed)
-    model, new_parameters = load_model(
-        pretrained, task, dropout=config.dropout, new_head=config.new_head
-    )
-    freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
-    if config.lora_rank is not None:
-        model = add_lora(model, config.lora_rank, config.lora_alpha, new_parameters=new_parameters)
-    if config.stride is not None:
-        model = pool_windows(model)
+    model, new_parameters = create_model(pretrained, task, config)
     say(
         "Model",
         f"{config.model}: {type(model).__name__}, {_millions(model.parameters())} parameters, "
@@ -155,7 +146,7 @@ def fine_tune(
         )
     if metrics["saved"]:
         say("Validation", describe_scores(metrics["saved"]))
-    for split in dataloaders.keys() - {"train", "validation"}:
+    for split in [name for name in dataloaders if name not in ("train", "validation")]:
         dataloader = accelerator.prepare(dataloaders[split])
         metrics[split] = evaluate(model, dataloader, metric, accelerator=accelerator)
         say(split.capitalize(), describe_scores(metrics[split] or {}))

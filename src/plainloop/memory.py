@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from plainloop.config import TrainConfig
 from plainloop.errors import MachineError
@@ -19,8 +19,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def explained_machine_limits(config: TrainConfig) -> Iterator[None]:
-    """Say which smaller batch has the same effect where something does not fit into the memory.
+def explained_limits(*, where: str, room: str, what_ran: str, smaller: str) -> Iterator[None]:
+    """Say in one line what does not fit into the memory, or onto the disk.
+
+    Args:
+        where: what is written.
+        room: what to do where the disk is full.
+        what_ran: how many rows were in memory at once.
+        smaller: what to do where they are too many.
 
     Raises:
         MachineError: out of memory, on a GPU or the CPU; or a full or read-only disk.
@@ -30,20 +36,24 @@ def explained_machine_limits(config: TrainConfig) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
-        raise MachineError(
-            str(error), where=str(config.run_path), fix="make room, then --resume"
-        ) from error
+        raise MachineError(str(error), where=where, fix=room) from error
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        rows, batches = config.per_device_train_batch_size, config.gradient_accumulation_steps
-        smaller = rows // 2 if rows % 2 == 0 else 1
-        same_effect = (
-            f"--per-device-train-batch-size {smaller} --gradient-accumulation-steps "
-            f"{batches * rows // smaller} keeps the effective batch"
-        )
-        raise MachineError(
-            f"out of memory with {rows} rows in a training batch, "
-            f"{config.per_device_eval_batch_size} in an evaluation's",
-            fix=same_effect if rows > 1 else "give a smaller --max-length or a smaller --model",
-        ) from error
+        raise MachineError(f"out of memory with {what_ran}", fix=smaller) from error
+
+
+def explained_machine_limits(config: TrainConfig) -> AbstractContextManager[None]:
+    """`explained_limits` of a training: says which smaller batch has the same effect."""
+    rows, batches = config.per_device_train_batch_size, config.gradient_accumulation_steps
+    smaller = rows // 2 if rows % 2 == 0 else 1
+    return explained_limits(
+        where=str(config.run_path),
+        room="make room, then --resume",
+        what_ran=f"{rows} rows in a training batch, {config.per_device_eval_batch_size} in an "
+        "evaluation's",
+        smaller=f"--per-device-train-batch-size {smaller} --gradient-accumulation-steps "
+        f"{batches * rows // max(1, smaller)} keeps the effective batch"
+        if rows > 1
+        else "give a smaller --max-length or a smaller --model",
+    )
