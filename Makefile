@@ -3,13 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest --quiet
 
-.PHONY: demo test lint types slow crash crash-matrix distributed quotes all clean
+.PHONY: demo test lint types slow crash crash-matrix distributed notebook quotes all clean
 
 demo: $(VENV)/ready
 	$(BIN)/plainloop demo
 
 test: lint types
-	$(PYTEST) --numprocesses 2 -m "not slow and not crash and not distributed"
+	$(PYTEST) --numprocesses 2 -m "not slow and not crash and not distributed and not notebook"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -35,11 +35,15 @@ crash-matrix: $(VENV)/ready
 distributed: $(VENV)/ready
 	$(PYTEST) -m "distributed and not slow"
 
+# The notebook in a real kernel.
+notebook: $(VENV)/ready
+	$(PYTEST) -m notebook
+
 # After a quoted file has changed: line numbers, the loop in the README.
 quotes: $(VENV)/ready
 	$(BIN)/python docs/quote.py
 
-all: test slow crash distributed
+all: test slow crash distributed notebook
 
 # The pinned CPU build. For a GPU see "Install" in the README.
 $(VENV)/ready: pyproject.toml constraints.txt

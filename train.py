@@ -20,10 +20,10 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     inputs = pl.load_inputs(config)
     config, task, pretrained, raw = inputs.config, inputs.task, inputs.pretrained, inputs.raw
     accelerator = pl.create_accelerator(use_cpu=config.use_cpu, ddp_timeout=config.ddp_timeout)
-    accelerator.on_main_process(print)(
-        *pl.describe_run(config, accelerator, len(raw["train"])), sep="\n"
-    )
-    accelerator.print(raw)
+    say = accelerator.on_main_process(print)
+    for title, text in pl.describe_run(config, accelerator, len(raw["train"])):
+        say(f"{title:<14} {text}")
+    say(raw)
 
     # 2. Tokenize, truncating what is too long; nothing is padded yet. One process of a machine
     # writes the result, the others map it.
@@ -41,29 +41,20 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
 
     # 3. Drop the columns that the model does not take, rename label to labels, return tensors.
     model_inputs = pl.keep_model_inputs(tokenized, tokenizer)
-    accelerator.print("columns:", model_inputs["train"].column_names)
+    say("columns:", model_inputs["train"].column_names)
 
     # 4. Loaders: training rows shuffled, each batch padded to its own longest row.
     dataloaders = pl.create_dataloaders(model_inputs, tokenizer, config, task)
 
     # 5. Look at one batch.
     batch = pl.peek(dataloaders["train"])
-    accelerator.print("one batch:", {name: tuple(value.shape) for name, value in batch.items()})
+    say("one batch:", {name: tuple(value.shape) for name, value in batch.items()})
 
     # 6. The model with its head, and one forward pass before any training.
     set_seed(config.seed)
-    model, new_parameters = pl.load_model(
-        pretrained, task, dropout=config.dropout, new_head=config.new_head
-    )
-    pl.freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
-    if config.lora_rank is not None:
-        model = pl.add_lora(
-            model, config.lora_rank, config.lora_alpha, new_parameters=new_parameters
-        )
-    if config.stride is not None:
-        model = pl.pool_windows(model)
+    model, new_parameters = pl.create_model(pretrained, task, config)
     loss, logits_shape = pl.first_forward(model, batch)
-    accelerator.print(f"new parameters: {new_parameters}; loss {loss:.4f}, logits {logits_shape}")
+    say(f"new parameters: {new_parameters}; loss {loss:.4f}, logits {logits_shape}")
     if config.dry_run:
         return
 
@@ -78,7 +69,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     # 8. The schedule, in optimizer steps: not prepared, since it would move once per process.
     num_training_steps = pl.count_training_steps(len(train_dataloader), config)
     lr_scheduler = pl.create_scheduler(optimizer, num_training_steps, config)
-    accelerator.print(f"{config.lr_scheduler_type} schedule, {num_training_steps} optimizer steps")
+    say(f"{config.lr_scheduler_type} schedule, {num_training_steps} optimizer steps")
 
     # 10. to 12. The training loop, which evaluates after each epoch: src/plainloop/loop.py.
     metric = pl.TaskMetric(task.metrics, task.problem_type, task.label_names)
@@ -108,8 +99,8 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
         run.folder.save(
             accelerator.unwrap_model(model), tokenizer, metrics, merge_lora=config.merge_lora
         )
-        accelerator.print(f"saved in {run.folder.path}")
-    for split in dataloaders.keys() - {"train", "validation"}:
+        say(f"saved in {run.folder.path}")
+    for split in [name for name in dataloaders if name not in ("train", "validation")]:
         dataloader = accelerator.prepare(dataloaders[split])
         metrics[split] = pl.evaluate(model, dataloader, metric, accelerator=accelerator)
         if run.folder:

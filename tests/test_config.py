@@ -81,6 +81,8 @@ EDGES = {
     "early_stopping_threshold": NOT_NEGATIVE,
     "logging_steps": COUNT,
     "dataloader_num_workers": COUNT_OR_0,
+    "ddp_timeout": COUNT,
+    "step_timeout": COUNT,
 }
 
 

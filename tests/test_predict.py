@@ -368,7 +368,7 @@ def test_a_null_text_is_named_or_taken_as_empty(own_runs, tmp_path):
     run = own_runs("one label").run
     source = write_jsonl(tmp_path / "in.jsonl", [{"text": None}, {"text": "a"}, {"text": None}])
     out = tmp_path / "out.jsonl"
-    with pytest.raises(UserError, match=r"2 rows have no text: rows 1, 3; --on-null empty"):
+    with pytest.raises(UserError, match=r"no text in rows 1, 3; --on-null empty"):
         run.predict_file([source], out)
     assert not out.exists()
     run.predict_file([source], out, on_null="empty")

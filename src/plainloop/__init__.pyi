@@ -37,6 +37,7 @@ from .loss import (
 from .memory import explained_machine_limits as explained_machine_limits
 from .metrics import TaskMetric as TaskMetric
 from .model import (
+    create_model as create_model,
     first_forward as first_forward,
     freeze as freeze,
     load_model as load_model,

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from transformers import DataCollatorWithPadding
 
 from plainloop.config import TrainConfig
+from plainloop.data.tokenize import create_tokenize
 from plainloop.distributed import create_accelerator
 from plainloop.errors import DivergedError
 from plainloop.model import load_model, load_tokenizer
 from plainloop.tasks import Task
-from plainloop.windows import WindowCollator, check_stride, pool_windows, tokenize_windows
+from plainloop.windows import WindowCollator, pool_windows
 
 
 class Classifier:
@@ -30,9 +31,12 @@ class Classifier:
     """
 
     def __init__(self, folder: Path, task: Task, config: TrainConfig) -> None:
-        self.folder, self.task, self.config = folder, task, config
+        self.folder, self.task = folder, task
         self.accelerator = create_accelerator(use_cpu=config.use_cpu)
         self.tokenizer = load_tokenizer(str(folder))
+        self.tokenize = create_tokenize(
+            self.tokenizer, task.text_columns, config.max_length, config.stride
+        )
         model, _ = load_model(str(folder), task)
         collate: Any = DataCollatorWithPadding(self.tokenizer)
         if config.stride is not None:
@@ -60,7 +64,11 @@ class Classifier:
         Raises:
             DivergedError: a logit is not finite.
         """
-        rows = self._tokenize(texts)
+        encoding = self.tokenize(dict(zip(self.task.text_columns, texts, strict=True)))
+        rows = [
+            dict(zip(encoding.keys(), values, strict=True))
+            for values in zip(*encoding.values(), strict=True)
+        ]
         lengths = [np.size(row["input_ids"][0]) * len(row["input_ids"]) for row in rows]
         order = np.argsort(lengths, kind="stable")[::-1]  # what does not fit fails at once
         logits = np.empty((len(rows), self.task.num_labels), np.float32)
@@ -80,20 +88,3 @@ class Classifier:
                 fix="its training diverged, or its weights are damaged: train it anew",
             )
         return logits
-
-    def _tokenize(self, texts: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-        """As `tokenize_splits` does it."""
-        max_length, stride = self.config.max_length, self.config.stride
-        encoding: Any
-        if stride is None:
-            encoding = self.tokenizer(*map(list, texts), truncation=True, max_length=max_length)
-        else:
-            length = check_stride(self.tokenizer, len(texts), max_length, stride)
-            columns = dict(zip(self.task.text_columns, texts, strict=True))
-            encoding = tokenize_windows(
-                columns, self.tokenizer, self.task.text_columns, length, stride
-            )
-        return [
-            dict(zip(encoding.keys(), values, strict=True))
-            for values in zip(*encoding.values(), strict=True)
-        ]

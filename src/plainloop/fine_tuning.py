@@ -14,23 +14,22 @@ from plainloop.distributed import create_accelerator
 from plainloop.evaluation import evaluate
 from plainloop.inputs import Inputs, load_inputs
 from plainloop.loop import train
-from plainloop.lora import add_lora
 from plainloop.loss import create_loss
 from plainloop.metrics import TaskMetric
-from plainloop.model import first_forward, freeze, load_model, load_tokenizer
+from plainloop.model import create_model, first_forward, load_tokenizer
 from plainloop.optim import (
     check_schedule,
     count_training_steps,
     create_optimizer,
     create_scheduler,
 )
+from plainloop.peers import waiting_at_most
 from plainloop.preflight import describe_run
 from plainloop.progress import describe_scores
 from plainloop.resume import open_run
 from plainloop.run_folder import summarize
 from plainloop.shared_folder import create_shared_folder
 from plainloop.stopping import StopRequest
-from plainloop.windows import pool_windows
 
 
 def fine_tune(
@@ -57,18 +56,19 @@ def fine_tune(
     config, task, pretrained, raw = inputs.config, inputs.task, inputs.pretrained, inputs.raw
     check_schedule(config)
     accelerator = create_accelerator(use_cpu=config.use_cpu, ddp_timeout=config.ddp_timeout)
-    accelerator.on_main_process(print)(
-        *describe_run(config, accelerator, len(raw["train"])), sep="\n"
-    )
 
     def say(title: str, text: str) -> None:
-        accelerator.print(f"{title:<14} {text}")
+        if accelerator.is_main_process:  # of all machines
+            print(f"{title:<14} {text}")
+
+    for title, text in describe_run(config, accelerator, len(raw["train"])):
+        say(title, text)
 
     say("Data", f"{task.name}: " + ", ".join(f"{len(rows)} {split}" for split, rows in raw.items()))
     for line in inputs.found:
         say("Found", line)
     if accelerator.is_main_process:
-        for finding in check_data(raw, task, quick=True).warnings:
+        for finding in check_data(raw, task, quick=True, show=inputs.show).warnings:
             say("Warning", str(finding))
     tokenizer = load_tokenizer(pretrained)
     folder = create_shared_folder(accelerator)
@@ -93,14 +93,7 @@ def fine_tune(
     say("One batch", ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items()))
 
     set_seed(config.seed)
-    model, new_parameters = load_model(
-        pretrained, task, dropout=config.dropout, new_head=config.new_head
-    )
-    freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
-    if config.lora_rank is not None:
-        model = add_lora(model, config.lora_rank, config.lora_alpha, new_parameters=new_parameters)
-    if config.stride is not None:
-        model = pool_windows(model)
+    model, new_parameters = create_model(pretrained, task, config)
     say(
         "Model",
         f"{config.model}: {type(model).__name__}, {_millions(model.parameters())} parameters, "
@@ -123,11 +116,6 @@ def fine_tune(
     num_training_steps = count_training_steps(len(train_dataloader), config)
     lr_scheduler = create_scheduler(optimizer, num_training_steps, config)
     say("Schedule", f"{config.lr_scheduler_type}, {num_training_steps} optimizer steps")
-    say(
-        "Device",
-        f"{accelerator.device}, processes: {accelerator.num_processes}, "
-        f"threads in each: {torch.get_num_threads()}",
-    )
     metric = TaskMetric(task.metrics, task.problem_type, task.label_names)
     loss_fn = create_loss(config, raw["train"]["label"], task)
     run = open_run(config, raw, model, optimizer, lr_scheduler, accelerator=accelerator)
@@ -159,9 +147,11 @@ def fine_tune(
         )
     if metrics["saved"]:
         say("Validation", describe_scores(metrics["saved"]))
-    for split in dataloaders.keys() - {"train", "validation"}:
+    accelerator.wait_for_everyone()  # until rank 0 has saved the model
+    for split in [name for name in dataloaders if name not in ("train", "validation")]:
         dataloader = accelerator.prepare(dataloaders[split])
-        metrics[split] = evaluate(model, dataloader, metric, accelerator=accelerator)
+        with waiting_at_most(config.step_timeout):
+            metrics[split] = evaluate(model, dataloader, metric, accelerator=accelerator)
         say(split.capitalize(), describe_scores(metrics[split] or {}))
         if run.folder:
             run.folder.save_metrics(metrics)

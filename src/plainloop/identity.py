@@ -31,6 +31,8 @@ NO_NUMBER_DEPENDS_ON = (
     "save_total_limit",
     "merge_lora",
     "dataloader_num_workers",
+    "ddp_timeout",
+    "step_timeout",
 )
 PACKAGES = ("torch", "transformers", "accelerate")
 

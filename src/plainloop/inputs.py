@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from plainloop.config import TrainConfig
+from plainloop.data.check import show_rows
+from plainloop.data.findings import ShowRows
 from plainloop.data.own import read_own_data
 from plainloop.data.read import read_splits
 from plainloop.errors import UserError, nearest
@@ -45,6 +47,7 @@ class Inputs:
         pretrained: the folder or hub name of the model.
         raw: the splits as read.
         found: printable lines: what was found in a person's own data, and why.
+        show: (split, `idx` of rows) -> these rows as a person finds them.
     """
 
     config: TrainConfig
@@ -52,6 +55,7 @@ class Inputs:
     pretrained: str
     raw: "DatasetDict"
     found: tuple[str, ...] = ()
+    show: ShowRows = show_rows
 
 
 def load_inputs(config: TrainConfig) -> Inputs:
@@ -144,7 +148,7 @@ def _load_own(config: TrainConfig, pretrained: str) -> Inputs:
         go_offline_if_unreachable()
     labels = head_labels(pretrained) if pretrained else None
     own = read_own_data(config, labels)
-    return Inputs(own.config, own.task, pretrained, own.raw, own.found)
+    return Inputs(own.config, own.task, pretrained, own.raw, own.found, own.show)
 
 
 def check_fits_task(config: TrainConfig, task: Task) -> None:
@@ -201,7 +205,7 @@ def check_labels(config: TrainConfig, inputs: Inputs) -> None:
     """
     if config.class_weights != "balanced":
         return
-    labels = np.asarray(inputs.raw["train"]["label"])
+    labels = np.asarray(inputs.raw["train"]["label"][:])
     names = inputs.task.label_names
     if labels.ndim > 1:
         having = labels.sum(axis=0)

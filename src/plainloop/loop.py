@@ -82,6 +82,7 @@ def train(
     num_epochs = math.ceil(num_training_steps / steps_per_epoch(len(train_dataloader), config))
 
     def evaluate_now(eval_dataloader: DataLoader[Batch], metric: Metric) -> None:
+        """Score the model, note it, and do what follows from it; or leave no trace if stopped."""
         state.evaluation_due = True  # until it is done: a signal may end it early
         started, before = time.perf_counter(), Generators.now()
         scores = evaluate(
@@ -101,6 +102,7 @@ def train(
         progress.show_evaluation(state.evaluations[-1], time.perf_counter() - started)
 
     def save_or_stop() -> None:
+        """Save a checkpoint where one is due, or where a signal ends the run."""
         signal_number = stop.agreed(accelerator) if stop else None
         saved = "nothing was saved"
         if run and (signal_number or saving_is_due(state, config, num_training_steps)):
@@ -109,10 +111,14 @@ def train(
                 path = run.checkpoints.save(state, model, optimizer, lr_scheduler)
             saved = f"saved {path}"
         if signal_number:
+            if not accelerator.is_main_process:  # one line is enough
+                raise StoppedError(signal_number, "")
+            alone = f"plainloop train --config {config.run_path}/run.yaml --resume"
+            command = alone if accelerator.num_processes == 1 else "the same command with --resume"
             raise StoppedError(
                 signal_number,
                 f"stopped after step {state.step}; {saved}",
-                fix=f"to go on: plainloop train --config {config.run_path}/run.yaml --resume",
+                fix=f"to go on: {command}",
             )
 
     optimizer.zero_grad()

@@ -145,7 +145,7 @@ def create_loss(
     if smoothing and (multi_label or gamma is not None):
         raise ValueError("label smoothing is for single labels, and not with focal loss")
     if weights == "balanced":
-        weights = balanced_weights(np.asarray(train_labels))
+        weights = balanced_weights(np.asarray(train_labels[:]))
     if gamma is not None:
         return FocalLoss(gamma, weights)
     if multi_label and weights is not None:

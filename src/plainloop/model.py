@@ -17,11 +17,13 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from plainloop.config import TrainConfig
 from plainloop.data.batches import Batch, model_inputs_of
 from plainloop.errors import DivergedError, UserError
-from plainloop.lora import is_lora_folder, merge_lora
+from plainloop.lora import add_lora, is_lora_folder, merge_lora
 from plainloop.memory import is_out_of_memory
 from plainloop.tasks import Task
+from plainloop.windows import pool_windows
 
 MOST_NAMES_SHOWN = 12
 DROPOUT_FIELDS = (
@@ -112,6 +114,33 @@ def load_model(
             model.load_state_dict({name: fresh[name] for name in head}, strict=False)
             new |= head
     return model, sorted(new)
+
+
+def create_model(
+    pretrained: str, task: Task, config: TrainConfig
+) -> tuple[PreTrainedModel, list[str]]:
+    """The model that the settings ask for: loaded, partly frozen, with adapters, taking windows.
+
+    Args:
+        pretrained: a folder or hub name, as `resolve_model` gives it.
+        task: its labels and their kind.
+        config: dropout, new_head, freeze_*, lora_* and stride.
+
+    Returns:
+        As `load_model`.
+
+    Raises:
+        UserError: as `load_model`, `freeze` and `add_lora`.
+    """
+    model, new_parameters = load_model(
+        pretrained, task, dropout=config.dropout, new_head=config.new_head
+    )
+    freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
+    if config.lora_rank is not None:
+        model = add_lora(model, config.lora_rank, config.lora_alpha, new_parameters=new_parameters)
+    if config.stride is not None:
+        model = pool_windows(model)
+    return model, new_parameters
 
 
 def freeze(model: PreTrainedModel, *, embeddings: bool, layers: int) -> None:

@@ -1,9 +1,7 @@
 """load_run(): a finished run, and its predictions for texts and for files."""
 
-import errno
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +16,8 @@ from plainloop.data.files import iterate_files
 from plainloop.data.own import TEXT_COLUMNS
 from plainloop.data.paths import find_files
 from plainloop.data.text_files import printable, printable_path
-from plainloop.errors import MachineError, UserError, nearest
+from plainloop.errors import UserError, nearest
 from plainloop.lora import check_lora_folder, is_lora_folder
-from plainloop.memory import is_out_of_memory
 from plainloop.metrics import OWN_METRICS
 from plainloop.prediction_columns import label_scores, labels_of, make_columns
 from plainloop.prediction_files import (
@@ -236,6 +233,7 @@ class Run:
             bar = tqdm(total=survey.num_rows, desc="Predicting", unit="row", leave=False)
 
             def predicted() -> Iterator[pa.Table]:
+                """The rows of each chunk with what is added."""
                 for batch in iterate_files(files, encoding=encoding, rows=ROWS_PER_CHUNK):
                     texts = [
                         pc.fill_null(batch[name].cast(pa.string()), "").to_pylist()
@@ -252,26 +250,3 @@ class Run:
             with bar, open_output(output) as file:
                 write_tables(predicted(), file, form, spreadsheet_safe=spreadsheet_safe)
         return survey.added
-
-
-@contextmanager
-def explained_limits(where: str, batch_size: int) -> Iterator[None]:
-    """Say what to do where a prediction does not fit into the memory, or onto the disk.
-
-    Raises:
-        MachineError: out of memory, on a GPU or the CPU; or a full or read-only disk.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise
-        raise MachineError(str(error.strerror), where=where, fix="make room") from error
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MachineError(
-            f"out of memory with {batch_size} rows in a batch",
-            where=where,
-            fix="give a smaller --batch-size",
-        ) from error

@@ -124,7 +124,7 @@ def survey_files(
     if without_text and on_null == "error":
         problems.append(
             UserError(
-                f"{len(without_text)} rows have no text: {rows.show(without_text)}",
+                f"no text in {rows.show(without_text)}",
                 where=where,
                 fix="--on-null empty takes them as empty",
             )

@@ -18,8 +18,10 @@ from plainloop.distributed import is_accelerate_launch
 from plainloop.optim import count_training_steps, steps_per_epoch
 
 
-def describe_run(config: TrainConfig, accelerator: Accelerator, num_rows: int) -> list[str]:
-    """Launcher, processes, devices, threads, batch, steps and seed, a line each; and warnings.
+def describe_run(
+    config: TrainConfig, accelerator: Accelerator, num_rows: int
+) -> list[tuple[str, str]]:
+    """Launcher, processes, devices, threads, batch, steps and seed, by title; and warnings.
 
     Every process calls it, since each has a device and threads of its own; the main one prints it.
 
@@ -36,7 +38,7 @@ def describe_run(config: TrainConfig, accelerator: Accelerator, num_rows: int) -
         count(num_batches, config) for count in (steps_per_epoch, count_training_steps)
     )
     factors = f"{_count(rows, 'row')} x {_count(processes, 'process')} x {_count(batches, 'batch')}"
-    lines = [
+    return [
         ("Launcher", f"{launcher_name()}, {_count(processes, 'process')}"),
         *_devices(accelerator),
         ("Batch", f"{factors} = {rows * processes * batches} an optimizer step"),
@@ -45,7 +47,6 @@ def describe_run(config: TrainConfig, accelerator: Accelerator, num_rows: int) -
         *_accelerate_config(accelerator),
         *_unmet_wishes(accelerator),
     ]
-    return [f"{title:<14} {text}" for title, text in lines]
 
 
 def launcher_name() -> str:

@@ -53,9 +53,6 @@ def evaluate_run(
     from plainloop.evaluation import evaluate
     from plainloop.metrics import TaskMetric
 
-    splits = list(raw)
-    # The loaders are made as for the training, so there must be a training split: one row.
-    raw["train"] = raw[splits[0]].select([0])
     config, task, classifier = run.config, run.task, run.classifier
     tokenized = tokenize_splits(
         raw, classifier.tokenizer, task.text_columns, config.max_length, stride=config.stride
@@ -63,15 +60,15 @@ def evaluate_run(
     dataloaders = create_dataloaders(
         keep_model_inputs(tokenized, classifier.tokenizer),
         classifier.tokenizer,
-        replace(config, train_sampling_strategy="random"),
+        config,
         task,
     )
     accelerator = classifier.accelerator
     model = accelerator.prepare_model(classifier.model, evaluation_mode=True)
     metric = TaskMetric(task.metrics, task.problem_type, task.label_names)
     scores = {}
-    for split in splits:
-        dataloader = accelerator.prepare(dataloaders[split])
+    for split, own_loader in dataloaders.items():
+        dataloader = accelerator.prepare(own_loader)
         scores[split] = evaluate(model, dataloader, metric, accelerator=accelerator) or {}
     return scores
 

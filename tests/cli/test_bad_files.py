@@ -110,7 +110,7 @@ MISTAKES = {
         "t.csv",
         ROWS + "other one,maybe\n",
         [],
-        ["--validation-fraction", "1 row"],
+        ["--validation-fraction", "class 'maybe' has 1 row"],
     ),
 }
 

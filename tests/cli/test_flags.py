@@ -175,6 +175,8 @@ OTHERS = TrainConfig(
     logging_steps=1,
     dataloader_num_workers=1,
     use_cpu=True,
+    ddp_timeout=60,
+    step_timeout=5,
     dry_run=True,
 )
 

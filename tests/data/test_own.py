@@ -91,7 +91,7 @@ def test_a_row_without_a_text_is_dropped_or_empty_as_asked(tmp_path, on_null, te
     assert sum(own.raw.num_rows.values()) == texts
     rest = [*own.raw["train"], *own.raw["validation"]]
     assert all(row["text"] == (f"row {row['idx']} says" if row["idx"] != 5 else "") for row in rest)
-    with pytest.raises(UserError, match="1 rows have no text: line 6"):
+    with pytest.raises(UserError, match="no text in line 6"):
         read(tmp_path / "n.jsonl")
 
 

@@ -85,7 +85,7 @@ def test_groups_are_drawn_so_that_classes_keep_their_shares():
 
 def test_a_class_in_one_group_cannot_be_on_both_sides():
     groups = np.repeat(np.arange(10), 10)
-    with pytest.raises(UserError, match="class number 1 is in 1 of 10 groups"):
+    with pytest.raises(UserError, match="class 1 is in 1 of 10 groups"):
         split_rows(
             (groups == 3).astype(int), SINGLE, validation_fraction=0.2, seed=0, groups=groups
         )

@@ -30,10 +30,9 @@ def no_launcher(monkeypatch):
         monkeypatch.delenv(name)
 
 
-def lines_of(**settings) -> dict[str, str]:
+def lines_of(**settings):
     accelerator = create_accelerator(use_cpu=True)
-    lines = describe_run(TrainConfig(task="demo", **settings), accelerator, 43)
-    return {line[:14].strip(): line[15:] for line in lines}
+    return dict(describe_run(TrainConfig(task="demo", **settings), accelerator, 43))
 
 
 def test_the_numbers_of_a_run_of_one_process():

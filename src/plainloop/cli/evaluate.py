@@ -32,7 +32,8 @@ def evaluate(
         encoding: Encoding of text files, as in latin-1 or cp949. Default: UTF-8.
         output: JSON file for the scores of each split or file.
     """
-    from plainloop.predict import explained_limits, load_run
+    from plainloop.memory import explained_limits
+    from plainloop.predict import load_run
     from plainloop.prediction_files import check_output, open_output
     from plainloop.rescoring import describe_labels, evaluate_run
     from plainloop.stopping import StopRequest
@@ -41,8 +42,13 @@ def evaluate(
         opened = load_run(run)
         if output is not None:
             check_output(output)
-        where = str(run if output is None else output)
-        with explained_limits(where, opened.config.per_device_eval_batch_size):
+        rows = opened.config.per_device_eval_batch_size
+        with explained_limits(
+            where=str(run if output is None else output),
+            room="make room",
+            what_ran=f"{rows} rows in a batch, as in the training",
+            smaller="free memory: another batch size would not give the training's scores",
+        ):
             scores = evaluate_run(opened, file, encoding=encoding)
             if output is not None:
                 with open_output(str(output)) as written:

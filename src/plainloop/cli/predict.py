@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -66,38 +67,24 @@ def predict(
     """
     # A flag of several values takes no - for one of them; cyclopts leaves it to a position.
     file += (stdin,) if stdin else ()
-    of_files: dict[str, object] = {"--file": file, "--output": output}
-    of_submissions: dict[str, object] = {"--data-dir": data_dir}
-    submitting = glue_submission is not None
-    if submitting:
-        required, useless = of_submissions, {**of_files, "--text-column": text_column}
+    of_files = {"--file": file, "--output": output}
+    if glue_submission is None:
+        _check_flags("without", of_files, {"--data-dir": data_dir, "--task": task}, batch_size)
     else:
-        required, useless = of_files, {**of_submissions, "--task": task}
-    problems = [
-        UserError("is missing", where=flag, fix="give it, or see plainloop predict --help")
-        for flag, value in required.items()
-        if not value
-    ]
-    problems += [
-        UserError(
-            f"has no effect with{'' if submitting else 'out'} --glue-submission",
-            where=flag,
-            fix="leave it out",
-        )
-        for flag, value in useless.items()
-        if value
-    ]
-    if batch_size < 1:
-        problems.append(
-            UserError(f"{batch_size} is out of range", where="--batch-size", fix="give at least 1")
-        )
-    if problems:
-        raise UserError.together(problems)
+        useless = {**of_files, "--text-column": text_column}
+        _check_flags("with", {"--data-dir": data_dir}, useless, batch_size)
 
-    from plainloop.predict import explained_limits, load_run
+    from plainloop.memory import explained_limits
+    from plainloop.predict import load_run
     from plainloop.stopping import StopRequest
 
-    with StopRequest(), explained_limits(str(glue_submission or output), batch_size):
+    limits = explained_limits(
+        where=str(glue_submission or output),
+        room="make room",
+        what_ran=f"{batch_size} rows in a batch",
+        smaller="give a smaller --batch-size",
+    )
+    with StopRequest(), limits:
         opened = load_run(run)
         if glue_submission is not None:
             from plainloop.submissions import write_submissions
@@ -125,3 +112,30 @@ def predict(
             sys.exit(EXIT_BROKEN_PIPE)
         # Not to stdout, which may be the predictions'.
         print(f"Predicted      {output}: added {', '.join(added)}", file=sys.stderr)
+
+
+def _check_flags(
+    with_or_without: str,
+    needed: Mapping[str, object],
+    useless: Mapping[str, object],
+    batch_size: int,
+) -> None:
+    """Check that what --glue-submission needs, or what a file needs, is given, and nothing else."""
+    problems = [
+        UserError("is missing", where=flag, fix="give it, or see plainloop predict --help")
+        for flag, value in needed.items()
+        if not value
+    ]
+    problems += [
+        UserError(
+            f"has no effect {with_or_without} --glue-submission", where=flag, fix="leave it out"
+        )
+        for flag, value in useless.items()
+        if value
+    ]
+    if batch_size < 1:
+        problems.append(
+            UserError(f"{batch_size} is out of range", where="--batch-size", fix="give at least 1")
+        )
+    if problems:
+        raise UserError.together(problems)

@@ -15,7 +15,7 @@ from plainloop.tasks import Task
 from plainloop.windows import WindowCollator
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
 
 Batch = dict[str, torch.Tensor]
 ROW_NUMBERS = "idx"
@@ -60,24 +60,29 @@ def create_dataloaders(
     (rows, labels) of several labels a row) and idx (int32, rows: each row's number in its file).
     With `train_sampling_strategy` weighted the order is a `WeightedOrder`.
     """
-    collate = DataCollatorWithPadding(tokenizer)
-    order: Sampler[int] = EpochOrder(len(inputs["train"]), config.seed)
-    if config.train_sampling_strategy == "weighted":
-        labels = inputs["train"].with_format("numpy")["labels"][:]
-        order = WeightedOrder(row_weights(labels, task.problem_type), config.seed)
+    collate: Any = DataCollatorWithPadding(tokenizer)
+    if config.stride is not None:
+        collate = WindowCollator(tokenizer)
     return {
         split: DataLoader(
             rows,
             batch_size=config.per_device_train_batch_size
             if split == "train"
             else config.per_device_eval_batch_size,
-            sampler=order if split == "train" else None,
-            collate_fn=collate if config.stride is None else WindowCollator(tokenizer),
+            sampler=_training_order(rows, config, task) if split == "train" else None,
+            collate_fn=collate,
             num_workers=config.dataloader_num_workers,
             worker_init_fn=outlive_the_step,
         )
         for split, rows in inputs.items()
     }
+
+
+def _training_order(rows: "Dataset", config: TrainConfig, task: Task) -> Sampler[int]:
+    if config.train_sampling_strategy == "weighted":
+        labels = rows.with_format("numpy")["labels"][:]
+        return WeightedOrder(row_weights(labels, task.problem_type), config.seed)
+    return EpochOrder(len(rows), config.seed)
 
 
 def outlive_the_step(_worker: int) -> None:

@@ -186,6 +186,7 @@ def _misfit(rows: list[Row], schema: pa.Schema, unit: str, first: int) -> str:
     """Say which value is the first that does not fit those before it."""
 
     def fails(count: int, names: Iterable[str] | None = None) -> bool:
+        """Whether the first rows, or these keys of them, do not fit together."""
         part = rows[:count]
         if names is not None:
             part = [{name: row[name] for name in names if name in row} for row in part]

@@ -156,7 +156,7 @@ def find_missing(
         return []
     return [
         UserError(
-            f"{len(missing)} rows have no label: {source.show(missing.tolist())}",
+            f"no label in {source.show(missing.tolist())}",
             where=where,
             fix="label them or take them out; is it a test split?",
         )

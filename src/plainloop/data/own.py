@@ -1,6 +1,6 @@
 """A person's own rows: files or a data set on the hub -> a task and raw splits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,18 @@ class OwnData:
         raw: splits train, validation and, where there is a test file, test, as `read_splits` has them.
         config: the settings with what was found filled in, so that the next run need not look for it.
         found: printable lines: which columns, which labels, which split, and why.
+        sources: where the rows of each split stand; of a split that was made, those of train.
     """
 
     task: Task
     raw: "DatasetDict"
     config: TrainConfig
     found: tuple[str, ...]
+    sources: Mapping[str, Source]
+
+    def show(self, split: str, rows: Sequence[int]) -> str:
+        """Rows of a split, by their `idx`, as a person finds them in their file."""
+        return self.sources.get(split, self.sources["train"]).show(rows)
 
 
 def read_own_data(config: TrainConfig, checkpoint_labels: Sequence[str] | None = None) -> OwnData:
@@ -86,6 +92,7 @@ def read_own_data(config: TrainConfig, checkpoint_labels: Sequence[str] | None =
             validation_fraction=config.validation_fraction,
             seed=config.seed,
             groups=groups,
+            label_names=labels.label_names,
         )
         tables["validation"] = tables["train"].take(pa.array(held_out))
         tables["train"] = tables["train"].take(pa.array(rows))
@@ -112,7 +119,7 @@ def read_own_data(config: TrainConfig, checkpoint_labels: Sequence[str] | None =
         problem_type=labels.problem_type,
         label_separator=labels.separator,
     )
-    return OwnData(task, raw, resolved, tuple(found))
+    return OwnData(task, raw, resolved, tuple(found), sources)
 
 
 def read_rows(
@@ -147,7 +154,7 @@ def read_rows(
     if rows and config.on_null == "error":
         problems.append(
             UserError(
-                f"{len(rows)} rows have no text: {source.show(rows)}",
+                f"no text in {source.show(rows)}",
                 where=source.path,
                 fix="--on-null drop leaves them out, --on-null empty takes them as empty",
             )

@@ -1,5 +1,7 @@
 """A validation part of the training rows, where there is no file for it."""
 
+import reprlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +24,7 @@ def split_rows(
     validation_fraction: float,
     seed: int,
     groups: NDArray[Any] | None = None,
+    label_names: Sequence[str] = (),
 ) -> tuple[Rows, Rows]:
     """Divide rows into a training and a validation part.
 
@@ -36,6 +39,7 @@ def split_rows(
         validation_fraction: share of the validation part, between 0 and 1.
         seed: of the draw.
         groups: the group of each row.
+        label_names: the name of label 0, 1, ..., for messages.
 
     Returns:
         The row numbers of the training part and of the validation part, each sorted.
@@ -59,14 +63,14 @@ def split_rows(
     if groups is not None:
         if problem_type != "single_label_classification":
             labels = np.zeros(len(labels), dtype=np.int64)
-        parts = _divide_groups(labels, groups, validation_fraction, settings)
+        parts = _divide_groups(labels, groups, validation_fraction, settings, label_names)
     elif problem_type == "single_label_classification":
         classes, counts = np.unique(labels, return_counts=True)
         smallest = int(counts.min())
         size = max(size, len(classes))
         if smallest < 2 or size > len(labels) - len(classes):  # noqa: PLR2004
             raise UserError(
-                f"class number {classes[counts.argmin()]} has {smallest} row{'s' * (smallest > 1)}, "
+                f"class {_name(classes[counts.argmin()], label_names)} has {smallest} row{'s' * (smallest > 1)}, "
                 "and each class needs one in the training part and one in the validation part",
                 where=f"{WHERE} {validation_fraction:g}",
                 fix="give more rows of it, or a --validation-file",
@@ -80,7 +84,11 @@ def split_rows(
 
 
 def _divide_groups(
-    labels: NDArray[Any], groups: NDArray[Any], fraction: float, settings: dict[str, Any]
+    labels: NDArray[Any],
+    groups: NDArray[Any],
+    fraction: float,
+    settings: dict[str, Any],
+    label_names: Sequence[str],
 ) -> tuple[Rows, Rows]:
     from scipy.sparse import csr_array
     from sklearn.model_selection import ShuffleSplit
@@ -101,7 +109,7 @@ def _divide_groups(
         num_groups = np.asarray((counts > 0).sum(axis=0))
         rarest = int(num_groups.argmin())
         raise UserError(
-            f"class number {classes[rarest]} is in {num_groups[rarest]} of {len(units)} groups, and "
+            f"class {_name(classes[rarest], label_names)} is in {num_groups[rarest]} of {len(units)} groups, and "
             f"none of {DRAWS} draws has each class in the training and in the validation part",
             where=f"{WHERE} {fraction:g}",
             fix="give a --validation-file, a larger share, or another --group-column",
@@ -126,3 +134,7 @@ def _first_of_those_not_in(part: Rows, other: Rows, labels: NDArray[Any]) -> Row
     classes, first = np.unique(labels[part], return_index=True)
     rows: Rows = part[first[np.isin(classes, labels[other], invert=True)]]
     return rows
+
+
+def _name(label: Any, label_names: Sequence[str]) -> str:
+    return reprlib.repr(label_names[label]) if label_names else str(label)

@@ -1,6 +1,6 @@
 """Raw splits -> model inputs: tokenize, drop what nobody takes, rename, set tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,33 @@ def check_tokenizer(
         )
 
 
+def create_tokenize(
+    tokenizer: "PreTrainedTokenizerBase",
+    text_columns: Sequence[str],
+    max_length: int | None,
+    stride: int | None,
+) -> Callable[[Mapping[str, Sequence[str]]], Any]:
+    """The function that tokenizes a batch of rows, given as columns; see `tokenize_splits`.
+
+    Raises:
+        UserError: as `check_stride`.
+    """
+    if stride is not None:
+        return partial(
+            tokenize_windows,
+            tokenizer=tokenizer,
+            text_columns=text_columns,
+            max_length=check_stride(tokenizer, len(text_columns), max_length, stride),
+            stride=stride,
+        )
+
+    def tokenize(rows: Mapping[str, Sequence[str]]) -> Any:
+        texts = [list(rows[column]) for column in text_columns]
+        return tokenizer(*texts, truncation=True, max_length=max_length)
+
+    return tokenize
+
+
 def tokenize_splits(
     raw: "DatasetDict",
     tokenizer: "PreTrainedTokenizerBase",
@@ -69,23 +96,9 @@ def tokenize_splits(
         UserError: as `check_tokenizer`, or `check_stride`.
     """
     check_tokenizer(tokenizer, len(text_columns), max_length)
-
-    def tokenize(rows: dict[str, list[str]]) -> Any:
-        texts = [rows[column] for column in text_columns]
-        return tokenizer(*texts, truncation=True, max_length=max_length)
-
-    if stride is not None:
-        length = check_stride(tokenizer, len(text_columns), max_length, stride)
-        tokenize = partial(
-            tokenize_windows,
-            tokenizer=tokenizer,
-            text_columns=text_columns,
-            max_length=length,
-            stride=stride,
-        )
     files = {split: str(cache_dir / f"{split}.arrow") if cache_dir else None for split in raw}
     return raw.map(
-        tokenize,
+        create_tokenize(tokenizer, text_columns, max_length, stride),
         batched=True,
         desc="Tokenizing",
         cache_file_names=files,
@@ -99,6 +112,7 @@ def keep_model_inputs(
 ) -> "DatasetDict":
     """Drop what neither the model takes nor the loop, rename label to labels, return tensors."""
     keep = {*tokenizer.model_input_names, "label", "idx"}
-    drop = [name for name in tokenized["train"].column_names if name not in keep]
+    columns = next(iter(tokenized.values())).column_names
+    drop = [name for name in columns if name not in keep]
     inputs = tokenized.remove_columns(drop).rename_column("label", "labels")
     return inputs.with_format("torch")
