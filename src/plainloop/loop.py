@@ -113,12 +113,12 @@ def train(
         if signal_number:
             if not accelerator.is_main_process:  # one line is enough
                 raise StoppedError(signal_number, "")
-            alone = f"plainloop train --config {config.run_path}/run.yaml --resume"
-            command = alone if accelerator.num_processes == 1 else "the same command with --resume"
+            count = accelerator.num_processes
+            on_as_many = f", on {count} processes" if count > 1 else ""
             raise StoppedError(
                 signal_number,
                 f"stopped after step {state.step}; {saved}",
-                fix=f"to go on: {command}",
+                fix=f"to go on{on_as_many}: plainloop train --config {config.run_path}/run.yaml --resume",
             )
 
     optimizer.zero_grad()
