@@ -100,11 +100,18 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
             accelerator.unwrap_model(model), tokenizer, metrics, merge_lora=config.merge_lora
         )
         say(f"saved in {run.folder.path}")
-    for split in [name for name in dataloaders if name not in ("train", "validation")]:
-        dataloader = accelerator.prepare(dataloaders[split])
-        metrics[split] = pl.evaluate(model, dataloader, metric, accelerator=accelerator)
-        if run.folder:
-            run.folder.save_metrics(metrics)
+    # Score the saved model row by row: the numbers and rows of `plainloop report`.
+    for split, scores in pl.evaluate_saved(
+        model,
+        dataloaders,
+        metric,
+        metrics,
+        inputs=inputs,
+        config=config,
+        accelerator=accelerator,
+        folder=run.folder,
+    ):
+        say(split, scores)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from .errors import (
     UserError as UserError,
 )
 from .evaluation import evaluate as evaluate
+from .final_evaluation import evaluate_saved as evaluate_saved
 from .fine_tuning import fine_tune as fine_tune
 from .inputs import load_inputs as load_inputs
 from .loop import train as train

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from plainloop.data.batches import ROW_NUMBERS, Batch, model_inputs_of, own_part
 from plainloop.loss import LossFn
 from plainloop.metrics import Metric, Scores, predictions_of
+from plainloop.row_predictions import KeptRows
 from plainloop.stopping import StopRequest
 
 
@@ -24,6 +25,7 @@ def evaluate(
     loss_fn: LossFn | None = None,
     description: str = "Evaluating",
     stop: StopRequest | None = None,
+    rows: KeptRows | None = None,
 ) -> Scores | None:
     """Score a model on every row of a loader.
 
@@ -37,6 +39,7 @@ def evaluate(
         loss_fn: for a model that returns no loss of its own.
         description: the label of the progress bar.
         stop: asked after each batch.
+        rows: takes in each row's number, logits and label; a batch must hold idx then.
 
     Returns:
         loss, the mean over the rows of the model's own loss, whatever loss it is trained on; and
@@ -74,6 +77,9 @@ def evaluate(
         if not takes_logits:
             predictions = predictions_of(predictions, problem_type or "single_label_classification")
         metric.add_batch(predictions=predictions, references=references.numpy())
+        if rows:
+            numbers_here = np.array(row_numbers[-len(references) :])
+            rows.add(numbers_here, logits.float().numpy(), references.numpy())
         row_losses.append(losses.float().numpy())
         if stop and stop.agreed(accelerator):
             metric.compute()  # leaves nothing behind for the next evaluation

@@ -11,7 +11,7 @@ from plainloop.data.batches import create_dataloaders, peek
 from plainloop.data.check import check_data
 from plainloop.data.tokenize import keep_model_inputs, tokenize_splits
 from plainloop.distributed import create_accelerator
-from plainloop.evaluation import evaluate
+from plainloop.final_evaluation import evaluate_saved
 from plainloop.inputs import Inputs, load_inputs
 from plainloop.loop import train
 from plainloop.loss import create_loss
@@ -23,7 +23,6 @@ from plainloop.optim import (
     create_optimizer,
     create_scheduler,
 )
-from plainloop.peers import waiting_at_most
 from plainloop.preflight import describe_run
 from plainloop.progress import describe_scores
 from plainloop.resume import open_run
@@ -145,16 +144,18 @@ def fine_tune(
         run.folder.save(
             accelerator.unwrap_model(model), tokenizer, metrics, merge_lora=config.merge_lora
         )
-    if metrics["saved"]:
-        say("Validation", describe_scores(metrics["saved"]))
     accelerator.wait_for_everyone()  # until rank 0 has saved the model
-    for split in [name for name in dataloaders if name not in ("train", "validation")]:
-        dataloader = accelerator.prepare(dataloaders[split])
-        with waiting_at_most(config.step_timeout):
-            metrics[split] = evaluate(model, dataloader, metric, accelerator=accelerator)
-        say(split.capitalize(), describe_scores(metrics[split] or {}))
-        if run.folder:
-            run.folder.save_metrics(metrics)
+    for split, scores in evaluate_saved(
+        model,
+        dataloaders,
+        metric,
+        metrics,
+        inputs=inputs,
+        config=config,
+        accelerator=accelerator,
+        folder=run.folder,
+    ):
+        say(split.capitalize(), describe_scores(scores))
     say("Saved", str(config.run_path))
     return metrics
 

@@ -1,0 +1,1 @@
+"""A run -> one page, a model card; several runs -> what may be concluded."""
