@@ -3,13 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest --quiet
 
-.PHONY: demo test lint types slow crash crash-matrix distributed notebook quotes all clean
+.PHONY: demo test lint types slow crash crash-matrix distributed notebook browser quotes all clean
 
 demo: $(VENV)/ready
 	$(BIN)/plainloop demo
 
 test: lint types
-	$(PYTEST) --numprocesses 2 -m "not slow and not crash and not distributed and not notebook"
+	$(PYTEST) --numprocesses 2 -m "not slow and not crash and not distributed and not notebook and not browser"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -39,16 +39,20 @@ distributed: $(VENV)/ready
 notebook: $(VENV)/ready
 	$(PYTEST) -m notebook
 
+# Reports in a real Chromium, where there is one: apt-get install chromium.
+browser: $(VENV)/ready
+	$(PYTEST) -m browser
+
 # After a quoted file has changed: line numbers, the loop in the README.
 quotes: $(VENV)/ready
 	$(BIN)/python docs/quote.py
 
-all: test slow crash distributed notebook
+all: test slow crash distributed notebook browser
 
 # The pinned CPU build. For a GPU see "Install" in the README.
 $(VENV)/ready: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,report,dev]'
 	touch $@
 
 clean:

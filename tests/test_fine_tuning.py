@@ -121,6 +121,8 @@ def test_command_script_and_launched_script_give_the_same_bits(
     ]
     assert all(largest_difference(weights[0], other) == 0 for other in weights[1:])
     assert {path.name for path in (tmp_path / "script").iterdir()} == FILES
+    pages = {"report.html", "README.md"}
+    assert {path.name for path in (tmp_path / "command").iterdir()} == FILES | pages
     titles = [line.split("  ")[0] for line in command.stdout.splitlines() if line[:1] != " "]
     assert titles == [
         "Launcher",
@@ -139,6 +141,8 @@ def test_command_script_and_launched_script_give_the_same_bits(
         "Schedule",
         "Validation",
         "Saved",
+        "Report",
+        "Model card",
     ]
     assert "12 optimizer steps" in command.stdout
     assert "samples/s" in command.stderr, "the bar"

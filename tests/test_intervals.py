@@ -76,8 +76,12 @@ def test_few_rows_are_no_error(labels):
 
 def test_a_score_that_a_resample_does_not_define_has_no_interval():
     values = np.array([1.0, 2.0])
-    scores = ResampledScores(("rmse", "pearson"), values, values[:, None] + 1, "regression")
+    scores = ResampledScores(("rmse", "pearson"), values, values[:, None] ** 2 + 1, "regression")
     assert list(score_intervals(scores)) == ["rmse"]
+
+
+def test_a_score_without_errors_has_no_interval():
+    assert score_intervals(classified(30, 1.0, 1)) == {}
 
 
 def test_a_model_does_not_differ_from_itself_whatever_rows_are_drawn():

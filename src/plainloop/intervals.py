@@ -34,7 +34,9 @@ def score_intervals(
         seed: of the resamples; no global generator is touched.
 
     Returns:
-        Lower and upper end by the score's name; without scores that some resample does not define.
+        Lower and upper end by the score's name; without scores that some resample does not define,
+        and those that are the same in every resample, as where no row is wrong: of them a bootstrap
+        says nothing.
     """
     from scipy.stats import DegenerateDataWarning, bootstrap
 
@@ -68,7 +70,8 @@ def score_intervals(
             rng=np.random.default_rng(seed),
         ).confidence_interval
     low, high = (np.reshape(end, -1).tolist() for end in interval)
-    return _finite(zip(scores.keys, low, high, strict=True))
+    found = _finite(zip(scores.keys, low, high, strict=True))
+    return {name: ends for name, ends in found.items() if ends[0] < ends[1]}
 
 
 def mean_intervals(

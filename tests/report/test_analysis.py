@@ -27,7 +27,8 @@ def log_odds(*probabilities):
 
 def test_confusion_counts_true_labels_from_top_and_predicted_from_left():
     found = analyse(rows_of([0, 0, 1, 1, 1], log_odds(0.1, 0.9, 0.9, 0.8, 0.2)), CLASSES)
-    assert found["confusion"] == [[1, 1], [1, 2]]
+    assert found["confusion"]["counts"] == [[1, 1], [1, 2]]
+    assert found["confusion"]["shares"] == [[0.5, 0.5], pytest.approx([1 / 3, 2 / 3])]
     assert found["constant"] is None
     assert found["rows"] == 5
 
@@ -78,7 +79,7 @@ def test_rows_are_ranked_by_length_in_fifths():
 def test_several_labels_a_row_have_a_table_each():
     references = [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
     found = analyse(rows_of(references, [[2, -2, -2], [-2, -2, -2], [3, -2, -2]]), SEVERAL)
-    assert found["confusion"] == [[1, 1, 0, 1], [2, 0, 1, 0], [3, 0, 0, 0]]
+    assert found["confusion"]["counts"] == [[1, 1, 0, 1], [2, 0, 1, 0], [3, 0, 0, 0]]
     assert [row["row"] for row in found["worst"]] == [12, 11]
     assert found["worst"][0]["predicted"] == [1, 0, 0]
 
@@ -86,7 +87,8 @@ def test_several_labels_a_row_have_a_table_each():
 def test_values_are_ranked_by_their_error():
     found = analyse(rows_of([1.0, 2.0, 3.0], [[1.5], [2.0], [0.0]]), VALUE)
     assert [(row["row"], row["error"]) for row in found["worst"]] == [(12, -3), (10, 0.5), (11, 0)]
-    assert set(found["intervals"]["scores"]) == {"rmse"} | set(found["intervals"]["scores"])
+    assert found["scores"]["mae"] == pytest.approx(3.5 / 3)
+    assert found["scores"].keys() == {"rmse", "mae", "r2", "pearson", "spearmanr"}
     assert "confusion" not in found
 
 

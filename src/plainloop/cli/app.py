@@ -9,6 +9,7 @@ from plainloop import __version__
 from plainloop.cli.check import check
 from plainloop.cli.evaluate import evaluate
 from plainloop.cli.predict import predict
+from plainloop.cli.report import report, write_pages
 from plainloop.config import TrainConfig
 
 app = App(
@@ -17,13 +18,13 @@ app = App(
     help="Fine-tune text classifiers with a training loop that you can read on one screen.",
 )
 
-for command in (check, evaluate, predict):
+for command in (check, evaluate, predict, report):
     app.command(command)
 
 
 @app.command
 def train(config: TrainConfig = TrainConfig()) -> None:
-    """Fine-tune and evaluate a classifier; save it with its metrics and history.
+    """Fine-tune and evaluate a classifier; save it with its metrics, history and a report.
 
     --config FILE reads settings from a YAML file such as a run's run.yaml; flags beat it.
 
@@ -48,7 +49,8 @@ def train(config: TrainConfig = TrainConfig()) -> None:
         from plainloop.fine_tuning import fine_tune
 
         with explained_machine_limits(config):
-            fine_tune(config, inputs, stop)
+            if fine_tune(config, inputs, stop):
+                write_pages(inputs.config.run_path)
 
 
 @app.command

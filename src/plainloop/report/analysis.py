@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plainloop.intervals import LEVEL, NUM_RESAMPLES, SEED, score_intervals
-from plainloop.metrics import predictions_of, probabilities_of
+from plainloop.metrics import PER_LABEL, TaskMetric, predictions_of, probabilities_of
 from plainloop.resampled_scores import ResampledScores
 from plainloop.row_predictions import RowPredictions
 from plainloop.tasks import Task
@@ -17,20 +17,33 @@ MOST_LABELS_CROSSED = 20
 NUM_BINS = 10
 NUM_LENGTHS = 5
 HALF = 0.5
+MORE_SCORES = {
+    "single_label_classification": ("log_loss", "roc_auc", "average_precision", PER_LABEL),
+    "multi_label_classification": ("roc_auc", "average_precision", PER_LABEL),
+    "regression": ("rmse", "mae", "r2", "pearson", "spearmanr"),
+}
+"""What a report says besides the task's own metrics."""
 
 
 def analyse(rows: RowPredictions, task: Task) -> dict[str, Any]:
     """What there is to say of a model's predictions for the rows of a split.
 
     Returns:
-        rows, how many; intervals, of each score; lengths, the score of rows by the length of their
+        rows, how many; scores, the task's and some more; intervals, of each score; lengths, the score of rows by the length of their
         texts; worst, the rows that are most wrong. Where labels are classes also: constant, the one
         label that is predicted for every row, else None; confusion, rows (true label) by columns
         (predicted label), for at most 20 labels; calibration; uncertain, the rows closest to
         another answer; suspected, rows whose given label is likely to be wrong. Rows are named by
         their number in their file, from 0; at most 25 are listed.
     """
-    found: dict[str, Any] = {"rows": len(rows.idx), "intervals": describe_intervals(rows, task)}
+    names = tuple(dict.fromkeys((*task.metrics, *MORE_SCORES[task.problem_type])))
+    metric = TaskMetric(names, task.problem_type, task.label_names)
+    metric.add_batch(predictions=rows.logits, references=rows.references)
+    found: dict[str, Any] = {
+        "rows": len(rows.idx),
+        "scores": metric.compute(),
+        "intervals": describe_intervals(rows, task, names),
+    }
     predictions = predictions_of(rows.logits, task.problem_type)
     if task.problem_type == "regression":
         errors = predictions - rows.references
@@ -90,10 +103,10 @@ def analyse(rows: RowPredictions, task: Task) -> dict[str, Any]:
     return found
 
 
-def describe_intervals(rows: RowPredictions, task: Task) -> dict[str, Any]:
+def describe_intervals(rows: RowPredictions, task: Task, names: Sequence[str]) -> dict[str, Any]:
     """The interval of each score, and how it was made."""
     scores = ResampledScores(
-        task.metrics, rows.references, rows.logits, task.problem_type, task.label_names
+        names, rows.references, rows.logits, task.problem_type, task.label_names
     )
     return {
         "level": LEVEL,
@@ -107,8 +120,8 @@ def describe_intervals(rows: RowPredictions, task: Task) -> dict[str, Any]:
 
 def count_confusion(
     truth: NDArray[np.int64], predictions: NDArray[np.int64], num_labels: int
-) -> list[list[int]] | None:
-    """Rows of each true label (from top) and predicted label (from left).
+) -> dict[str, list[list[float]]] | None:
+    """Counts: rows of each true label (from top) and predicted label (from left); shares of a line.
 
     Of several labels a row: for each label rows without and with it by predicted without and with
     it, one line of four. None for more than 20 labels.
@@ -117,12 +130,12 @@ def count_confusion(
         return None
     if truth.ndim == 1:
         cells = np.bincount(truth * num_labels + predictions, minlength=num_labels**2)
-        crossed: list[list[int]] = cells.reshape(num_labels, num_labels).tolist()
-        return crossed
-    return [
-        np.bincount(2 * truth[:, label] + predictions[:, label], minlength=4).tolist()
-        for label in range(num_labels)
-    ]
+        counts = cells.reshape(num_labels, num_labels)
+    else:
+        pairs = (2 * truth + predictions).T
+        counts = np.stack([np.bincount(of_label, minlength=4) for of_label in pairs])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return {"counts": counts.tolist(), "shares": shares.tolist()}
 
 
 def calibrate(

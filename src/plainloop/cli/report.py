@@ -1,0 +1,45 @@
+"""`plainloop report`, and the pages that end a training."""
+
+from pathlib import Path
+
+
+def report(run: Path, /) -> None:
+    """Write the report and the model card of a finished run again, from the files in its folder.
+
+    report.html is one page that needs no network: the scores with their intervals, against simple
+    models; curves; the mistakes with their texts. README.md is the model card.
+
+    Examples:
+        plainloop report runs/mrpc
+
+    Args:
+        run: Folder of the run.
+    """
+    from plainloop.predict import load_run
+    from plainloop.report.card import write_card
+    from plainloop.report.page import check_report_packages, write_report
+
+    check_report_packages(f"plainloop report {run}")
+    opened = load_run(run)
+    print(f"Report         {write_report(opened)}")
+    print(f"Model card     {write_card(opened)}")
+
+
+def write_pages(folder: Path) -> None:
+    """Write the report and the model card of a run that has just ended, on one of its processes."""
+    from accelerate import PartialState
+
+    if not PartialState().is_main_process:
+        return
+    from plainloop.errors import UserError
+    from plainloop.predict import load_run
+    from plainloop.report.card import write_card
+    from plainloop.report.page import check_report_packages, write_report
+
+    run = load_run(folder)
+    try:
+        check_report_packages("Report")
+        print(f"Report         {write_report(run)}")
+    except UserError as missing:  # the model is trained all the same
+        print(f"Report         none: {missing.fix}, then plainloop report {folder}")
+    print(f"Model card     {write_card(run)}")

@@ -1,0 +1,153 @@
+"""write_card(): the model card of a run, README.md with the Hub's metadata."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from plainloop.data.text_files import printable
+from plainloop.predict import Run
+from plainloop.pretrained import DEMO_MODEL
+from plainloop.report.content import SCORE_NAMES, UNITS, main_split
+from plainloop.report.page import read_metrics
+
+CARD_FILE = "README.md"
+KIND = {
+    "single_label_classification": "gives a text one of the labels",
+    "multi_label_classification": "gives a text any number of the labels",
+    "regression": "gives a text a number",
+}
+
+
+def write_card(run: Run) -> Path:
+    """Write README.md into the folder of a finished run; return its path.
+
+    Raises:
+        UserError: the run has no numbers to report.
+    """
+    path = run.path / CARD_FILE
+    path.write_text(render_card(run), encoding="utf-8")
+    return path
+
+
+def render_card(run: Run) -> str:
+    """The card: metadata as the Hub reads it, then what the model is, its scores, its limits.
+
+    The numbers are those of metrics.json. What only a person knows (the licence, the languages, what
+    the model may be used for) is not made up: the card says where to add it.
+    """
+    metrics = read_metrics(run)
+    labels = ", ".join(code(name) for name in run.task.label_names)
+    pair = len(run.task.text_columns) > 1
+    call = '{"text": "...", "text_pair": "..."}' if pair else '"..."'
+    rows = metrics.get("data", {}).get("rows", {})
+    config = run.config
+    training = (
+        f"{metrics['steps']:,} optimizer steps with AdamW, learning rate {config.learning_rate:g} "
+        f"({config.lr_scheduler_type}), {config.per_device_train_batch_size} rows a batch, seed "
+        f"{config.seed}. Every setting is in `run.yaml`, every number in `metrics.json`, plots and "
+        "mistakes in `report.html`."
+    )
+    return "\n".join(
+        [
+            "---",
+            describe_for_hub(run, metrics).strip(),
+            "---",
+            f"# {printable(run.path.name)}",
+            "",
+            f"This model {KIND[run.task.problem_type]}{': ' + labels if labels else ''}. It was "
+            f"fine-tuned from {code(config.model)} with plainloop on {code(run.task.name)}"
+            + (f", {rows['train']:,} rows" if "train" in rows else "")
+            + ".",
+            "",
+            "## Scores",
+            "",
+            *list_scores(metrics),
+            "",
+            "## Use",
+            "",
+            "```python",
+            "from transformers import pipeline",
+            "",
+            'classify = pipeline("text-classification", model="path/to/this/folder")',
+            f"classify({call})",
+            "```",
+            "",
+            "## Limits",
+            "",
+            f"- It was trained on {'pairs of texts' if pair else 'single texts'} of the data above."
+            + (f" Of a text it reads {config.max_length} tokens." if config.max_length else "")
+            + " Texts of another kind, language or time were not tried.",
+            "- An interval is about other rows of the same kind and says nothing of other seeds.",
+            "- Its licence is at most as free as those of the model and the data it was made of.",
+            "- Add what only you know: the language, the licence, what it is for and what it is not.",
+            "",
+            "## Training",
+            "",
+            training,
+            "",
+        ]
+    )
+
+
+def list_scores(metrics: Mapping[str, Any]) -> list[str]:
+    """A table of the scores of the split that the verdict is about, with their intervals."""
+    split = main_split(metrics)
+    if split is None:
+        return ["It was not evaluated."]
+    of = metrics["analysis"][split]
+    lines = [
+        f"On {of['rows']:,} {split} rows:",
+        "",
+        f"| metric | score | {of['intervals']['level']:.0%} interval |",
+        "|---|---|---|",
+    ]
+    for name, score in of["scores"].items():
+        if "/" in name:
+            continue
+        ends = of["intervals"]["scores"].get(name)
+        unit = f" ({UNITS[name]})" if name in UNITS else ""
+        interval = f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else ""
+        lines.append(f"| {SCORE_NAMES.get(name, name)}{unit} | {score:.4f} | {interval} |")
+    return lines
+
+
+def describe_for_hub(run: Run, metrics: Mapping[str, Any]) -> str:
+    """The metadata, as YAML."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    task, config = run.task, run.config
+    hub_data = config.dataset or (task.hub[0] if task.hub and config.data_dir is None else None)
+    split = main_split(metrics)
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type=hub_data or printable(task.name),
+            dataset_name=printable(task.name),
+            dataset_split=split,
+            metric_type=name,
+            metric_value=metrics["analysis"][split]["scores"][name],
+        )
+        for name in (task.metrics if split else ())
+        if name in metrics["analysis"][split]["scores"]
+    ]
+    card = ModelCardData(
+        base_model=None if is_local(config.model) else config.model,
+        datasets=[hub_data] if hub_data else None,
+        eval_results=results or None,
+        library_name="transformers",
+        metrics=[name for name in task.metrics if name != "per_label"],
+        model_name=printable(run.path.name),
+        pipeline_tag="text-classification",
+        tags=["plainloop"],
+    )
+    return str(card.to_yaml())
+
+
+def is_local(model: str) -> bool:
+    """Whether a model was no name on the hub: embedded, or a folder, which may be gone since."""
+    return model == DEMO_MODEL or model[:1] in "./~" or Path(model).exists()
+
+
+def code(text: str) -> str:
+    """A text from outside as Markdown shows it verbatim."""
+    return f"`{printable(text).replace('`', chr(0x2019))}`"

@@ -1,0 +1,254 @@
+"""What a report's page is filled with: texts made readable, plots, and where each number stands."""
+
+import base64
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from plainloop.config import LESS_IS_BETTER
+from plainloop.data.text_files import printable
+from plainloop.predict import Run
+from plainloop.row_predictions import RowPredictions
+from plainloop.run_folder import CONFIG_FILE, HISTORY_FILE
+
+MOST_CHARACTERS = 1000  # of a text in the page
+SCORE_NAMES = {
+    "f1": "F1",
+    "f1_micro": "micro F1",
+    "f1_macro": "macro F1",
+    "f1_weighted": "weighted F1",
+    "log_loss": "log loss",
+    "roc_auc": "area under ROC",
+    "average_precision": "average precision",
+    "matthews_correlation": "Matthews' correlation",
+    "pearson": "Pearson's correlation",
+    "spearmanr": "Spearman's correlation",
+    "rmse": "root mean squared error",
+    "mae": "mean absolute error",
+    "r2": "R²",
+}
+UNITS = {
+    "log_loss": "nats",
+    "rmse": "units of the label",
+    "mae": "units of the label",
+    "r2": "share of the variance",
+}
+KINDS = ("precision", "recall", "f1")
+# Controls that are no white space, and those that turn the direction of what follows.
+UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def describe_run(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
+    """What the page is filled with."""
+    settings = yaml.safe_load((run.path / CONFIG_FILE).read_text(encoding="utf-8"))
+    task = run.task
+    split = main_split(metrics)
+    where = shlex.quote(str(run.path))
+    context: dict[str, Any] = {
+        "title": printable(run.path, most=300),
+        "task": printable(task.name),
+        "model": printable(run.config.model, most=300),
+        "main": split,
+        "training_plots": draw_training(run, metrics),
+        "data": metrics.get("data", {}),
+        "settings": {name: printable(value, most=500) for name, value in settings.items()},
+        "environment": metrics["environment"],
+        "commands": [
+            ("The same run again, bit for bit where the machine and the versions are the same:",
+             f"plainloop train --config {where}/{CONFIG_FILE} --output-dir {where}-again"),
+            ("Go on, where it was stopped:",
+             f"plainloop train --config {where}/{CONFIG_FILE} --resume"),
+            ("Its scores again, and its predictions for a file:",
+             f"plainloop evaluate {where}\nplainloop predict {where} --file new.csv --output predicted.csv"),
+            ("This page again:", f"plainloop report {where}"),
+        ],
+    }  # fmt: skip
+    if split is not None:
+        context |= describe_split(run, metrics, split)
+    names = {
+        "metrics": "Metrics",
+        "training": "Training",
+        "confusion": "Confusion",
+        "labels": "Labels",
+        "curves": "Values" if context.get("values") else "Curves",
+        "calibration": "Calibration",
+        "lengths": "Length",
+        "mistakes": "Mistakes",
+        "uncertain": "Least certain",
+        "suspects": "Suspected labels",
+        "data": "Data",
+        "settings": "Settings",
+        "environment": "Environment",
+        "commands": "Commands",
+    }
+    absent = set()
+    if split is None:
+        absent = {*names} - {"training", "data", "settings", "environment", "commands"}
+    elif context["values"]:
+        absent = {"confusion", "labels", "calibration", "uncertain", "suspects"}
+    elif not context["crossed"]:
+        absent = {"confusion"}
+    context["sections"] = [(id_, name) for id_, name in names.items() if id_ not in absent]
+    return context
+
+
+def main_split(metrics: Mapping[str, Any]) -> str | None:
+    """The split that a verdict is about: test rows, which chose nothing, before validation rows."""
+    analysis = metrics["analysis"]
+    return "test" if "test" in analysis else next(iter(analysis), None)
+
+
+def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, Any]:
+    """What the page says of the split that the verdict is about."""
+    from plainloop.report import plots
+
+    task, config, of = run.task, run.config, metrics["analysis"][split]
+    rows = RowPredictions.load(run.path, split)
+    values = task.problem_type == "regression"
+    headline = next(name for name in task.metrics if name in of["scores"])
+    names = [printable(name) for name in task.label_names]
+    baselines = metrics.get("data", {}).get("baselines", {})
+    length_key = "mean_absolute_error" if values else "accuracy"
+    if values:
+        ranking = [
+            figure("predicted values against labels", plots.plot_values(rows)),
+            figure("errors", plots.plot_errors(rows)),
+            figure("absolute error by length of the texts", plots.plot_errors_by_length(rows)),
+        ]
+    else:
+        ranking = [
+            figure(caption, plots.plot_ranking(rows, task, kind))
+            for caption, kind in (
+                ("precision and recall", "precision_recall"),
+                ("receiver operating characteristic", "roc"),
+            )
+        ]
+    chosen = config.load_best_model_at_end or config.early_stopping_patience is not None
+    constant = of.get("constant")
+    return {
+        "split": split,
+        "splits": metrics["analysis"],
+        "of": of,
+        "path": ["analysis", split],
+        "headline": headline,
+        "values": values,
+        "several": task.problem_type == "multi_label_classification",
+        "constant": None if constant is None else shown_label(constant, names),
+        "chosen_on_these": "how long to train" if chosen and split == "validation" else None,
+        "baseline": compare_with_baselines(of, baselines, headline) if split == "validation" else None,
+        "baselines": baselines,
+        "baseline_scores": list(dict.fromkeys(key for each in baselines.values() for key in each)),
+        "crossed": of.get("confusion"),
+        "label_names": names,
+        "raw_label_names": task.label_names,
+        "kinds": KINDS,
+        "ranking_plots": ranking,
+        "calibration_plot": None
+        if values
+        else figure("calibration; larger dots: more rows", plots.plot_calibration(of["calibration"]["bins"])),
+        "length_plot": figure(
+            f"{length_key.replace('_', ' ')} by length of the texts",
+            plots.plot_lengths(of["lengths"], length_key, length_key.replace("_", " ")),
+        ),
+        "length_key": length_key,
+        "length_name": length_key.replace("_", " "),
+        "columns": ["row", "label", "predicted", "error"]
+        if values
+        else ["row", "label", "predicted", "probability", "of the given label"],
+        "listed": {
+            kind: list_rows(of.get(kind, []), rows, names, values=values)
+            for kind in ("worst", "uncertain", "suspected")
+        },
+    }  # fmt: skip
+
+
+def compare_with_baselines(
+    of: Mapping[str, Any], baselines: Mapping[str, Mapping[str, float]], headline: str
+) -> dict[str, str] | None:
+    """The best simple model by the headline metric, and how the model's score stands to its."""
+    scored = {name: scores[headline] for name, scores in baselines.items() if headline in scores}
+    if not scored:
+        return None
+    sign = -1 if headline in LESS_IS_BETTER else 1
+    name = max(scored, key=lambda name: sign * scored[name])
+    score = of["scores"][headline]
+    ends = of["intervals"]["scores"].get(headline, (score, score))
+    worst = min(sign * end for end in ends)
+    verdict = "not better"
+    if sign * score > sign * scored[name]:
+        verdict = "clearly better" if worst > sign * scored[name] else "better"
+    return {"name": name, "verdict": verdict}
+
+
+def draw_training(run: Run, metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The curves of the training, from history.jsonl and the evaluations."""
+    from plainloop.report.plots import plot_series
+
+    lines = (run.path / HISTORY_FILE).read_text(encoding="utf-8").splitlines()
+    history = [json.loads(line) for line in lines]
+    evaluations = metrics["evaluations"]
+
+    def series(records: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
+        known = [record for record in records if record.get(name) is not None]
+        return [record["step"] for record in known], [record[name] for record in known]
+
+    loss_unit = "squared units of the label" if run.task.problem_type == "regression" else "nats"
+    losses = {"training": series(history, "loss"), "validation": series(evaluations, "loss")}
+    scores, errors = (
+        {
+            SCORE_NAMES.get(name, name): series(evaluations, name)
+            for name in run.task.metrics
+            if (name in LESS_IS_BETTER) is are_errors and series(evaluations, name)[0]
+        }
+        for are_errors in (False, True)
+    )
+    drawn = [
+        ("loss", {name: line for name, line in losses.items() if line[0]}, f"loss, {loss_unit}"),
+        ("validation scores", scores, "score"),
+        ("validation errors", errors, UNITS["rmse"] if "rmse" in run.task.metrics else "nats"),
+        ("learning rate", {"": series(history, "learning_rate")}, "learning rate"),
+        ("gradient norm before clipping", {"": series(history, "grad_norm")}, "gradient norm"),
+        ("speed", {"": series(history, "samples_per_second")}, "samples / second"),
+    ]
+    return [
+        figure(caption, plot_series(lines, unit))
+        for caption, lines, unit in drawn
+        if any(steps for steps, _ in lines.values())
+    ]
+
+
+def figure(caption: str, svg: str) -> dict[str, str]:
+    """A plot as an image within the page: its styles and ids stay its own, and it runs nothing."""
+    encoded = base64.b64encode(svg.encode()).decode()
+    return {"caption": caption, "source": f"data:image/svg+xml;base64,{encoded}"}
+
+
+def list_rows(
+    listed: Sequence[Mapping[str, Any]], rows: RowPredictions, names: Sequence[str], *, values: bool
+) -> list[dict[str, Any]]:
+    """The rows of a list with their texts."""
+    place = {number: at for at, number in enumerate(rows.idx.tolist())}
+    found = []
+    for at, row in enumerate(listed):
+        texts = [readable(column[place[row["row"]]]) for column in rows.texts.values()]
+        found.append({"at": at, "is_value": values, "texts": texts})
+        if not values:
+            found[-1] |= {key: shown_label(row[key], names) for key in ("label", "predicted")}
+    return found
+
+
+def shown_label(label: int | list[int], names: Sequence[str]) -> str:
+    """A label, or the labels of a row that may have several, by name."""
+    if isinstance(label, int):
+        return names[label]
+    return ", ".join(name for name, has in zip(names, label, strict=True) if has) or "none"
+
+
+def readable(text: str) -> str:
+    """A text as the page shows it: cut, and without characters that are invisible or turn it around."""
+    cut = text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "…"
+    return UNREADABLE.sub("\N{REPLACEMENT CHARACTER}", cut)

@@ -1,0 +1,112 @@
+"""render_report(): the folder of a run -> one HTML page that needs nothing else."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plainloop.errors import UserError
+from plainloop.predict import Run
+from plainloop.report.content import SCORE_NAMES, UNITS, describe_run
+from plainloop.run_folder import METRICS_FILE
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+REPORT_FILE = "report.html"
+INSTALL = "pip install 'plainloop[report]'"
+
+
+def check_report_packages(where: str) -> None:
+    """Check that what draws and fills in the page is installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not (find_spec("jinja2") and find_spec("matplotlib")):
+        raise UserError("a report needs the extra report", where=where, fix=INSTALL)
+
+
+def write_report(run: Run) -> Path:
+    """Write report.html into the folder of a finished run; return its path.
+
+    Raises:
+        UserError: Jinja or matplotlib is not installed, or the run has no numbers to report.
+    """
+    check_report_packages(f"plainloop report {run.path}")
+    page = render_report(run)
+    path = run.path / REPORT_FILE
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def render_report(run: Run) -> str:
+    """The page: what the run's files hold, every text from the data escaped.
+
+    Nothing is computed here: each number carries its place in metrics.json as `data-key`.
+    """
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    here = files("plainloop.report")
+    css, script = (here.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        here.joinpath("page.html.jinja").read_text("utf-8")
+    )
+    metrics = read_metrics(run)
+    return template.render(
+        **describe_run(run, metrics),
+        number=number_from(metrics),
+        score_name=lambda name: SCORE_NAMES.get(name, name),
+        unit=lambda name: UNITS.get(name, ""),
+        css=Markup(css),  # noqa: S704 - our own files
+        script=Markup(script),  # noqa: S704
+        policy=content_security_policy(css, script),
+    )
+
+
+def content_security_policy(css: str, script: str) -> str:
+    """Allows this style, this script, and graphics within the page; nothing else, from nowhere."""
+    style_hash, script_hash = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (css, script)
+    )
+    return (
+        f"default-src 'none'; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def read_metrics(run: Run) -> dict[str, Any]:
+    """What metrics.json holds.
+
+    Raises:
+        UserError: it has no numbers for a report.
+    """
+    path = run.path / METRICS_FILE
+    metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if "analysis" not in metrics:
+        raise UserError(
+            "has no analysis of the predictions",
+            where=str(path),
+            fix="it is of an older version: train the run anew",
+        )
+    return metrics
+
+
+def number_from(metrics: Mapping[str, Any]) -> "Callable[..., Markup]":
+    """A number of metrics.json by its path, shown in a format and marked with both."""
+    from markupsafe import Markup
+
+    def number(path: Sequence[str | int], form: str = ".4f") -> Markup:
+        value: Any = metrics
+        for key in path:
+            value = value[key]
+        return Markup('<data value="{}" data-key="{}" data-form="{}">{}</data>').format(
+            value, json.dumps(path), form, format(value, form)
+        )
+
+    return number

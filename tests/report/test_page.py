@@ -1,0 +1,110 @@
+"""The report's page without a browser: its policy, what it says, what it needs."""
+
+import base64
+import hashlib
+import json
+import re
+
+import pytest
+
+from plainloop.cli import report as command
+from plainloop.errors import UserError
+from plainloop.predict import load_run
+from plainloop.report import page
+from plainloop.report.content import compare_with_baselines, main_split, readable, shown_label
+
+
+def test_the_policy_allows_this_style_and_script_and_nothing_else(run):
+    html = page.render_report(load_run(run(num_train_epochs=1).folder))
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)[1]
+    policy = policy.replace("&#39;", "'")
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    for kind in ("style", "script"):
+        [text] = re.findall(rf"<{kind}>(.*?)</{kind}>", html, flags=re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert not re.search(r"\sstyle=|\son\w+=", html)
+    assert "http://" not in html
+    assert "https://" not in html
+
+
+def test_the_same_run_gives_the_same_page(run):
+    opened = load_run(run(num_train_epochs=1).folder)
+    assert page.render_report(opened) == page.render_report(opened)
+
+
+def test_a_test_file_has_the_verdict(run, tiny_data):
+    result = run(num_train_epochs=1, test_file=(str(tiny_data / "test.tsv"),))
+    assert main_split(result.metrics) == "test"
+    html = page.render_report(load_run(result.folder))
+    assert "test rows the accuracy is" in re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", html))
+
+
+def test_a_run_that_was_not_evaluated_has_a_page_that_says_so(run):
+    result = run(max_steps=1, eval_strategy="no")
+    assert "This run was not evaluated." in page.render_report(load_run(result.folder))
+
+
+def test_rows_that_chose_the_epoch_are_said_to_have_chosen_it(run):
+    plain = page.render_report(load_run(run(num_train_epochs=1).folder))
+    chosen = run(num_train_epochs=2, load_best_model_at_end=True)
+    assert "also chose" not in plain
+    assert "These rows also chose how long to train" in page.render_report(load_run(chosen.folder))
+
+
+def test_a_run_of_an_older_version_is_a_line(run):
+    result = run(max_steps=1)
+    path = result.folder / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    del metrics["analysis"]
+    path.write_text(json.dumps(metrics), encoding="utf-8")
+    with pytest.raises(UserError, match="has no analysis of the predictions"):
+        page.render_report(load_run(result.folder))
+
+
+def test_without_the_extra_a_training_ends_well_and_says_how_to_get_it(run, monkeypatch, capsys):
+    result = run(max_steps=1)
+    monkeypatch.setattr(page, "find_spec", lambda name: None)
+    command.write_pages(result.folder)
+    said = capsys.readouterr().out.splitlines()[-2:]
+    assert said[0].startswith(
+        "Report         none: pip install 'plainloop[report]', then plainloop report "
+    )
+    assert not (result.folder / "report.html").exists()
+    assert (result.folder / "README.md").exists()
+    with pytest.raises(UserError, match="a report needs the extra report"):
+        command.report(result.folder)
+
+
+@pytest.mark.parametrize(
+    ("score", "ends", "verdict"),
+    [
+        (0.9, (0.8, 0.95), "clearly better"),
+        (0.75, (0.65, 0.8), "better"),
+        (0.7, (0.6, 0.8), "not better"),
+    ],
+)
+def test_the_verdict_is_by_the_lower_end_of_the_interval(score, ends, verdict):
+    of = {"scores": {"accuracy": score}, "intervals": {"scores": {"accuracy": list(ends)}}}
+    baselines = {"constant": {"accuracy": 0.5}, "linear": {"accuracy": 0.7}}
+    assert compare_with_baselines(of, baselines, "accuracy") == {
+        "name": "linear",
+        "verdict": verdict,
+    }
+
+
+def test_of_errors_less_is_better():
+    of = {"scores": {"rmse": 0.5}, "intervals": {"scores": {"rmse": [0.4, 0.6]}}}
+    found = compare_with_baselines(of, {"mean": {"rmse": 1.0}, "linear": {"rmse": 0.7}}, "rmse")
+    assert found == {"name": "linear", "verdict": "clearly better"}
+
+
+def test_a_text_is_cut_and_its_invisible_characters_are_shown_as_such():
+    assert readable("a\u202eb\x00\nc") == "a\ufffdb\ufffd\nc"
+    assert len(readable("x" * 5000)) == 1001
+
+
+def test_labels_of_a_row_that_may_have_several_are_named():
+    assert shown_label([1, 0, 1], ["a", "b", "c"]) == "a, c"
+    assert shown_label([0, 0, 0], ["a", "b", "c"]) == "none"
