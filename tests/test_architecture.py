@@ -18,8 +18,8 @@ FLOW = """
     state run_folder inputs windows data.tokenize data.sampling data.batches
     peers distributed shared_folder memory model optim preflight loss stopping generators commit identity checkpoints resume progress
     evaluation final_evaluation loop fine_tuning classifier prediction_columns prediction_files prediction_inputs predict
-    submissions rescoring report.plots report.content report.page report.card
-    cli.flags cli.exits cli.check cli.evaluate cli.predict cli.report cli.app __main__
+    submissions rescoring report.plots report.content report.page report.card report.seeds report.comparison
+    cli.flags cli.exits cli.check cli.compare cli.evaluate cli.predict cli.report cli.app __main__
 """.split()  # noqa: SIM905
 
 

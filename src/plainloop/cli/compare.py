@@ -1,0 +1,67 @@
+"""`plainloop compare`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+MOST_ROWS_SHOWN = 20
+
+
+def compare(
+    first: Path,
+    second: Path,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+) -> None:
+    """Compare two finished runs row by row: what differs, and what may be concluded.
+
+    The test rows of both, else their validation rows, which must be the same. Differences come with
+    a paired bootstrap interval; accuracy with McNemar's exact test, too.
+
+    Examples:
+        plainloop compare runs/slow runs/fast
+
+        plainloop compare runs/slow runs/fast --output difference.json
+
+    Args:
+        first: Folder of a run, or of its seeds.
+        second: Folder of the other.
+        output: JSON file for all of it, with the rows that changed.
+    """
+    from plainloop.data.text_files import printable_path
+    from plainloop.prediction_files import check_output, open_output
+    from plainloop.report.comparison import compare_runs
+    from plainloop.report.content import SCORE_NAMES
+    from plainloop.report.seeds import load_seeds
+
+    if output is not None:
+        check_output(output)
+    found = compare_runs(load_seeds(first), load_seeds(second))
+    if output is not None:
+        with open_output(str(output)) as file:
+            file.write(json.dumps(found.to_dict(), indent=2, allow_nan=False).encode() + b"\n")
+    for number, (path, seeds) in enumerate(zip((first, second), found.seeds, strict=True)):
+        title = ("First", "Second")[number]
+        means = f", mean of {seeds} seeds" if seeds > 1 else ""
+        print(f"{title:<14} {printable_path(path)}{means}")
+    print(f"Rows           {found.rows:,} {found.split} rows")
+    width = max(len(SCORE_NAMES.get(name, name)) for name in found.scores)
+    print(f"{'':<{width}}  {'first':>9}  {'second':>9}  {'difference':>10}  95 % interval")
+    for name, score in found.scores.items():
+        ends = score.interval
+        interval = f"{ends[0]:+.4f} to {ends[1]:+.4f}" if ends else "none"
+        print(
+            f"{SCORE_NAMES.get(name, name):<{width}}  {score.first:>9.4f}  {score.second:>9.4f}  "
+            f"{score.difference:>+10.4f}  {interval}"
+        )
+    if found.only_first is not None and found.only_second is not None:
+        for title, rows in (("first", found.only_first), ("second", found.only_second)):
+            shown = ", ".join(map(str, rows[:MOST_ROWS_SHOWN]))
+            more = f" (+{len(rows) - MOST_ROWS_SHOWN} more)" if len(rows) > MOST_ROWS_SHOWN else ""
+            numbers = f": rows (from 0) {shown}{more}" if rows else ""
+            print(f"Only the {title} is right in {len(rows)}{numbers}")
+        print(f"McNemar's exact test: p = {found.mcnemar_p:.4g}")
+    print(found.conclusion())
