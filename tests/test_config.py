@@ -55,6 +55,7 @@ EDGES = {
     "freeze_layers": COUNT_OR_0,
     "num_train_epochs": POSITIVE,
     "validation_fraction": ([TINY, 0.5], [0.0, 1.0, -TINY, ABOVE_1, *NOT_FINITE]),
+    "validation_seed": ([0, 2**32 - 1], [-1, 2**32]),
     "stride": COUNT_OR_0,
     "lora_rank": COUNT,
     "lora_alpha": POSITIVE,
@@ -101,7 +102,7 @@ def test_every_field_has_a_docstring_that_is_its_help(run_command):
     assert list(docs) == FIELDS
     shown = run_command("-m", "plainloop", "train", "--help", COLUMNS="400").stdout
     lines = {line.split()[1]: line for line in shown.splitlines() if line.startswith("│ --")}
-    assert list(lines) == [flag(name) for name in FIELDS]
+    assert [name for name in lines if name != "--seeds"] == [flag(name) for name in FIELDS]
     assert [name for name in FIELDS if docs[name] not in lines[flag(name)]] == []
 
 
@@ -157,6 +158,7 @@ NEEDS = {
         ("merge_lora", {"merge_lora": True}),
         ("group_column", {"group_column": "user", "validation_file": ("v.csv",)}),
         ("validation_fraction", {"validation_fraction": 0.2, "validation_file": ("v.csv",)}),
+        ("validation_seed", {"validation_seed": 1, "validation_file": ("v.csv",)}),
         ("warmup_steps", {"warmup_steps": 10, "lr_scheduler_type": "constant"}),
     ],
 )

@@ -25,6 +25,7 @@ NO_NUMBER_DEPENDS_ON = (
     "test_file",
     "dataset",
     "encoding",
+    "validation_seed",
     "output_dir",
     "save_strategy",
     "save_steps",

@@ -30,6 +30,7 @@ OWN_SETTINGS = (
     "problem_type",
     "label_separator",
     "validation_fraction",
+    "validation_seed",
     "group_column",
     "encoding",
     "on_null",

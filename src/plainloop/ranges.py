@@ -10,6 +10,7 @@ _RANGES: dict[str, tuple[float, float, bool, bool]] = {
     # field: lowest, highest, whether the lowest itself is allowed, whether the highest is
     "max_length": (1, math.inf, True, False),
     "validation_fraction": (0, 1, False, False),
+    "validation_seed": (0, 2**32 - 1, True, True),
     "stride": (0, math.inf, True, False),
     "max_train_samples": (1, math.inf, True, False),
     "dropout": (0, 1, True, False),
@@ -146,6 +147,11 @@ def _find_contradictions(config: TrainConfig) -> list[UserError]:
             ("merge_lora", "--lora-rank", config.lora_rank is not None),
             (
                 "validation_fraction",
+                "a training file without a validation file",
+                not config.validation_file,
+            ),
+            (
+                "validation_seed",
                 "a training file without a validation file",
                 not config.validation_file,
             ),

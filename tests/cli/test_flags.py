@@ -124,6 +124,7 @@ OTHERS = TrainConfig(
     problem_type="multi_label_classification",
     label_separator=", ",
     validation_fraction=0.25,
+    validation_seed=3,
     group_column="g",
     encoding="cp949",
     on_null="drop",

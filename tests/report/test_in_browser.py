@@ -255,3 +255,37 @@ def test_the_page_reads_the_same_without_scripts(open_page):
     assert page.locator("#mistakes input").is_hidden()
     assert page.locator("#mistakes tbody tr").first.is_visible()
     assert Path(page.address).name == "report.html"
+
+
+def test_the_page_of_several_seeds_is_as_safe_and_its_numbers_are_those_of_the_summary(
+    browser, tiny_model, tiny_data, tmp_path
+):
+    from plainloop.cli.app import train
+    from plainloop.config import TrainConfig
+
+    folder = tmp_path / PAYLOADS[0].replace("/", "-")
+    settings = {"task": "demo", "model": str(tiny_model), "data_dir": tiny_data}
+    train(TrainConfig(**settings, num_train_epochs=1, output_dir=folder), seeds=(2,))
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    for width in (390, 1440):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        said = []
+        page.on("console", lambda message: said.append(message.text))  # noqa: B023
+        page.on("pageerror", lambda error: said.append(str(error)))  # noqa: B023
+        page.goto((folder / "report.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert all(section.is_visible() for section in page.query_selector_all("section"))
+        assert page.evaluate("[...document.images].every(one => one.naturalWidth > 100)")
+        numbers = page.eval_on_selector_all(
+            "data", "all => all.map(one => [one.dataset.key, one.value])"
+        )
+        assert len(numbers) > 12
+        for path, value in numbers:
+            wanted = summary
+            for key in json.loads(path):
+                wanted = wanted[key]
+            assert float(value) == wanted
+        assert said == []
+        page.click("#seeds tbody a")
+        assert page.url.endswith("/seed-42/report.html")
+        page.close()

@@ -11,6 +11,7 @@ from plainloop.cli.compare import compare
 from plainloop.cli.evaluate import evaluate
 from plainloop.cli.predict import predict
 from plainloop.cli.report import report, write_pages
+from plainloop.cli.seeds import train_seeds
 from plainloop.config import TrainConfig
 
 app = App(
@@ -24,7 +25,13 @@ for command in (check, compare, evaluate, predict, report):
 
 
 @app.command
-def train(config: TrainConfig = TrainConfig()) -> None:
+def train(
+    config: TrainConfig = TrainConfig(),
+    *,
+    seeds: Annotated[
+        tuple[int, ...], Parameter(consume_multiple=True, negative=(), show_default=False)
+    ] = (),
+) -> None:
     """Fine-tune and evaluate a classifier; save it with its metrics, history and a report.
 
     --config FILE reads settings from a YAML file such as a run's run.yaml; flags beat it.
@@ -37,6 +44,11 @@ def train(config: TrainConfig = TrainConfig()) -> None:
         plainloop train --task mrpc --model bert-base-uncased --lr 3e-5 --epochs 2
 
         plainloop train --config runs/mrpc/run.yaml --seed 43 --output-dir runs/mrpc-43
+
+        plainloop train --task mrpc --data-dir glue --model demo --seeds 3 --output-dir runs/mrpc
+
+    Args:
+        seeds: Train N seeds, from --seed on, or these seeds, each in a folder of its own.
     """
     # What a command needs is imported in it, so that --help need not wait; and the data are read
     # before torch is imported, so that a mistake in them is an answer in a second.
@@ -46,6 +58,9 @@ def train(config: TrainConfig = TrainConfig()) -> None:
     from plainloop.stopping import StopRequest
 
     with StopRequest() as stop:
+        if seeds:
+            train_seeds(config, seeds, stop)
+            return
         inputs = load_inputs(config)
         from plainloop.fine_tuning import fine_tune
 

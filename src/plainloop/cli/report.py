@@ -13,13 +13,19 @@ def report(run: Path, /) -> None:
         plainloop report runs/mrpc
 
     Args:
-        run: Folder of the run.
+        run: Folder of the run, or of its seeds.
     """
     from plainloop.predict import load_run
     from plainloop.report.card import write_card
     from plainloop.report.page import check_report_packages, write_report
+    from plainloop.report.seeds import SEED_FOLDERS, load_seeds, write_summary
+    from plainloop.report.seeds_page import write_seeds_report
 
     check_report_packages(f"plainloop report {run}")
+    if [*run.glob(SEED_FOLDERS)]:
+        runs = load_seeds(run)
+        print(f"Report         {write_seeds_report(run, runs, write_summary(run, runs))}")
+        return
     opened = load_run(run)
     print(f"Report         {write_report(opened)}")
     print(f"Model card     {write_card(opened)}")

@@ -90,14 +90,14 @@ def read_own_data(config: TrainConfig, checkpoint_labels: Sequence[str] | None =
             _as_array(tables["train"]["label"], labels),
             labels.problem_type,
             validation_fraction=config.validation_fraction,
-            seed=config.seed,
+            seed=config.split_seed,
             groups=groups,
             label_names=labels.label_names,
         )
         tables["validation"] = tables["train"].take(pa.array(held_out))
         tables["train"] = tables["train"].take(pa.array(rows))
         found.append(
-            f"validation: {len(held_out)} of {len(rows) + len(held_out)} rows, seed {config.seed} "
+            f"validation: {len(held_out)} of {len(rows) + len(held_out)} rows, seed {config.split_seed} "
             f"(--validation-fraction {config.validation_fraction:g})"
         )
     task = Task(

@@ -1,7 +1,6 @@
 """What a report's page is filled with: texts made readable, plots, and where each number stands."""
 
 import base64
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from plainloop.config import LESS_IS_BETTER
 from plainloop.data.text_files import printable
 from plainloop.predict import Run
 from plainloop.row_predictions import RowPredictions
-from plainloop.run_folder import CONFIG_FILE, HISTORY_FILE
+from plainloop.run_folder import CONFIG_FILE
 
 MOST_CHARACTERS = 1000  # of a text in the page
 SCORE_NAMES = {
@@ -42,7 +41,9 @@ KINDS = ("precision", "recall", "f1")
 UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def describe_run(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
+def describe_run(
+    run: Run, metrics: dict[str, Any], history: list[dict[str, Any]]
+) -> dict[str, Any]:
     """What the page is filled with."""
     settings = yaml.safe_load((run.path / CONFIG_FILE).read_text(encoding="utf-8"))
     task = run.task
@@ -53,7 +54,7 @@ def describe_run(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
         "task": printable(task.name),
         "model": printable(run.config.model, most=300),
         "main": split,
-        "training_plots": draw_training(run, metrics),
+        "training_plots": draw_training(run, metrics, history),
         "data": metrics.get("data", {}),
         "settings": {name: printable(value, most=500) for name, value in settings.items()},
         "environment": metrics["environment"],
@@ -184,17 +185,13 @@ def compare_with_baselines(
     return {"name": name, "verdict": verdict}
 
 
-def draw_training(run: Run, metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+def draw_training(
+    run: Run, metrics: Mapping[str, Any], history: list[dict[str, Any]]
+) -> list[dict[str, str]]:
     """The curves of the training, from history.jsonl and the evaluations."""
     from plainloop.report.plots import plot_series
 
-    lines = (run.path / HISTORY_FILE).read_text(encoding="utf-8").splitlines()
-    history = [json.loads(line) for line in lines]
     evaluations = metrics["evaluations"]
-
-    def series(records: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
-        known = [record for record in records if record.get(name) is not None]
-        return [record["step"] for record in known], [record[name] for record in known]
 
     loss_unit = "squared units of the label" if run.task.problem_type == "regression" else "nats"
     losses = {"training": series(history, "loss"), "validation": series(evaluations, "loss")}
@@ -219,6 +216,12 @@ def draw_training(run: Run, metrics: Mapping[str, Any]) -> list[dict[str, str]]:
         for caption, lines, unit in drawn
         if any(steps for steps, _ in lines.values())
     ]
+
+
+def series(records: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    """The optimizer steps of the records that have a value, and these values."""
+    known = [record for record in records if record.get(name) is not None]
+    return [record["step"] for record in known], [record[name] for record in known]
 
 
 def figure(caption: str, svg: str) -> dict[str, str]:

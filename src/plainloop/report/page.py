@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from plainloop.errors import UserError
 from plainloop.predict import Run
 from plainloop.report.content import SCORE_NAMES, UNITS, describe_run
-from plainloop.run_folder import METRICS_FILE
+from plainloop.run_folder import HISTORY_FILE, METRICS_FILE
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -49,18 +49,27 @@ def render_report(run: Run) -> str:
 
     Nothing is computed here: each number carries its place in metrics.json as `data-key`.
     """
+    metrics = read_metrics(run)
+    return render_page("page.html.jinja", metrics, **describe_run(run, metrics, read_history(run)))
+
+
+def render_page(template: str, numbers: Mapping[str, Any], **content: Any) -> str:
+    """A page from one of our templates.
+
+    Args:
+        template: its file.
+        numbers: where the page's numbers stand; see `number_from`.
+        content: what the template is filled with; every text is escaped.
+    """
     from jinja2 import Environment
     from markupsafe import Markup
 
     here = files("plainloop.report")
     css, script = (here.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        here.joinpath("page.html.jinja").read_text("utf-8")
-    )
-    metrics = read_metrics(run)
-    return template.render(
-        **describe_run(run, metrics),
-        number=number_from(metrics),
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(here.joinpath(template).read_text("utf-8")).render(
+        **content,
+        number=number_from(numbers),
         score_name=lambda name: SCORE_NAMES.get(name, name),
         unit=lambda name: UNITS.get(name, ""),
         css=Markup(css),  # noqa: S704 - our own files
@@ -95,6 +104,12 @@ def read_metrics(run: Run) -> dict[str, Any]:
             fix="it is of an older version: train the run anew",
         )
     return metrics
+
+
+def read_history(run: Run) -> list[dict[str, Any]]:
+    """The records of history.jsonl."""
+    lines = (run.path / HISTORY_FILE).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def number_from(metrics: Mapping[str, Any]) -> "Callable[..., Markup]":

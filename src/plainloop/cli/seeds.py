@@ -1,0 +1,129 @@
+"""`plainloop train --seeds`: each seed a run in its own folder, then what they say together."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plainloop.config import TrainConfig
+from plainloop.errors import UserError
+
+if TYPE_CHECKING:
+    from plainloop.inputs import Inputs
+    from plainloop.stopping import StopRequest
+
+LARGEST_SEED = 2**32 - 1
+
+
+def choose_seeds(given: Sequence[int], first: int) -> list[int]:
+    """The seeds to train: those given; or, of one number, so many from the first on.
+
+    Raises:
+        UserError: fewer than two, one twice, or one out of range.
+    """
+    seeds = [first + number for number in range(given[0])] if len(given) == 1 else list(given)
+    what = ""
+    if len(seeds) < 2:  # noqa: PLR2004
+        what = f"{given[0]} is one run or none"
+    elif len(set(seeds)) < len(seeds):
+        what = "a seed is given twice"
+    elif min(seeds) < 0 or max(seeds) > LARGEST_SEED:
+        what = f"a seed is not between 0 and {LARGEST_SEED}"
+    if what:
+        raise UserError(
+            what, where="--seeds", fix="give how many, at least 2, or several different seeds"
+        )
+    return seeds
+
+
+def train_seeds(config: TrainConfig, given: Sequence[int], stop: "StopRequest") -> None:
+    """Train each seed in OUTPUT_DIR/seed-N, unless it is finished and --resume is given.
+
+    The rows are read, and split, once: all seeds are evaluated on the same ones.
+
+    Raises:
+        UserError: as `load_inputs`; or what cannot be had of several seeds.
+    """
+    inputs, configs = read_once(config, choose_seeds(given, config.seed))
+    from accelerate import PartialState
+
+    from plainloop.cli.report import write_pages
+    from plainloop.fine_tuning import fine_tune
+    from plainloop.memory import explained_machine_limits
+
+    for each in configs:
+        done = each.resume and is_finished(each)
+        if PartialState().is_main_process:
+            print(f"{'Seed':<14} {each.seed}{': finished before' if done else ''}")
+        if not done:
+            with explained_machine_limits(each):
+                if fine_tune(each, replace(inputs, config=each), stop):
+                    write_pages(each.run_path)
+    if PartialState().is_main_process and not config.dry_run:
+        conclude(config.run_path, [each.run_path for each in configs])
+
+
+def read_once(config: TrainConfig, seeds: Sequence[int]) -> tuple["Inputs", list[TrainConfig]]:
+    """The inputs of all seeds, and the settings of each; of a dry run those of the first alone.
+
+    Raises:
+        UserError: as `load_inputs`; or what cannot be had of several seeds.
+    """
+    if config.resume_from_checkpoint is not None:
+        raise UserError(
+            "is a checkpoint of one seed", where="--resume-from-checkpoint", fix="give --resume"
+        )
+    if config.eval_strategy == "no":
+        raise UserError("needs evaluations", where="--seeds", fix="set --eval-strategy epoch")
+    from plainloop.inputs import load_inputs
+    from plainloop.run_folder import check_output_dir
+
+    folder = config.run_path
+    if not (config.task or config.validation_file):
+        config = replace(config, validation_seed=config.split_seed)
+    first = replace(config, seed=seeds[0], output_dir=folder / f"seed-{seeds[0]}")
+    inputs = load_inputs(first)
+    if config.dry_run:
+        return inputs, [inputs.config]
+    configs = [
+        replace(inputs.config, seed=seed, output_dir=folder / f"seed-{seed}") for seed in seeds
+    ]
+    for each in configs:
+        check_output_dir(each)
+    return inputs, configs
+
+
+def conclude(folder: Path, paths: Sequence[Path]) -> None:
+    """Write and print what finished seeds say together."""
+    from plainloop.predict import load_run
+    from plainloop.progress import describe_scores
+    from plainloop.report.page import check_report_packages
+    from plainloop.report.seeds import SUMMARY_FILE, write_summary
+    from plainloop.report.seeds_page import write_seeds_report
+
+    runs = [load_run(path) for path in paths]
+    summary = write_summary(folder, runs)
+    for title, key in (("Mean", "mean"), ("Deviation", "standard_deviation")):
+        of_seeds = {name: score[key] for name, score in summary["scores"].items()}
+        print(f"{title:<14} {describe_scores(of_seeds)}")
+    for seed, label in summary["failed"].items():
+        print(
+            f"{'Failed':<14} seed {seed} answers {label} to every row: it has not learned anything"
+        )
+    print(f"{'Summary':<14} {folder / SUMMARY_FILE}")
+    try:
+        check_report_packages("Report")
+        print(f"{'Report':<14} {write_seeds_report(folder, runs, summary)}")
+    except UserError as missing:
+        print(f"{'Report':<14} none: {missing.fix}, then plainloop report {folder}")
+
+
+def is_finished(config: TrainConfig) -> bool:
+    """Whether a seed's run is done, with all that is written at its end."""
+    from plainloop.predict import load_run
+    from plainloop.report.page import read_metrics
+
+    try:
+        return "data" in read_metrics(load_run(config.run_path))
+    except UserError:
+        return False
