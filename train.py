@@ -75,6 +75,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     metric = pl.TaskMetric(task.metrics, task.problem_type, task.label_names)
     loss_fn = pl.create_loss(config, raw["train"]["label"], task)
     run = pl.open_run(config, raw, model, optimizer, lr_scheduler, accelerator=accelerator)
+    pl.start_trackers(accelerator, config)
     set_seed(config.seed)  # again: nothing above moves the numbers that dropout draws
     stop.deferred = True  # from here on a signal saves a checkpoint first
     state = pl.train(
@@ -94,6 +95,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
 
     # 13. Save model, tokenizer and scores; the history and the settings are there already.
     stop.deferred = False
+    pl.finish_trackers(accelerator)
     metrics = pl.summarize(state, config, accelerator)
     if run.folder:
         run.folder.save(

@@ -59,6 +59,7 @@ from .shared_folder import create_shared_folder as create_shared_folder
 from .state import TrainState as TrainState
 from .stopping import StopRequest as StopRequest
 from .tasks import TASKS as TASKS, Task as Task, get_task as get_task
+from .trackers import finish_trackers as finish_trackers, start_trackers as start_trackers
 from .windows import WindowCollator as WindowCollator, pool_windows as pool_windows
 
 __version__: str

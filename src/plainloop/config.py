@@ -27,6 +27,7 @@ Schedule = Literal[
     "warmup_stable_decay",
     "greedy",
 ]
+Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 METRIC_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
 """The schedules that move once an evaluation, by its metric, and not once a step."""
 LESS_IS_BETTER = ("loss", "log_loss", "rmse", "mae")
@@ -201,6 +202,9 @@ class TrainConfig:
 
     overwrite: Annotated[bool, RUN] = False
     """Replace the run that the output folder holds."""
+
+    report_to: Annotated[tuple[Tracker, ...], FILES, RUN] = ()
+    """Trackers to log to besides: tensorboard (into RUN/logs), mlflow, wandb, trackio."""
 
     logging_steps: Annotated[int, WHOLE, RUN] = 10
     """Optimizer steps from one line of history.jsonl to the next."""

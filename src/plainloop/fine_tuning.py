@@ -29,6 +29,7 @@ from plainloop.resume import open_run
 from plainloop.run_folder import summarize
 from plainloop.shared_folder import create_shared_folder
 from plainloop.stopping import StopRequest
+from plainloop.trackers import finish_trackers, start_trackers
 
 
 def fine_tune(
@@ -119,6 +120,8 @@ def fine_tune(
     loss_fn = create_loss(config, raw["train"]["label"], task)
     run = open_run(config, raw, model, optimizer, lr_scheduler, accelerator=accelerator)
 
+    start_trackers(accelerator, config)
+
     # Again, so that nothing above moves the numbers that dropout will draw.
     set_seed(config.seed)
     if stop:
@@ -137,6 +140,7 @@ def fine_tune(
         run=run,
         stop=stop,
     )
+    finish_trackers(accelerator)
     metrics = summarize(state, config, accelerator)
     if stop:
         stop.deferred = False

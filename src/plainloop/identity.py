@@ -27,6 +27,7 @@ NO_NUMBER_DEPENDS_ON = (
     "encoding",
     "validation_seed",
     "output_dir",
+    "report_to",
     "save_strategy",
     "save_steps",
     "save_total_limit",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,6 +84,8 @@ def load_inputs(config: TrainConfig) -> Inputs:
         if config.lora_rank is not None:
             check_peft("--lora-rank")
     with noted():
+        check_trackers(config)
+    with noted():
         if not config.dry_run:
             check_output_dir(config)
     with noted():
@@ -99,6 +102,21 @@ def load_inputs(config: TrainConfig) -> Inputs:
         raise UserError.together(problems)
     check_labels(config, inputs)
     return inputs
+
+
+def check_trackers(config: TrainConfig) -> None:
+    """Check that the packages of the trackers are installed; Accelerate leaves missing ones out.
+
+    Raises:
+        UserError: one is not.
+    """
+    missing = [name for name in config.report_to if not find_spec(name)]
+    if missing:
+        raise UserError(
+            f"{' and '.join(missing)} not installed",
+            where="--report-to",
+            fix=f"pip install {' '.join(missing)}",
+        )
 
 
 def check_source(config: TrainConfig) -> None:

@@ -130,6 +130,7 @@ def train(
             accelerator.device,
             visible=accelerator.is_main_process,
             folder=run.folder if run else None,
+            track=accelerator.log,
         ) as progress,
     ):
         if generators:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ class Progress:
         device: where the losses are.
         visible: whether to show the bar.
         folder: where the records go as they are made.
+        track: where they go besides: the numbers under train/ and eval/, and their step.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Progress:
         *,
         visible: bool,
         folder: RunFolder | None,
+        track: Callable[..., None],
     ) -> None:
         self._bar = tqdm(
             total=num_training_steps,
@@ -43,6 +46,7 @@ class Progress:
             disable=not visible,
         )
         self._folder = folder
+        self._track = track
         self._state = state
         self._loss_sum = torch.tensor(state.loss_since_log, device=device)
         self._started = time.perf_counter()
@@ -92,6 +96,7 @@ class Progress:
         self._rows_before, self._started = 0, time.perf_counter()
         if self._folder:
             self._folder.log_step(record)
+        self._track(tracked("train", record), step=state.step)
         self._bar.set_postfix_str(
             f"loss {record['loss']:.4f}, lr {record['learning_rate']:.2e}, "
             f"{record['samples_per_second']:.0f} samples/s"
@@ -105,7 +110,17 @@ class Progress:
     def show_evaluation(self, record: dict[str, Any], seconds: float) -> None:
         """Print an evaluation above the bar; its time does not count as training."""
         self.say(f"  epoch {record['epoch']:.2f}, step {record['step']}: {describe_scores(record)}")
+        self._track(tracked("eval", record), step=record["step"])
         self._started += seconds
+
+
+def tracked(kind: str, record: dict[str, Any]) -> dict[str, float]:
+    """A record as trackers take it: train/loss, eval/accuracy; without what is not defined."""
+    return {
+        f"{kind}/{name}": value
+        for name, value in record.items()
+        if name != "step" and value is not None
+    }
 
 
 def describe_scores(scores: dict[str, Any]) -> str:

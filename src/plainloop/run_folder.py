@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 CONFIG_FILE = "run.yaml"
 HISTORY_FILE = "history.jsonl"
 METRICS_FILE = "metrics.json"
+LOGS_FOLDER = "logs"
 LOCK_FILE = ".lock"
 RUN_FILES = (
     CONFIG_FILE,
     HISTORY_FILE,
     METRICS_FILE,
+    LOGS_FOLDER,
     "predictions",
     "report.html",
     "README.md",

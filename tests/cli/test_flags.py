@@ -76,6 +76,7 @@ def test_dashes_and_underscores_are_alike(name):
         "greater_is_better": [],
         "problem_type": ["regression"],
         "on_null": ["drop"],
+        "report_to": ["wandb"],
         "train_sampling_strategy": ["weighted"],
         "lr_scheduler_kwargs": ['{"power": 2}'],
     }.get(name, words)
@@ -173,6 +174,7 @@ OTHERS = TrainConfig(
     resume=True,
     resume_from_checkpoint=Path("runs/x/checkpoints/step-000001"),
     force=True,
+    report_to=("tensorboard", "mlflow"),
     logging_steps=1,
     dataloader_num_workers=1,
     use_cpu=True,

@@ -57,6 +57,7 @@ def test_each_seed_is_the_run_that_it_is_alone(config, run, capsys):
     assert "Mean           accuracy " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_summary_is_the_mean_and_deviation_of_the_runs(config):
     train(config, seeds=(5, 6, 7))
     summary = json.loads((config.output_dir / "summary.json").read_text(encoding="utf-8"))
@@ -85,6 +86,7 @@ def test_the_summary_is_the_mean_and_deviation_of_the_runs(config):
     assert compare_runs(runs, runs).seeds == (3, 3)
 
 
+@pytest.mark.slow
 def test_a_seed_that_did_not_learn_is_named(config, capsys):
     train(config, seeds=(2,))
     stuck = RowPredictions.load(config.output_dir / "seed-43", "validation")
@@ -99,6 +101,7 @@ def test_a_seed_that_did_not_learn_is_named(config, capsys):
     assert "failed to train" in (config.output_dir / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_finished_seed_is_not_trained_again_and_a_missing_one_is(config, capsys):
     from dataclasses import replace
 
@@ -114,6 +117,7 @@ def test_a_finished_seed_is_not_trained_again_and_a_missing_one_is(config, capsy
     assert load_run(config.output_dir / "seed-44").config.seed == 44
 
 
+@pytest.mark.slow
 def test_all_seeds_are_evaluated_on_the_same_part_of_ones_own_rows(tiny_model, tmp_path):
     path = tmp_path / "rows.jsonl"
     rows = [json.dumps({"text": f"the cat {n}", "label": "ab"[n % 2]}) for n in range(60)]
