@@ -112,7 +112,7 @@ def test_a_finished_seed_is_not_trained_again_and_a_missing_one_is(config, capsy
         train(config, seeds=(42, 43, 44))
     capsys.readouterr()
     train(replace(config, resume=True), seeds=(42, 43, 44))
-    assert "Seed           42: finished before" in capsys.readouterr().out
+    assert "seed-42: finished before" in capsys.readouterr().out
     assert weights.stat().st_mtime_ns == before
     assert load_run(config.output_dir / "seed-44").config.seed == 44
 

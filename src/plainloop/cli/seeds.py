@@ -54,7 +54,7 @@ def train_seeds(config: TrainConfig, given: Sequence[int], stop: "StopRequest") 
     for each in configs:
         done = each.resume and is_finished(each)
         if PartialState().is_main_process:
-            print(f"{'Seed':<14} {each.seed}{': finished before' if done else ''}")
+            print(f"{'Run':<14} {each.run_path}{': finished before' if done else ''}")
         if not done:
             with explained_machine_limits(each):
                 if fine_tune(each, replace(inputs, config=each), stop):

@@ -94,7 +94,7 @@ def plot_ranking(rows: RowPredictions, task: Task, kind: str) -> str:
     binary = references.ndim == 1 and task.num_labels == 2  # noqa: PLR2004
     labels = [1] if binary else range(min(task.num_labels, MOST_LINES))
     with drawing() as (axes, done):
-        for label in labels:
+        for number, label in enumerate(labels):
             truth, score = has[:, label], probabilities[:, label]
             if truth.all() or not truth.any():
                 continue
@@ -104,7 +104,7 @@ def plot_ranking(rows: RowPredictions, task: Task, kind: str) -> str:
                 up, across, _ = precision_recall_curve(truth, score)
             kept = np.unique(np.linspace(0, len(up) - 1, 400).astype(int))
             name = printable(task.label_names[label], most=24)
-            axes.plot(across[kept], up[kept], DASHES[label % len(DASHES)], label=name)
+            axes.plot(across[kept], up[kept], DASHES[number % len(DASHES)], label=name)
         if kind == "roc":
             axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.8)
             axes.set(xlabel="share of other rows taken in", ylabel="share of its rows found")
