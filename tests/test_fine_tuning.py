@@ -122,6 +122,11 @@ def test_command_script_and_launched_script_give_the_same_bits(
     assert {path.name for path in (tmp_path / "script").iterdir()} == FILES
     titles = [line.split("  ")[0] for line in command.stdout.splitlines() if line[:1] != " "]
     assert titles == [
+        "Launcher",
+        "Device",
+        "Batch",
+        "Steps",
+        "Seed",
         "Data",
         "Tokenize",
         "Columns",
@@ -131,7 +136,6 @@ def test_command_script_and_launched_script_give_the_same_bits(
         "First forward",
         "Optimizer",
         "Schedule",
-        "Device",
         "Validation",
         "Saved",
     ]
