@@ -53,6 +53,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     # 6. The model with its head, and one forward pass before any training.
     set_seed(config.seed)
     model, new_parameters = pl.create_model(pretrained, task, config)
+    say(*pl.choose_execution(model, model_inputs["train"], config, accelerator), sep="; ")
     loss, logits_shape = pl.first_forward(model, batch)
     say(f"new parameters: {new_parameters}; loss {loss:.4f}, logits {logits_shape}")
     if config.dry_run:

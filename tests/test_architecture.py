@@ -16,7 +16,8 @@ FLOW = """
     data.contents data.text_files data.csv_files data.json_files data.arrow_files data.paths data.files
     data.columns data.label_values data.labels data.split data.hub data.glue_labels data.read data.own data.findings data.check
     state run_folder inputs windows data.tokenize data.sampling data.batches
-    peers distributed shared_folder memory model optim preflight loss stopping generators commit identity checkpoints resume progress
+    peers distributed shared_folder memory model
+    speed.packing speed.dropout speed.attention speed.layers speed.unpadded speed.embedding speed.execution optim preflight loss stopping generators commit identity checkpoints resume progress
     evaluation loop fine_tuning classifier prediction_columns prediction_files prediction_inputs predict
     submissions rescoring cli.flags cli.exits cli.check cli.evaluate cli.predict cli.app __main__
 """.split()  # noqa: SIM905

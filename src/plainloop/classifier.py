@@ -14,6 +14,7 @@ from plainloop.data.tokenize import create_tokenize
 from plainloop.distributed import create_accelerator
 from plainloop.errors import DivergedError
 from plainloop.model import load_model, load_tokenizer
+from plainloop.speed.unpadded import run_unpadded, why_padded
 from plainloop.tasks import Task
 from plainloop.windows import WindowCollator, pool_windows
 
@@ -38,6 +39,8 @@ class Classifier:
             self.tokenizer, task.text_columns, config.max_length, config.stride
         )
         model, _ = load_model(str(folder), task)
+        if config.execution != "padded" and why_padded(model) is None:
+            run_unpadded(model)
         collate: Any = DataCollatorWithPadding(self.tokenizer)
         if config.stride is not None:
             model, collate = pool_windows(model), WindowCollator(self.tokenizer)

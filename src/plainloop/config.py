@@ -255,6 +255,9 @@ class TrainConfig:
     use_cpu: Annotated[bool, _RUN] = False
     """Stay on the CPU where there is a GPU."""
 
+    execution: Annotated[Literal["auto", "unpadded", "padded"], _RUN] = "auto"
+    """Compute no padding where the model can, or only so, or pad: then the bits are the Trainer's."""
+
     ddp_timeout: Annotated[int, _WHOLE, _RUN] = 1800
     """Seconds that processes wait for each other while one reads, tokenizes or saves."""
 
@@ -272,11 +275,9 @@ class TrainConfig:
     @property
     def more_is_better(self) -> bool:
         """Whether more of that metric is better."""
-        return (
-            self.best_metric not in LESS_IS_BETTER
-            if self.greater_is_better is None
-            else self.greater_is_better
-        )
+        if self.greater_is_better is not None:
+            return self.greater_is_better
+        return self.best_metric not in LESS_IS_BETTER
 
     @property
     def run_path(self) -> Path:

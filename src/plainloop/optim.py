@@ -11,6 +11,7 @@ from transformers import get_scheduler
 
 from plainloop.config import METRIC_SCHEDULES, TrainConfig
 from plainloop.errors import UserError
+from plainloop.speed.embedding import keep_full_moments
 
 # The Trainer's rule (get_decay_parameter_names in transformers 5.23).
 NO_DECAY_NAMES = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)")
@@ -36,13 +37,15 @@ def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW
         {"params": [p for p in trained if p not in no_decay], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p in no_decay], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         groups,
         lr=config.learning_rate,
         betas=(config.adam_beta1, config.adam_beta2),
         eps=config.adam_epsilon,
         fused=True,
     )
+    keep_full_moments(optimizer, model)
+    return optimizer
 
 
 def count_training_steps(num_batches: int, config: TrainConfig) -> int:

@@ -175,6 +175,7 @@ OTHERS = TrainConfig(
     logging_steps=1,
     dataloader_num_workers=1,
     use_cpu=True,
+    execution="padded",
     ddp_timeout=60,
     step_timeout=5,
     dry_run=True,
