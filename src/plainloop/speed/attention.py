@@ -62,7 +62,8 @@ class _Attention(torch.autograd.Function):
             lengths = packed.lengths
             num_weights = num_heads * sum(n if only_first else n * n for n in lengths)
             keep = draw_keep_mask(num_weights, dropout_p, query.device)
-        scale = 1 / (1 - dropped_share(dropout_p))
+        ctx.scale = 1 / (1 - dropped_share(dropout_p))
+        factors = None if keep is None else (keep * ctx.scale).to(query.dtype)
         exact = torch.promote_types(query.dtype, torch.float32)  # halves are too coarse for a sum
         all_weights, taken = [], 0
         for (begin, end), (query_begin, query_end) in zip(spans, query_spans, strict=True):
@@ -74,15 +75,12 @@ class _Attention(torch.autograd.Function):
                 scores.masked_fill_(is_outside(q, k, window), -torch.inf)
             weights = torch.softmax(scores, dim=-1, dtype=exact).to(q.dtype)
             all_weights.append(weights)
-            if keep is not None:
-                kept = keep[taken : taken + weights.numel()].view(weights.shape)
+            if factors is not None:
+                weights = weights * factors[taken : taken + weights.numel()].view(weights.shape)
                 taken += weights.numel()
-                weights = weights * kept
             by_head(context, query_begin, query_end, size).copy_(torch.bmm(weights, v))
-        if keep is not None:
-            context *= scale
         ctx.save_for_backward(query, key, value, keep, *all_weights)
-        ctx.spans, ctx.query_spans, ctx.size, ctx.scale = spans, query_spans, size, scale
+        ctx.spans, ctx.query_spans, ctx.size = spans, query_spans, size
         return context
 
     @staticmethod
@@ -90,8 +88,7 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         query, key, value, keep, *all_weights = ctx.saved_tensors
         size = ctx.size
-        if keep is not None:
-            gradient = gradient * ctx.scale
+        factors = None if keep is None else (keep * ctx.scale).to(query.dtype)
         for_query, for_key, for_value = map(torch.empty_like, (query, key, value))
         taken = 0
         for (begin, end), (query_begin, query_end), weights in zip(
@@ -102,8 +99,8 @@ class _Attention(torch.autograd.Function):
             v = by_head(value, begin, end, size)
             g = by_head(gradient, query_begin, query_end, size)
             dropped, for_weights = weights, torch.bmm(g, v.transpose(1, 2))
-            if keep is not None:
-                kept = keep[taken : taken + weights.numel()].view(weights.shape)
+            if factors is not None:
+                kept = factors[taken : taken + weights.numel()].view(weights.shape)
                 taken += weights.numel()
                 dropped, for_weights = weights * kept, for_weights.mul_(kept)
             by_head(for_value, begin, end, size).copy_(torch.bmm(dropped.transpose(1, 2), g))

@@ -32,12 +32,12 @@ class _Dropout(torch.autograd.Function):
         keep = draw_keep_mask(x.numel(), p, x.device).view(x.shape)
         ctx.save_for_backward(keep)
         ctx.scale = 1 / (1 - dropped_share(p))
-        return (x * keep).mul_(ctx.scale)
+        return x * (keep * ctx.scale).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         (keep,) = ctx.saved_tensors
-        return (gradient * keep).mul_(ctx.scale), None
+        return gradient * (keep * ctx.scale).to(gradient.dtype), None
 
 
 def drop(dropout: nn.Dropout, x: torch.Tensor) -> torch.Tensor:
