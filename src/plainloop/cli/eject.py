@@ -61,7 +61,8 @@ def eject(
     ejected = eject_run(config, script or Path("train.py"))
     if script is not None:
         ejected.write(overwrite=overwrite)
-        for path in (*ejected.paths_beside, script):  # not to stdout, which may be the explanation's
+        for path in [*ejected.paths_beside, script]:
+            # Not to stdout, which may be the explanation's.
             print(f"Written        {path}", file=sys.stderr)
     if explain:
         print(explain_parts(ejected), end="")

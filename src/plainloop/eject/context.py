@@ -1,13 +1,12 @@
 """What the templates of a script are filled with."""
 
-from pathlib import Path
 from typing import Any
 
 from plainloop.config import METRIC_SCHEDULES, TrainConfig
 from plainloop.eject.literals import literal
 from plainloop.eject.metric_lines import METRIC_LINES, script_metrics
 from plainloop.eject.rows import Rows
-from plainloop.eject.settings import Limits, settings_of
+from plainloop.eject.settings import Limits
 from plainloop.inputs import Inputs
 from plainloop.model import DROPOUT_FIELDS, load_tokenizer
 from plainloop.optim import schedule_kwargs
@@ -15,16 +14,16 @@ from plainloop.optim import schedule_kwargs
 NO_LIMIT = 10**9  # tokens: a tokenizer that knows no limit names a larger number
 
 
-def context_of(inputs: Inputs, rows: Rows, path: Path) -> dict[str, Any]:
+def context_of(inputs: Inputs, rows: Rows, limits: Limits) -> dict[str, Any]:
     """The variables of the templates.
 
     Args:
         inputs: the checked settings, the task and the model.
         rows: how the script reads its rows.
-        path: where the script is to stand.
+        limits: tokens of a row.
     """
     config, task = inputs.config, inputs.task
-    evaluates, limits = config.eval_strategy != "no", _token_limits(inputs)
+    evaluates = config.eval_strategy != "no"
     metrics = script_metrics(task)
     other_splits = [split for split in rows.splits if split not in ("train", "validation")]
     if rows.hub and task.name == "mnli":
@@ -34,7 +33,6 @@ def context_of(inputs: Inputs, rows: Rows, path: Path) -> dict[str, Any]:
         "task": task,
         "source": rows,
         "literal": literal,
-        "settings": settings_of(inputs, rows, limits, path, scores=evaluates or bool(other_splits)),
         "limits": limits,
         "dropout_fields": _dropout_fields(inputs),
         "evaluates": evaluates,
@@ -58,7 +56,7 @@ def context_of(inputs: Inputs, rows: Rows, path: Path) -> dict[str, Any]:
     }
 
 
-def _token_limits(inputs: Inputs) -> Limits:
+def token_limits(inputs: Inputs) -> Limits:
     """Where texts are cut off, and the tokenizer's own limit where it does not know it."""
     from transformers import AutoTokenizer
 

@@ -41,9 +41,14 @@ STANDARD = ("json", "math", "re", "contextlib", "importlib.resources", "itertool
 LINE_LENGTH = 100
 
 
+def names_in(code: str) -> set[str]:
+    """The names that this code uses or gives."""
+    return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+
+
 def imports_for(code: str) -> str:
     """The import lines that this code needs, the standard library's first."""
-    used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+    used = names_in(code)
     groups = []
     for is_standard in (True, False):
         modules = [

