@@ -77,7 +77,9 @@ def make_runs(folder: Path, demo_data: Path) -> dict[str, dict[str, object]]:
     """Name -> settings beside the model; their files are written into the folder."""
     glue = write_glue(folder)
     texts = single_texts()
-    reviews = write_csv(folder / "reviews.csv", ["id", "review", "kind"], [("1", *r) for r in texts])
+    reviews = write_csv(
+        folder / "reviews.csv", ["id", "review", "kind"], [("1", *r) for r in texts]
+    )
     shorter = write_csv(
         folder / "shorter.csv", ["id", "review", "kind"], [("1", *r) for r in single_texts(17, 6)]
     )
