@@ -18,7 +18,10 @@ FLOW = """
     state run_folder inputs windows data.tokenize data.sampling data.batches
     peers distributed shared_folder memory model optim preflight loss stopping generators commit identity checkpoints resume progress
     evaluation loop fine_tuning classifier prediction_columns prediction_files prediction_inputs predict
-    submissions rescoring cli.flags cli.exits cli.check cli.evaluate cli.predict cli.app __main__
+    submissions rescoring
+    eject.literals eject.imports eject.metric_lines eject.refusals eject.rows eject.settings eject.context eject.notebook
+    eject.script eject.explanations
+    cli.flags cli.exits cli.check cli.eject cli.evaluate cli.predict cli.app __main__
 """.split()  # noqa: SIM905
 
 

@@ -8,7 +8,7 @@ from loop_rules import BODY, expected_loop, loop_of, rules_for
 from runs import make_runs
 
 from plainloop.config import TrainConfig
-from plainloop.eject.script import eject
+from plainloop.eject.script import make_script
 
 LOOP = (ROOT / "src" / "plainloop" / "loop.py").read_text(encoding="utf-8")
 
@@ -80,7 +80,7 @@ def both_loops(runs, tiny_model, tmp_path):
 
     def both_loops(name, source=LOOP):
         config = TrainConfig(model=str(tiny_model), **runs[name])
-        script = eject(config, tmp_path / "train_it.py").source
+        script = make_script(config, tmp_path / "train_it.py").source
         rules = rules_for(
             config,
             has_loss=config.class_weights is not None or config.label_smoothing_factor > 0,

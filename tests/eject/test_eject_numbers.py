@@ -11,7 +11,7 @@ from runs import make_runs
 from tiny import run_tiny
 
 from plainloop.config import TrainConfig
-from plainloop.eject.script import eject
+from plainloop.eject.script import make_script
 
 LEAST_COMPARED = 8
 CLOSE = 1e-12  # relative: scores are of numpy here and of scikit-learn there; losses are equal
@@ -28,7 +28,7 @@ def compare(settings, model: Path, folder: Path) -> int:
     ours = run_tiny(folder / "ours", **{"task": None, **settings})
     given = {name: value for name, value in settings.items() if name != "task" or value}
     config = TrainConfig(output_dir=folder / "theirs", **given)
-    script = eject(config, folder / "train_it.py")
+    script = make_script(config, folder / "train_it.py")
     script.write()
     finished = subprocess.run(
         [sys.executable, str(script.path)], cwd=folder, capture_output=True, text=True, check=False

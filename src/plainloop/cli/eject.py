@@ -56,9 +56,9 @@ def eject(
         )
 
     from plainloop.eject.explanations import explain_parts
-    from plainloop.eject.script import eject as eject_run
+    from plainloop.eject.script import make_script
 
-    ejected = eject_run(config, script or Path("train.py"))
+    ejected = make_script(config, script or Path("train.py"))
     if script is not None:
         ejected.write(overwrite=overwrite)
         for path in [*ejected.paths_beside, script]:

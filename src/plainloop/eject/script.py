@@ -1,4 +1,4 @@
-"""eject(): settings -> one plain script that trains the same model, or a notebook of it."""
+"""make_script(): settings -> one plain script that trains the same model, or a notebook of it."""
 
 import ast
 import shutil
@@ -93,7 +93,7 @@ class Script:
         written.replace(self.path)
 
 
-def eject(config: TrainConfig, path: Path) -> Script:
+def make_script(config: TrainConfig, path: Path) -> Script:
     """Make a run's script: torch, transformers, accelerate and datasets, and no plainloop.
 
     On one process in float32, on the same machine with the same threads, it gives the losses and
