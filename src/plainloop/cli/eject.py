@@ -55,10 +55,16 @@ def eject(
             ["--config", str(run / CONFIG_FILE)], program="plainloop eject", description=""
         )
 
+    # Before torch is imported, so that a mistake is an answer in a second.
+    from plainloop.eject.refusals import check_settings
+    from plainloop.inputs import load_inputs
+
+    check_settings(config)
+    inputs = load_inputs(replace(config, dry_run=True))
     from plainloop.eject.explanations import explain_parts
     from plainloop.eject.script import make_script
 
-    ejected = make_script(config, script or Path("train.py"))
+    ejected = make_script(config, script or Path("train.py"), inputs)
     if script is not None:
         ejected.write(overwrite=overwrite)
         for path in [*ejected.paths_beside, script]:

@@ -22,7 +22,7 @@ def literal(value: Any) -> str:
         if body.count('"') > body.count("'"):
             return "'" + body.replace("'", "\\'") + "'"
         return '"' + body.replace('"', '\\"') + '"'
-    return repr(value)
+    return repr(value).replace("e+", "e")
 
 
 def constant(name: str, value: Any, comment: str = "") -> str:

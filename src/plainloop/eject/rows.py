@@ -66,6 +66,8 @@ def rows_of_task(config: TrainConfig, task: Task) -> Rows:
     splits = {s: f'read_rows(f"{{DATA_DIR}}/{name}")' for s, name in layout.files.items()}
     if config.data_dir is not None:
         settings["DATA_DIR"] = str(config.data_dir)
+    if layout.header:
+        settings["HEADER"] = list(layout.header)
     if config.test_file:
         settings["TEST_FILE"] = config.test_file[0]
         splits["test"] = "read_rows(TEST_FILE)"
@@ -74,7 +76,7 @@ def rows_of_task(config: TrainConfig, task: Task) -> Rows:
     return Rows(
         settings=settings,
         splits=splits,
-        read_options=f"column_names={literal(layout.header)}" if layout.header else "",
+        read_options="column_names=HEADER" if layout.header else "",
         skips_short_rows=layout.skips_short_rows,
         labels_are_names=layout.labels_are_names,
         copied={}

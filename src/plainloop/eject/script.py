@@ -15,7 +15,7 @@ from plainloop.eject.notebook import to_notebook
 from plainloop.eject.refusals import check_settings, check_targets, check_task_and_model
 from plainloop.eject.rows import rows_of_files, rows_of_task
 from plainloop.eject.settings import NOTEBOOK_SUFFIX, settings_of
-from plainloop.inputs import load_inputs
+from plainloop.inputs import Inputs, load_inputs
 from plainloop.model import load_tokenizer
 from plainloop.optim import check_schedule
 from plainloop.tasks import Task
@@ -93,7 +93,7 @@ class Script:
         written.replace(self.path)
 
 
-def make_script(config: TrainConfig, path: Path) -> Script:
+def make_script(config: TrainConfig, path: Path, inputs: Inputs | None = None) -> Script:
     """Make a run's script: torch, transformers, accelerate and datasets, and no plainloop.
 
     On one process in float32, on the same machine with the same threads, it gives the losses and
@@ -104,6 +104,7 @@ def make_script(config: TrainConfig, path: Path) -> Script:
         path: where the script is to stand; a notebook's name ends in .ipynb. Relative paths of the
             settings stay relative to the folder that the script is run in; in a notebook they are
             relative to its own folder.
+        inputs: what `load_inputs` gave for these settings in a dry run, where it was called before.
 
     Returns:
         The script; its `write` writes it.
@@ -112,7 +113,7 @@ def make_script(config: TrainConfig, path: Path) -> Script:
         UserError: all that is wrong with the settings, or cannot be ejected, by flag.
     """
     check_settings(config)
-    inputs = load_inputs(replace(config, dry_run=True))
+    inputs = inputs or load_inputs(replace(config, dry_run=True))
     check_schedule(config)
     check_task_and_model(config, inputs.task, inputs.pretrained)
     check_tokenizer(

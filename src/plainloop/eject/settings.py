@@ -15,6 +15,7 @@ from plainloop.run_folder import is_run
 
 NOTEBOOK_SUFFIX = ".ipynb"
 COMMENTS = {
+    "HEADER": "which the file lacks",
     "LABEL_NUMBERS": "as the files write them",
     "MAX_LENGTH": "tokens of a row, the special ones included",
     "MAX_STEPS": "optimizer steps",
@@ -122,7 +123,7 @@ def _output_dir(config: TrainConfig, path: Path) -> str:
     """--output-dir, but never the folder of a run, which the script would write over."""
     given = config.output_dir
     if given is None or is_run(given):
-        given = Path("runs") / path.stem
+        return f"runs/{path.stem}"
     return _placed(str(given), path)
 
 
