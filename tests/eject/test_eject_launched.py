@@ -67,6 +67,7 @@ def test_two_processes_train_as_one_where_the_batches_are_full(settings, tmp_pat
         "lr_scheduler_type": "constant",
     }
     settings |= {"class_weights": (1.0, 3.0), "gradient_accumulation_steps": 2}
+    settings |= {"per_device_eval_batch_size": 7}  # 21 rows: none is filled up
     ours = run_tiny(tmp_path / "ours", **settings)
     half = TrainConfig(**settings, per_device_train_batch_size=4, output_dir=tmp_path / "theirs")
     script = make_script(half, tmp_path / "train_it.py")

@@ -2,16 +2,21 @@
 
 import hashlib
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
-from runs import make_runs
+from conftest import write_pairs
+from datasets import ClassLabel, Dataset, DatasetDict
+from runs import SHARP, make_runs
 from tiny import run_tiny
 
 from plainloop.config import TrainConfig
 from plainloop.eject.script import make_script
+from plainloop.tasks import get_task
 
 LEAST_COMPARED = 8
 CLOSE = 1e-12  # relative: scores are of numpy here and of scikit-learn there; losses are equal
@@ -22,7 +27,7 @@ def runs(tmp_path_factory, tiny_data):
     return make_runs(tmp_path_factory.mktemp("files"), tiny_data)
 
 
-def compare(settings, model: Path, folder: Path) -> int:
+def compare(settings, model: Path | str, folder: Path) -> int:
     """Train with plainloop and with the script, each in a place of its own; the steps compared."""
     settings = {"model": str(model), "logging_steps": 1, **settings}
     ours = run_tiny(folder / "ours", **{"task": None, **settings})
@@ -44,11 +49,7 @@ def compare(settings, model: Path, folder: Path) -> int:
         compare_scores(metrics.pop("evaluations"), ours.metrics["evaluations"])
         for split, scores in metrics.items():
             compare_scores([scores], [ours.metrics[split]])
-    hashes = [
-        hashlib.sha256((folder / name / "model.safetensors").read_bytes()).hexdigest()
-        for name in ("ours", "theirs")
-    ]
-    assert hashes[0] == hashes[1]
+    assert same_weights(folder)
     for name in ("config.json", "tokenizer.json"):
         assert (folder / "ours" / name).read_bytes() == (folder / "theirs" / name).read_bytes()
     return len(theirs)
@@ -78,3 +79,49 @@ def test_every_kind_of_run_gives_the_same_bits(runs, tiny_model, tmp_path):
     assert compared.keys() == runs.keys()
     assert len(compared) >= LEAST_COMPARED
     assert all(compared.values())
+    # It stopped before its 12 epochs of 6 steps, and logged the steps since the last record.
+    assert 1 < compared["early stopping"] < 12 * 6 // 4
+
+
+@pytest.mark.slow
+def test_mrpc_itself_gives_the_same_bits(glue, tmp_path):
+    settings = {"task": "mrpc", "data_dir": glue, "max_train_samples": 100, "num_train_epochs": 1}
+    assert compare(settings, "demo", tmp_path) == 13
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["mrpc", "mnli"])
+def test_rows_from_the_hub_give_the_same_bits(task, tiny_model, tmp_path, monkeypatch):
+    layout = get_task(task)
+    splits = ["validation"] if task == "mrpc" else ["validation_matched", "validation_mismatched"]
+    fake = DatasetDict()
+    for seed, split in enumerate(["train", *splits, "test"]):
+        write_pairs(tmp_path / "pairs.tsv", 20, seed=seed)
+        lines = (tmp_path / "pairs.tsv").read_text(encoding="utf-8").splitlines()[1:]
+        first, second, labels = zip(*(line.split("\t") for line in lines), strict=True)
+        columns = dict(zip(layout.text_columns, (first, second), strict=True))
+        numbers = [-1] * 20 if split == "test" else list(map(int, labels))
+        fake[split] = Dataset.from_dict({**columns, "label": numbers, "idx": range(20)})
+        names = list(layout.label_names)
+        fake[split] = fake[split].cast_column("label", ClassLabel(names=names))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: DatasetDict(fake))
+    settings = {"task": task, "model": str(tiny_model), "logging_steps": 1, **SHARP}
+    ours = run_tiny(tmp_path / "ours", **settings)
+    script = make_script(TrainConfig(output_dir=tmp_path / "theirs", **settings), tmp_path / "t.py")
+    script.write()
+    assert f'load_dataset("nyu-mll/glue", "{task}")' in script.source
+    runpy.run_path(str(script.path))
+    metrics = json.loads((tmp_path / "theirs" / "metrics.json").read_text(encoding="utf-8"))
+    compare_scores(metrics.pop("evaluations"), ours.metrics["evaluations"])
+    assert list(metrics) == splits[1:]
+    for split, scores in metrics.items():
+        compare_scores([scores], [ours.metrics[split]])
+    assert same_weights(tmp_path)
+
+
+def same_weights(folder: Path) -> bool:
+    hashes = {
+        hashlib.sha256((folder / name / "model.safetensors").read_bytes()).hexdigest()
+        for name in ("ours", "theirs")
+    }
+    return len(hashes) == 1
