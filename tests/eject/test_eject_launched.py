@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from typing import get_args
@@ -16,7 +15,6 @@ from tiny import run_tiny
 from plainloop.config import Schedule, TrainConfig
 from plainloop.eject.script import make_script
 
-pytestmark = pytest.mark.slow
 NEEDED = {
     "cosine_with_min_lr": {"min_lr": 1e-4},
     "cosine_warmup_with_min_lr": {"min_lr": 1e-4},
@@ -42,14 +40,14 @@ def weights_of(folder):
 
 def launch(script, *words):
     launcher = [sys.executable, "-m", "accelerate.commands.launch", *words, str(script)]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "1"}
     finished = subprocess.run(
-        launcher, cwd=script.parent, env=environment, capture_output=True, text=True, check=False
+        launcher, cwd=script.parent, capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
     return finished
 
 
+@pytest.mark.distributed
 def test_launched_alone_it_gives_the_same_bits(settings, tmp_path):
     run_tiny(tmp_path / "ours", **settings)
     config = TrainConfig(**settings, output_dir=tmp_path / "theirs")
@@ -59,6 +57,7 @@ def test_launched_alone_it_gives_the_same_bits(settings, tmp_path):
     assert weights_of(tmp_path / "theirs") == weights_of(tmp_path / "ours")
 
 
+@pytest.mark.distributed
 def test_two_processes_train_as_one_where_the_batches_are_full(settings, tmp_path):
     settings = {
         **settings,
@@ -82,6 +81,7 @@ def test_two_processes_train_as_one_where_the_batches_are_full(settings, tmp_pat
         assert their["loss"] == pytest.approx(our["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_gives_the_same_bits(tiny_model, tiny_data, tmp_path):
     settings = make_runs(tmp_path, tiny_data)["class weights"] | {"model": str(tiny_model)}
     run_tiny(tmp_path / "ours", **{"task": None, **settings})
@@ -92,6 +92,7 @@ def test_the_notebook_runs_and_gives_the_same_bits(tiny_model, tiny_data, tmp_pa
     assert weights_of(tmp_path / "runs" / "train_it") == weights_of(tmp_path / "ours")
 
 
+@pytest.mark.slow
 def test_every_schedule_gives_the_same_rates(settings, tmp_path):
     words = []
     ours = {}

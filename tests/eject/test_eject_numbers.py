@@ -85,8 +85,8 @@ def test_every_kind_of_run_gives_the_same_bits(runs, tiny_model, tmp_path):
 
 @pytest.mark.slow
 def test_mrpc_itself_gives_the_same_bits(glue, tmp_path):
-    settings = {"task": "mrpc", "data_dir": glue, "max_train_samples": 100, "num_train_epochs": 1}
-    assert compare(settings, "demo", tmp_path) == 13
+    settings = {"task": "mrpc", "data_dir": glue, "max_train_samples": 30, "num_train_epochs": 1}
+    assert compare(settings, "demo", tmp_path) == 4
 
 
 @pytest.mark.slow
