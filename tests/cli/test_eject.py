@@ -12,6 +12,7 @@ from plainloop.config import TrainConfig
 from plainloop.errors import UserError
 
 
+@pytest.mark.slow
 def test_flags_give_a_script_that_trains(run_command, tiny_model, tiny_data, tmp_path):
     flags = ["--task", "demo", "--data-dir", tiny_data, "--model", tiny_model, "--epochs", "1"]
     done = run_command("-m", "plainloop", "eject", *flags, "-o", "train_it.py", "--explain")

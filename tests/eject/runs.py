@@ -98,7 +98,7 @@ def make_runs(folder: Path, demo_data: Path) -> dict[str, dict[str, object]]:
     )
     table = pa.table({"text": [t for t, _ in texts], "stars": [n % 7 / 2 for n in range(ROWS)]})
     pq.write_table(table, folder / "stars.parquet")
-    floats = pa.table({"text": [t for t, _ in texts], "label": [float(n % 2) for n in range(ROWS)]})
+    floats = pa.table({"label": [float(n % 2) for n in range(ROWS)], "text": [t for t, _ in texts]})
     pq.write_table(floats, folder / "floats.parquet")
     demo = {"task": "demo", "data_dir": demo_data}
     return {
