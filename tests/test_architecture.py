@@ -19,7 +19,10 @@ FLOW = """
     peers distributed shared_folder memory model
     speed.packing speed.dropout speed.attention speed.layers speed.unpadded speed.embedding speed.execution optim preflight loss stopping generators commit identity checkpoints resume progress
     evaluation loop fine_tuning classifier prediction_columns prediction_files prediction_inputs predict
-    submissions rescoring cli.flags cli.exits cli.check cli.evaluate cli.predict cli.app __main__
+    submissions rescoring
+    eject.literals eject.imports eject.metric_lines eject.refusals eject.rows eject.settings eject.context eject.notebook
+    eject.script eject.explanations
+    cli.flags cli.exits cli.check cli.eject cli.evaluate cli.predict cli.app __main__
 """.split()  # noqa: SIM905
 
 

@@ -15,6 +15,7 @@ from .data.tokenize import (
     tokenize_splits as tokenize_splits,
 )
 from .distributed import create_accelerator as create_accelerator
+from .eject.script import Script as Script, make_script as make_script
 from .errors import (
     CheckpointError as CheckpointError,
     DivergedError as DivergedError,

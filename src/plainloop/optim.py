@@ -81,20 +81,13 @@ def create_scheduler(
         if config.warmup_steps >= 1
         else math.ceil(num_training_steps * config.warmup_steps)
     )
-    # A whole number in a flag or file may have become 2.0, and some schedules count in integers.
-    kwargs: dict[str, Any] = {
-        key: int(value) if isinstance(value, float) and value.is_integer() else value
-        for key, value in config.lr_scheduler_kwargs.items()
-    }
-    if config.lr_scheduler_type in METRIC_SCHEDULES:
-        kwargs.setdefault("mode", "max" if config.more_is_better else "min")
     try:
         scheduler: LRScheduler = get_scheduler(
             config.lr_scheduler_type,
             optimizer=optimizer,
             num_warmup_steps=warmup_steps,
             num_training_steps=num_training_steps,
-            scheduler_specific_kwargs=kwargs,
+            scheduler_specific_kwargs=schedule_kwargs(config),
         )
     except (TypeError, ValueError) as error:
         raise UserError(
@@ -113,3 +106,15 @@ def check_schedule(config: TrainConfig) -> None:
     """
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=config.learning_rate)
     create_scheduler(optimizer, num_training_steps=1, config=config)
+
+
+def schedule_kwargs(config: TrainConfig) -> dict[str, Any]:
+    """What the schedule takes besides steps: the settings', and the direction of the metric."""
+    # A whole number in a flag or file may have become 2.0, and some schedules count in integers.
+    kwargs: dict[str, Any] = {
+        key: int(value) if isinstance(value, float) and value.is_integer() else value
+        for key, value in config.lr_scheduler_kwargs.items()
+    }
+    if config.lr_scheduler_type in METRIC_SCHEDULES:
+        kwargs.setdefault("mode", "max" if config.more_is_better else "min")
+    return kwargs

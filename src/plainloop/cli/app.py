@@ -7,6 +7,7 @@ from cyclopts import App, Parameter
 
 from plainloop import __version__
 from plainloop.cli.check import check
+from plainloop.cli.eject import eject
 from plainloop.cli.evaluate import evaluate
 from plainloop.cli.predict import predict
 from plainloop.config import TrainConfig
@@ -17,7 +18,7 @@ app = App(
     help="Fine-tune text classifiers with a training loop that you can read on one screen.",
 )
 
-for command in (check, evaluate, predict):
+for command in (check, evaluate, predict, eject):
     app.command(command)
 
 
