@@ -43,9 +43,7 @@ def alternate(
     bar = tqdm(total=(repeats + 1) * len(commands), desc=title, unit="block", leave=False)
     with bar, ExitStack() as stack:
         children = {
-            side: stack.enter_context(
-                Child(*words, log=folder / f"{number}.log", threads=threads)
-            )
+            side: stack.enter_context(Child(*words, log=folder / f"{number}.log", threads=threads))
             for number, (side, words) in enumerate(commands.items())
         }
         for side, child in children.items():

@@ -113,7 +113,7 @@ def peak_memory() -> int:
 
 
 def memory_of(process: int | str, what: str) -> int:
-    """Bytes of a process's memory, by a name of /proc/PID/status: VmHWM, RssAnon, ..."""
+    """Bytes of a process's memory, by a name of /proc/PID/status; 0 where it has just ended."""
     status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    line = next(line for line in status.splitlines() if line.startswith(f"{what}:"))
-    return int(line.split()[1]) * 1024
+    kibibytes = [line.split()[1] for line in status.splitlines() if line.startswith(f"{what}:")]
+    return int(kibibytes[0]) * 1024 if kibibytes else 0

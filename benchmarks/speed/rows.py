@@ -10,7 +10,7 @@ from typing import Any
 from plainloop.errors import UserError, nearest
 from speed.alternate import alternate
 from speed.child import Child
-from speed.training import AUTO, GROUPED, SIDES
+from speed.sides import AUTO, GROUPED, SIDES
 from speed.work import Work
 
 WARM_UP_STEPS = 5
@@ -23,7 +23,7 @@ class Row:
 
     Attributes:
         task, batch_size: what is trained.
-        steps: optimizer steps of a block.
+        steps: optimizer steps of a block, unless `--steps` says otherwise.
     """
 
     task: str
@@ -63,9 +63,9 @@ def choose_rows(data_dir: Path | None, names: tuple[str, ...]) -> tuple[Row, ...
 
 
 def measure_row(
-    row: Row, *, data_dir: Path | None, model: str, repeats: int, threads: int
+    row: Row, *, steps: int, data_dir: str | None, model: str, repeats: int, threads: int
 ) -> dict[str, Any]:
-    """Train on all sides in turn.
+    """Train on all sides in turn, in blocks of so many optimizer steps.
 
     Returns:
         steps and repeats; gflops, of plain products, a number a repeat; rows_sha256, of the row
@@ -76,17 +76,15 @@ def measure_row(
     Raises:
         RuntimeError: a side failed, or had other rows or threads than the others.
     """
-    max_steps = WARM_UP_STEPS + repeats * row.steps
-    work = Work(
-        row.task, str(data_dir.resolve()) if data_dir else None, model, row.batch_size, max_steps
-    ).dumps()
+    max_steps = WARM_UP_STEPS + repeats * steps
+    work = Work(row.task, data_dir, model, row.batch_size, max_steps).dumps()
     limit = ("speed.limit", work)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         answers = alternate(
             {**{side: ("speed.training", side, work) for side in SIDES}, LIMIT: limit},
             warm_up={"steps": WARM_UP_STEPS},
-            request={"steps": row.steps},
+            request={"steps": steps},
             repeats=repeats,
             folder=folder,
             threads=threads,
@@ -102,7 +100,7 @@ def measure_row(
     check_alike("rows", {side: value for side, value in hashes.items() if side != GROUPED})
     check_alike("threads", {side: blocks[-1]["threads"] for side, blocks in answers.items()})
     return {
-        "steps": row.steps,
+        "steps": steps,
         "repeats": repeats,
         "batch_size": row.batch_size,
         "gflops": gflops,

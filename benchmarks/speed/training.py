@@ -18,6 +18,7 @@ import torch
 
 from speed.child import Requests
 from speed.pauses import Pauses
+from speed.sides import AUTO, GROUPED, PADDED, TRAINER, TUTORIAL
 from speed.work import Work, load_tokenized
 
 
@@ -103,8 +104,7 @@ def run_trainer(work: Work, folder: Path, pauses: Pauses, **arguments: Any) -> N
 def run_plainloop(work: Work, folder: Path, pauses: Pauses, *, execution: str) -> None:
     """What `plainloop train` does."""
     from plainloop import fine_tuning
-
-    train = fine_tuning.train
+    from plainloop.loop import train
 
     def forget_and_train(*args: Any, **kwargs: Any) -> Any:
         pauses.forget_batches()  # the one that is shown before the training
@@ -114,10 +114,8 @@ def run_plainloop(work: Work, folder: Path, pauses: Pauses, *, execution: str) -
         fine_tuning.fine_tune(work.config(output_dir=folder, execution=execution))
 
 
-Side = Callable[[Work, Path, Pauses], None]
-TUTORIAL, TRAINER, GROUPED = "tutorial's loop", "Trainer", "Trainer, group_by_length"
-PADDED, AUTO = "plainloop, padded", "plainloop"
-SIDES: dict[str, Side] = {
+Loop = Callable[[Work, Path, Pauses], None]
+LOOPS: dict[str, Loop] = {
     TUTORIAL: run_tutorial,
     TRAINER: run_trainer,
     GROUPED: partial(run_trainer, train_sampling_strategy="group_by_length"),
@@ -130,7 +128,7 @@ def main(side: str, work: str) -> None:
     """Train until the parent has enough."""
     pauses = Pauses(Requests())
     with tempfile.TemporaryDirectory() as folder:
-        SIDES[side](Work.loads(work), Path(folder) / "run", pauses)
+        LOOPS[side](Work.loads(work), Path(folder) / "run", pauses)
 
 
 if __name__ == "__main__":

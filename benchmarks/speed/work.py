@@ -42,7 +42,7 @@ class Work:
         return cls(**json.loads(text))
 
     def config(self, **settings: Any) -> TrainConfig:
-        """plainloop's settings: every step is logged, nothing evaluated or saved within the run."""
+        """The settings for plainloop: every step is logged, nothing evaluated or saved within the run."""
         defaults = {
             "task": self.task,
             "data_dir": Path(self.data_dir) if self.data_dir else None,
