@@ -102,10 +102,10 @@ def describe_passes(title: str, entry: Entry) -> list[str]:
 def describe_agreement(prediction: Entry) -> list[str]:
     """Whether the sides came to the same."""
     ours, theirs = (prediction[side]["outcome"] for side in ("Run.predict", "Trainer.predict"))
-    same = sum(a == b for a, b in zip(ours, theirs, strict=True))
+    most = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
     losses = [prediction[f"{side}.evaluate"]["outcome"] for side in ("plainloop", "Trainer")]
     return [
-        f"{same} of {len(ours)} labels are those of Trainer.predict.",
+        f"The probabilities of {len(ours)} rows differ from Trainer.predict's by at most {most:.1e}.",
         f"The losses of the evaluations are {losses[0]:.6f} and the Trainer's {losses[1]:.6f}.",
         "",
     ]

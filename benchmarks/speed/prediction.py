@@ -3,7 +3,7 @@
     python -m speed.prediction SIDE RUN PASSES
 
 A process that answers each request with the seconds and samples of so many passes, and what it
-predicted: the labels, or the scores of an evaluation.
+came out: the probability of each row's label, or the loss of an evaluation.
 """
 
 import subprocess
@@ -29,19 +29,19 @@ Timed = Callable[[], tuple[float, Any]]
 
 
 def predict_with_plainloop(run: Run, raw: Any) -> Timed:
-    """Texts -> labels, with the defaults of `Run.predict`; tokenization is in its time."""
+    """Texts -> probabilities, with the defaults of `Run.predict`; tokenization is in its time."""
     texts = texts_of(run, raw)
 
     def predict() -> tuple[float, Any]:
         started = time.perf_counter()
         predicted = run.predict(texts)
-        return time.perf_counter() - started, [row["label"] for row in predicted]
+        return time.perf_counter() - started, [max(row["scores"].values()) for row in predicted]
 
     return predict
 
 
 def predict_with_pipeline(run: Run, raw: Any) -> Timed:
-    """Texts -> labels with a transformers pipeline; tokenization is in its time."""
+    """Texts -> probabilities with a transformers pipeline; tokenization is in its time."""
     from transformers import pipeline
 
     classify: Any = pipeline("text-classification", model=str(run.path), device="cpu")
@@ -52,7 +52,7 @@ def predict_with_pipeline(run: Run, raw: Any) -> Timed:
     def predict() -> tuple[float, Any]:
         started = time.perf_counter()
         predicted = classify(rows, batch_size=BATCH_SIZE, truncation=True)
-        return time.perf_counter() - started, [row["label"] for row in predicted]
+        return time.perf_counter() - started, [row["score"] for row in predicted]
 
     return predict
 
@@ -76,8 +76,8 @@ def create_trainer(run: Run, raw: Any, folder: str) -> tuple[Any, Any]:
 
 
 def predict_with_trainer(run: Run, raw: Any) -> Timed:
-    """Tokenized rows -> labels with Trainer.predict; tokenization is not in its time."""
-    from plainloop.metrics import predictions_of
+    """Tokenized rows -> logits with Trainer.predict; tokenization is not in its time."""
+    from scipy.special import softmax
 
     trainer, rows = create_trainer(run, raw, tempfile.mkdtemp(dir=run.path.parent))
 
@@ -85,8 +85,7 @@ def predict_with_trainer(run: Run, raw: Any) -> Timed:
         started = time.perf_counter()
         logits = trainer.predict(rows).predictions
         seconds = time.perf_counter() - started
-        labels = predictions_of(logits, run.task.problem_type)
-        return seconds, [run.task.label_names[label] for label in labels]
+        return seconds, softmax(logits, axis=-1).max(axis=-1).tolist()
 
     return predict
 
@@ -174,8 +173,8 @@ def measure_prediction(work: Work, *, passes: int, repeats: int, threads: int) -
     """Predict and evaluate on all sides in turn.
 
     Returns:
-        For each side seconds, a number a repeat; samples of a block; peak_memory; and outcome, the
-        labels of a pass or the loss.
+        For each side seconds, a number a repeat; samples of a block; peak_memory; and outcome, of
+        a pass: the probability of each row's label, or the loss.
     """
     with finished_run(work, threads) as run:
         answers = alternate(
