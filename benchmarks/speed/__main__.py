@@ -55,7 +55,7 @@ class Options:
     """How often each side is measured."""
 
     steps: int | None = None
-    """Optimizer steps of a training block. Default: 100 at the first row, 30 at the others."""
+    """Optimizer steps of a training block. Default: by row, 30 to 100."""
 
     passes: int = 5
     """How often a block of prediction goes over the validation rows."""

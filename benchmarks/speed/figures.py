@@ -19,11 +19,30 @@ def ratio(one: list[float], other: list[float]) -> float:
     return median(a / b for a, b in zip(one, other, strict=True))
 
 
+def speed(row: Entry, side: str, what: str = "samples") -> float:
+    """Samples or tokens a second: the median over the repeats.
+
+    For group_by_length it is all of them over all the time: it goes from long rows to short ones, again
+    and again, so that its blocks are not alike.
+    """
+    measured = row["sides"][side]
+    if side == GROUPED:
+        return float(sum(measured[what]) / sum(measured["seconds"]))
+    return median(rates(measured, what))
+
+
 def speed_ratio(row: Entry, side: str, other: str, what: str = "samples") -> float:
     """How many times as many samples a second a side trains on as another.
 
-    With `what` tokens it is the tokens, without padding, that are compared.
+    With `what` tokens it is the tokens, without padding, that are compared. It is the median of
+    the repeats' ratios; beside group_by_length the ratio of the totals, as `speed` has it.
     """
+    if GROUPED in (side, other):
+        totals = [
+            sum(row["sides"][name][what]) / sum(row["sides"][name]["seconds"])
+            for name in (side, other)
+        ]
+        return float(totals[0] / totals[1])
     return ratio(rates(row["sides"][side], what), rates(row["sides"][other], what))
 
 

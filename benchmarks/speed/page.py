@@ -12,6 +12,7 @@ from speed.figures import (
     pass_rates,
     rates,
     share_of_limit,
+    speed,
     speed_ratio,
     targets,
 )
@@ -29,9 +30,9 @@ def table(header: list[str], lines: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in rows] + [""]
 
 
-def spread(values: list[float]) -> str:
-    """The median, and from the least to the most of all repeats."""
-    return f"{median(values):,.1f} ({min(values):,.1f} - {max(values):,.1f})"
+def spread(values: list[float], middle: float | None = None) -> str:
+    """The median, or another middle, and from the least to the most of all repeats."""
+    return f"{median(values) if middle is None else middle:,.1f} ({min(values):,.1f} - {max(values):,.1f})"
 
 
 def describe(machine: dict[str, Any]) -> str:
@@ -64,13 +65,18 @@ def describe_targets(results: Results) -> list[str]:
     )
 
 
+def tokens_of_a_row(row: Entry, side: str) -> float:
+    """The mean over all timed steps."""
+    return float(sum(row["sides"][side]["tokens"]) / sum(row["sides"][side]["samples"]))
+
+
 def describe_row(name: str, row: Entry) -> list[str]:
     """A row on all sides."""
     lines = [
         [
             side,
-            spread(rates(row["sides"][side])),
-            f"{median(rates(row['sides'][side], 'tokens')):,.0f}",
+            spread(rates(row["sides"][side]), speed(row, side)),
+            f"{speed(row, side, 'tokens'):,.0f}",
             f"{row['sides'][side]['peak_memory'] / 1e6:,.0f}",
             f"{share_of_limit(row, side):.2f}",
             f"{speed_ratio(row, AUTO, side):.2f}",
@@ -87,6 +93,8 @@ def describe_row(name: str, row: Entry) -> list[str]:
         "",
         *table(header, lines),
         f"Plain products: {spread(row['gflops'])} GFLOP/s.",
+        f"Real tokens of a row: {tokens_of_a_row(row, AUTO):.1f} in the mean,",
+        f"with group_by_length {tokens_of_a_row(row, GROUPED):.1f}.",
         f"SHA-256 of the row numbers: `{hashes[AUTO]}` on all sides but group_by_length,",
         f"which has `{hashes[GROUPED]}`.",
         "",

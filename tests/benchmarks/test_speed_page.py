@@ -3,7 +3,7 @@
 import pytest
 from speed.accuracy import paired_interval
 from speed.child import Child, peak_memory
-from speed.figures import Target, ratio, share_of_limit, speed_ratio, targets
+from speed.figures import Target, ratio, share_of_limit, speed, speed_ratio, targets
 from speed.page import BEGIN, END, check_page, describe_all, write_page
 from speed.results import Results, describe_machine
 from speed.rows import choose_rows
@@ -46,6 +46,14 @@ def test_ratios_are_of_blocks_that_followed_each_other(row):
     assert ratio([1.0, 4.0, 9.0], [1.0, 2.0, 3.0]) == 2.0
     assert speed_ratio(row, AUTO, TRAINER) == 2.0
     assert speed_ratio(row, AUTO, TUTORIAL) == 4.0
+
+
+def test_group_by_length_is_measured_over_all_its_blocks_since_they_are_not_alike(row):
+    row["sides"][GROUPED].update(seconds=[8.0, 2.0, 2.0], tokens=[480, 120, 120])
+    assert speed(row, GROUPED) == 4.0
+    assert speed(row, AUTO) == 16.0
+    assert speed_ratio(row, AUTO, GROUPED) == 3.0  # 48 in 4 seconds over 48 in 12
+    assert speed_ratio(row, AUTO, GROUPED, "tokens") == 2.0
 
 
 def test_the_share_of_the_limit_is_flops_over_time_over_plain_products(row):
