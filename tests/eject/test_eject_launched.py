@@ -49,7 +49,7 @@ def launch(script, *words):
 
 @pytest.mark.distributed
 def test_launched_alone_it_gives_the_same_bits(settings, tmp_path):
-    run_tiny(tmp_path / "ours", **settings)
+    run_tiny(tmp_path / "ours", execution="padded", **settings)
     config = TrainConfig(**settings, output_dir=tmp_path / "theirs")
     script = make_script(config, tmp_path / "train_it.py")
     script.write()
@@ -67,7 +67,7 @@ def test_two_processes_train_as_one_where_the_batches_are_full(settings, tmp_pat
     }
     settings |= {"class_weights": (1.0, 3.0), "gradient_accumulation_steps": 2}
     settings |= {"per_device_eval_batch_size": 7}  # 21 rows: none is filled up
-    ours = run_tiny(tmp_path / "ours", **settings)
+    ours = run_tiny(tmp_path / "ours", execution="padded", **settings)
     half = TrainConfig(**settings, per_device_train_batch_size=4, output_dir=tmp_path / "theirs")
     script = make_script(half, tmp_path / "train_it.py")
     script.write()
@@ -84,7 +84,7 @@ def test_two_processes_train_as_one_where_the_batches_are_full(settings, tmp_pat
 @pytest.mark.slow
 def test_the_notebook_runs_and_gives_the_same_bits(tiny_model, tiny_data, tmp_path):
     settings = make_runs(tmp_path, tiny_data)["class weights"] | {"model": str(tiny_model)}
-    run_tiny(tmp_path / "ours", **{"task": None, **settings})
+    run_tiny(tmp_path / "ours", execution="padded", **{"task": None, **settings})
     notebook = make_script(TrainConfig(**settings), tmp_path / "train_it.ipynb")
     notebook.write()
     content = nbformat.read(notebook.path, as_version=4)
@@ -100,7 +100,7 @@ def test_every_schedule_gives_the_same_rates(settings, tmp_path):
         given = {**settings, "lr_scheduler_type": name, "lr_scheduler_kwargs": NEEDED.get(name, {})}
         if name not in ("constant", "reduce_lr_on_plateau", "greedy"):
             given["warmup_steps"] = 3
-        ours[name] = run_tiny(tmp_path / "ours" / name, **given)
+        ours[name] = run_tiny(tmp_path / "ours" / name, execution="padded", **given)
         config = TrainConfig(**given, output_dir=tmp_path / "theirs" / name)
         script = make_script(config, tmp_path / f"train_{name}.py")
         script.write()

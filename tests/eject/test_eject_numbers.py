@@ -30,7 +30,7 @@ def runs(tmp_path_factory, tiny_data):
 def compare(settings, model: Path | str, folder: Path) -> int:
     """Train with plainloop and with the script, each in a place of its own; the steps compared."""
     settings = {"model": str(model), "logging_steps": 1, **settings}
-    ours = run_tiny(folder / "ours", **{"task": None, **settings})
+    ours = run_tiny(folder / "ours", execution="padded", **{"task": None, **settings})
     given = {name: value for name, value in settings.items() if name != "task" or value}
     config = TrainConfig(output_dir=folder / "theirs", **given)
     script = make_script(config, folder / "train_it.py")
@@ -106,7 +106,7 @@ def test_rows_from_the_hub_give_the_same_bits(task, tiny_model, tmp_path, monkey
         fake[split] = fake[split].cast_column("label", ClassLabel(names=names))
     monkeypatch.setattr(datasets, "load_dataset", lambda *_: DatasetDict(fake))
     settings = {"task": task, "model": str(tiny_model), "logging_steps": 1, **SHARP}
-    ours = run_tiny(tmp_path / "ours", **settings)
+    ours = run_tiny(tmp_path / "ours", execution="padded", **settings)
     script = make_script(TrainConfig(output_dir=tmp_path / "theirs", **settings), tmp_path / "t.py")
     script.write()
     assert f'load_dataset("nyu-mll/glue", "{task}")' in script.source

@@ -32,7 +32,8 @@ class _Dropout(torch.autograd.Function):
         keep = draw_keep_mask(x.numel(), p, x.device).view(x.shape)
         ctx.save_for_backward(keep)
         ctx.scale = 1 / (1 - dropped_share(p))
-        return x * (keep * ctx.scale).to(x.dtype)
+        factors: torch.Tensor = keep * ctx.scale
+        return x * factors.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
