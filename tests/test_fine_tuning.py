@@ -133,6 +133,7 @@ def test_command_script_and_launched_script_give_the_same_bits(
         "Loaders",
         "One batch",
         "Model",
+        "Execution",
         "First forward",
         "Optimizer",
         "Schedule",

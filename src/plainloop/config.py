@@ -256,7 +256,7 @@ class TrainConfig:
     """Stay on the CPU where there is a GPU."""
 
     execution: Annotated[Literal["auto", "unpadded", "padded"], _RUN] = "auto"
-    """Compute no padding where the model can, or only so, or pad: then the bits are the Trainer's."""
+    """Compute no padding (auto: where the model can), or pad, which gives the Trainer's bits."""
 
     ddp_timeout: Annotated[int, _WHOLE, _RUN] = 1800
     """Seconds that processes wait for each other while one reads, tokenizes or saves."""

@@ -76,6 +76,7 @@ def test_dashes_and_underscores_are_alike(name):
         "greater_is_better": [],
         "problem_type": ["regression"],
         "on_null": ["drop"],
+        "execution": ["unpadded"],
         "train_sampling_strategy": ["weighted"],
         "lr_scheduler_kwargs": ['{"power": 2}'],
     }.get(name, words)

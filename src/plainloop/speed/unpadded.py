@@ -60,6 +60,10 @@ def run_unpadded(model: PreTrainedModel) -> None:
     reason = why_padded(model)
     if reason is not None:
         raise ValueError(reason)
+    # Loaded weights lie where they lie in the file, and the products of single rows depend on that:
+    # in memory of its own a saved model gives the bits of the training.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
     model = without_adapters(model)
     base: Any = model.base_model
     path, compute = LAYERS[model.config.model_type]
