@@ -66,5 +66,6 @@ def test_startup_and_growth_are_of_the_real_command(bench, entries):
     assert len(startup["cold"]) == len(startup["warm"]) == 1
     assert all(seconds > 0 for kind in startup.values() for seconds in kind)
     (seen,) = growth.values()
-    assert all(value > 0 for value in seen.values())
+    assert all(value >= 0 for value in seen.values())  # 0: two lines that came at once
+    assert min(seen["first step"], seen["samples_per_second"], seen["own_memory"]) > 0
     assert seen["own_memory"] < seen["peak_memory"]

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from accelerate import Accelerator, DistributedType
+from accelerate.utils import DynamoBackend
 from transformers import PreTrainedModel
 
 from plainloop.config import TrainConfig
@@ -36,6 +37,8 @@ def choose_execution(
     if config.execution == "padded":
         return ["padded"]
     reason = why_padded(model)
+    if accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
+        reason = "torch.compile would compile anew for each number of tokens"
     if reason and config.execution == "unpadded":
         raise UserError(
             f"it runs padded: {reason}",
