@@ -62,12 +62,12 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     # 7. The optimizer.
     optimizer = pl.create_optimizer(model, config)
 
-    # Accelerate puts each on its device, and wraps it where there are several processes.
+    # 8. The device: Accelerate puts each on its own, and wraps it where there are several processes.
     model, optimizer, train_dataloader, eval_dataloader = accelerator.prepare(
         model, optimizer, dataloaders["train"], dataloaders["validation"]
     )
 
-    # 8. The schedule, in optimizer steps: not prepared, since it would move once per process.
+    # 9. The schedule, in optimizer steps: not prepared, since it would move once per process.
     num_training_steps = pl.count_training_steps(len(train_dataloader), config)
     lr_scheduler = pl.create_scheduler(optimizer, num_training_steps, config)
     say(f"{config.lr_scheduler_type} schedule, {num_training_steps} optimizer steps")

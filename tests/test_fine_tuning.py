@@ -134,6 +134,7 @@ def test_command_script_and_launched_script_give_the_same_bits(
         "One batch",
         "Model",
         "Execution",
+        "Execution",
         "First forward",
         "Optimizer",
         "Schedule",

@@ -1,6 +1,7 @@
 """A saved model: texts -> logits, tokenized and batched as in the training."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from plainloop.data.tokenize import create_tokenize
 from plainloop.distributed import create_accelerator
 from plainloop.errors import DivergedError
 from plainloop.model import load_model, load_tokenizer
-from plainloop.speed.unpadded import run_unpadded, why_padded
+from plainloop.speed.execution import choose_padding
 from plainloop.tasks import Task
 from plainloop.windows import WindowCollator, pool_windows
 
@@ -39,15 +40,10 @@ class Classifier:
             self.tokenizer, task.text_columns, config.max_length, config.stride
         )
         model, _ = load_model(str(folder), task)
-        if config.execution != "padded" and why_padded(model) is None:
-            run_unpadded(model)
+        choose_padding(model, replace(config, execution="auto"), self.accelerator)
         collate: Any = DataCollatorWithPadding(self.tokenizer)
         if config.stride is not None:
             model, collate = pool_windows(model), WindowCollator(self.tokenizer)
-        # Loaded weights lie where they lie in the file; some products of theirs are added up in
-        # another order then than in the training, whose memory is aligned.
-        for parameter in model.parameters():
-            parameter.data = parameter.data.clone()
         self.collate = collate
         self.model = model.to(self.accelerator.device)
 

@@ -143,6 +143,16 @@ def create_model(
     return model, new_parameters
 
 
+def move_into_own_memory(model: nn.Module) -> None:
+    """Give each weight memory of its own.
+
+    Loaded weights lie where they lie in the file, and the sum of a product of few rows is added up
+    in another order where that is not aligned. So a saved model gives the bits of its training.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+
+
 def freeze(model: PreTrainedModel, *, embeddings: bool, layers: int) -> None:
     """Leave the embeddings, or the first encoder layers and the embeddings, out of the training.
 

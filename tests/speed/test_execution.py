@@ -3,10 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from accelerate import DistributedType
 from accelerate.utils import DynamoBackend
 from architectures import create_classifier
 from datasets import Dataset
+from tiny import largest_difference
 from transformers import AlbertConfig, AlbertForSequenceClassification
 
 from plainloop.config import TrainConfig
@@ -17,9 +19,17 @@ from plainloop.speed.execution import choose_execution
 ROWS = Dataset.from_dict({"input_ids": [list(range(4, 40))]})
 
 
-def choose(model, execution="auto", distributed=DistributedType.NO, backend=DynamoBackend.NO):
+def choose(
+    model,
+    execution="auto",
+    distributed=DistributedType.NO,
+    backend=DynamoBackend.NO,
+    device="cpu",
+):
     state = SimpleNamespace(dynamo_plugin=SimpleNamespace(backend=backend))
-    accelerator = SimpleNamespace(distributed_type=distributed, state=state)
+    accelerator = SimpleNamespace(
+        distributed_type=distributed, state=state, device=torch.device(device)
+    )
     config = TrainConfig(task="demo", execution=execution)
     return choose_execution(model, ROWS, config, accelerator)
 
@@ -46,6 +56,36 @@ def test_a_compiled_model_runs_padded_and_says_why():
     [said] = choose(model, backend=DynamoBackend.INDUCTOR)
     assert said.startswith("padded: torch.compile")
     assert "forward" not in vars(model.base_model)
+
+
+def test_on_a_gpu_auto_pads_and_only_a_wish_runs_unpadded():
+    [said] = choose(create_classifier("bert"), device="cuda")
+    assert said.startswith("padded: unpadded was not measured on cuda")
+    assert choose(create_classifier("bert"), "unpadded", device="cuda")[0] == "unpadded"
+
+
+def test_a_run_without_padding_gives_the_losses_and_scores_of_the_padded_one(run):
+    settings = {"dropout": 0.0, "learning_rate": 1e-3, "lr_scheduler_type": "constant"}
+    settings |= {"num_train_epochs": 2, "gradient_accumulation_steps": 2, "weight_decay": 0.01}
+    padded, auto = run(execution="padded", **settings), run(**settings)
+    assert len(auto.history) == len(padded.history) == 6
+    for name in ("loss", "grad_norm"):
+        assert auto.series(name) == pytest.approx(padded.series(name), rel=1e-5)
+    assert auto.series("loss") != padded.series("loss")  # up to rounding, since it is another way
+    for ours, theirs in zip(
+        auto.metrics["evaluations"], padded.metrics["evaluations"], strict=True
+    ):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_adapters_train_unpadded_to_the_same_weights(run):
+    settings = {"dropout": 0.0, "lora_rank": 2, "learning_rate": 1e-2, "max_steps": 6}
+    padded, auto = (
+        run(merge_lora=True, execution=execution, **settings)
+        for execution in ("padded", "unpadded")
+    )
+    assert auto.series("loss") == pytest.approx(padded.series("loss"), rel=1e-5)
+    assert 0 < largest_difference(auto.weights, padded.weights) < 1e-5
 
 
 def test_a_model_that_cannot_is_padded_or_refused():

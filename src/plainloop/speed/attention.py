@@ -52,6 +52,7 @@ class _Attention(torch.autograd.Function):
         dropout_p: float,
         window: int | None,
     ) -> torch.Tensor:
+        """As `attend`; keeps the weights of each sequence, and which of them were dropped."""
         size = key.shape[-1] // num_heads
         spans = packed.spans
         only_first = query.shape[0] != key.shape[0]
@@ -86,6 +87,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        """The gradients of query, key and value, each of its shape."""
         query, key, value, keep, *all_weights = ctx.saved_tensors
         size = ctx.size
         factors = None if keep is None else (keep * ctx.scale).to(query.dtype)

@@ -29,6 +29,7 @@ def draw_keep_mask(num_elements: int, p: float, device: torch.device) -> torch.T
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, p: float) -> torch.Tensor:
+        """Drop elements with probability `dropped_share(p)`, and scale up the others."""
         keep = draw_keep_mask(x.numel(), p, x.device).view(x.shape)
         ctx.save_for_backward(keep)
         ctx.scale = 1 / (1 - dropped_share(p))
@@ -37,6 +38,7 @@ class _Dropout(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        """The gradient of x: that of the elements that were kept, scaled up as they were."""
         (keep,) = ctx.saved_tensors
         return gradient * (keep * ctx.scale).to(gradient.dtype), None
 

@@ -5,6 +5,7 @@ gradient, clipping and optimizer. What looks at the model or the optimizer from 
 evaluation, a saved model or a checkpoint, sees the full table and its full moments.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -116,6 +117,7 @@ def compact_embedding(model: PreTrainedModel, rows: "Dataset", *, decays: bool) 
 def find_used_tokens(rows: "Dataset") -> torch.Tensor:
     """The tokens of a split: int64, sorted, each once."""
     found: set[int] = set()
+    # Of the whole table, where the split is a choice of its rows: a few too many do no harm.
     for chunk in rows.data.column("input_ids").chunks:
         tokens = chunk
         while pa.types.is_list(tokens.type) or pa.types.is_large_list(tokens.type):
@@ -137,35 +139,35 @@ def keep_full_moments(optimizer: torch.optim.Optimizer, model: nn.Module) -> Non
     for module in model.modules():
         if not isinstance(module, CompactEmbedding):
             continue
-        number = next(
-            n for n, parameter in enumerate(parameters) if parameter is module.used_weight
-        )
+        key = next(n for n, parameter in enumerate(parameters) if parameter is module.used_weight)
+        optimizer.register_state_dict_post_hook(partial(_expand_moments, module, key))
+        optimizer.register_load_state_dict_pre_hook(partial(_compact_moments, module, key))
 
-        def expand(_: Any, saved: Any, table: CompactEmbedding = module, key: int = number) -> Any:
-            if key not in saved["state"]:  # before the first step
-                return saved
-            moments = {
-                name: value.new_zeros(table.weight.shape).index_copy_(0, table.used, value[:-1])
-                if value.dim()
-                else value
-                for name, value in saved["state"][key].items()
-            }
-            moments[DECAY] = table.used_weight.detach()[-1, 0].clone()
-            return {**saved, "state": {**saved["state"], key: moments}}
 
-        def compact(_: Any, saved: Any, table: CompactEmbedding = module, key: int = number) -> Any:
-            moments = dict(saved["state"].get(key, {}))
-            decay = moments.pop(DECAY, None)
-            if decay is not None and table.initial is not None:
-                table.undecayed = table.initial
-                with torch.no_grad():
-                    table.used_weight[-1] = decay
-            for name, value in moments.items():
-                if value.dim():
-                    moments[name] = torch.cat(
-                        [value[table.used], value.new_zeros(1, value.shape[1])]
-                    )
-            return {**saved, "state": {**saved["state"], **({key: moments} if moments else {})}}
+def _expand_moments(table: CompactEmbedding, key: int, _optimizer: Any, saved: Any) -> Any:
+    """What the optimizer saves of the used rows, as of the full table."""
+    if key not in saved["state"]:  # before the first step
+        return saved
+    moments = dict(saved["state"][key])
+    for name, value in moments.items():
+        if value.dim():
+            moments[name] = value.new_zeros(table.weight.shape)
+            moments[name][table.used] = value[:-1]
+    moments[DECAY] = table.used_weight.detach()[-1, 0].clone()
+    return {**saved, "state": {**saved["state"], key: moments}}
 
-        optimizer.register_state_dict_post_hook(expand)
-        optimizer.register_load_state_dict_pre_hook(compact)
+
+def _compact_moments(table: CompactEmbedding, key: int, _optimizer: Any, saved: Any) -> Any:
+    """The inverse; the table's decay is put back beside it."""
+    if key not in saved["state"]:
+        return saved
+    moments = dict(saved["state"][key])
+    decay = moments.pop(DECAY, None)
+    if decay is not None and table.initial is not None:
+        table.undecayed = table.initial
+        with torch.no_grad():
+            table.used_weight[-1] = decay
+    for name, value in moments.items():
+        if value.dim():
+            moments[name] = torch.cat([value[table.used], value.new_zeros(1, value.shape[1])])
+    return {**saved, "state": {**saved["state"], key: moments}}

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from plainloop.config import TrainConfig
 from plainloop.errors import UserError
+from plainloop.model import move_into_own_memory
 from plainloop.speed.embedding import compact_embedding
 from plainloop.speed.unpadded import run_unpadded, why_padded
 
@@ -32,10 +33,30 @@ def choose_execution(
         What was chosen, a line each, to be shown.
 
     Raises:
+        UserError: as `choose_padding`.
+    """
+    padding = choose_padding(model, config, accelerator)
+    if padding != "unpadded" or accelerator.distributed_type in OWNERS_OF_PARAMETERS:
+        return [padding]
+    return [padding, *compact_embedding(model, rows, decays=config.weight_decay > 0)]
+
+
+def choose_padding(model: PreTrainedModel, config: TrainConfig, accelerator: Accelerator) -> str:
+    """Let a model compute no padding, where that is wanted and it can.
+
+    Args:
+        model: not yet prepared.
+        config: `execution`.
+        accelerator: its device, and whether it compiles.
+
+    Returns:
+        unpadded; or padded, and why where the settings do not say so.
+
+    Raises:
         UserError: unpadded alone is wanted, and the model cannot.
     """
     if config.execution == "padded":
-        return ["padded"]
+        return "padded"
     reason = why_padded(model)
     if accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
         reason = "torch.compile would compile anew for each number of tokens"
@@ -45,10 +66,11 @@ def choose_execution(
             where="--execution unpadded",
             fix="leave it out, or choose another model",
         )
+    device = accelerator.device.type
+    if not reason and config.execution == "auto" and device != "cpu":
+        reason = f"unpadded was not measured on {device}; --execution unpadded tries it"
     if reason:
-        return [f"padded: {reason}"]
+        return f"padded: {reason}"
+    move_into_own_memory(model)
     run_unpadded(model)
-    lines = ["unpadded"]
-    if accelerator.distributed_type not in OWNERS_OF_PARAMETERS:
-        lines += compact_embedding(model, rows, decays=config.weight_decay > 0)
-    return lines
+    return "unpadded"

@@ -60,10 +60,6 @@ def run_unpadded(model: PreTrainedModel) -> None:
     reason = why_padded(model)
     if reason is not None:
         raise ValueError(reason)
-    # Loaded weights lie where they lie in the file, and the products of single rows depend on that:
-    # in memory of its own a saved model gives the bits of the training.
-    for parameter in model.parameters():
-        parameter.data = parameter.data.clone()
     model = without_adapters(model)
     base: Any = model.base_model
     path, compute = LAYERS[model.config.model_type]
@@ -76,8 +72,9 @@ def run_unpadded(model: PreTrainedModel) -> None:
         if isinstance(module, nn.Dropout):
             module.forward = partial(drop, module)  # type: ignore[method-assign]
     base.forward = partial(_forward_base, base, layers)
-    if path != "layers":  # what follows it, a pooler, reads the first token of each sequence
-        encoder = base.get_submodule(path.partition(".")[0])
+    encoder_path = path.rpartition(".")[0]
+    if encoder_path:  # what follows it, a pooler, reads the first token of each sequence
+        encoder = base.get_submodule(encoder_path)
         encoder.forward = partial(_forward_encoder, encoder)
 
 
