@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src" / "plainloop").rglob("*.py"))
 # The order of the data flow: a module imports only from those before it.
 FLOW = """
-    errors tasks config ranges lora pretrained scores metrics
+    errors tasks flag_types config ranges lora pretrained scores metrics
     data.contents data.text_files data.csv_files data.json_files data.arrow_files data.paths data.files
     data.columns data.label_values data.labels data.split data.hub data.glue_labels data.read data.own data.findings data.check
     state run_folder inputs windows data.tokenize data.sampling data.batches

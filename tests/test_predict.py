@@ -71,6 +71,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "one label": {"label_column": "class"},
     "several labels": {"label_column": "tags"},
     "a value": {"label_column": "value", "problem_type": "regression"},
+    "row by row": {"label_column": "class", "per_device_eval_batch_size": 1},
     "windows": {"label_column": "class", "max_length": 12, "stride": 2},
 }
 

@@ -14,7 +14,7 @@ from plainloop.config import TrainConfig
 from plainloop.data.tokenize import create_tokenize
 from plainloop.distributed import create_accelerator
 from plainloop.errors import DivergedError
-from plainloop.model import load_model, load_tokenizer
+from plainloop.model import load_model, load_tokenizer, move_into_own_memory
 from plainloop.speed.execution import choose_padding
 from plainloop.tasks import Task
 from plainloop.windows import WindowCollator, pool_windows
@@ -40,6 +40,7 @@ class Classifier:
             self.tokenizer, task.text_columns, config.max_length, config.stride
         )
         model, _ = load_model(str(folder), task)
+        move_into_own_memory(model)
         choose_padding(model, replace(config, execution="auto"), self.accelerator)
         collate: Any = DataCollatorWithPadding(self.tokenizer)
         if config.stride is not None:

@@ -151,6 +151,7 @@ OTHERS = TrainConfig(
     adam_beta1=0.8,
     adam_beta2=0.98,
     adam_epsilon=1e-6,
+    gradient_checkpointing=True,
     max_grad_norm=0.0,
     label_smoothing_factor=0.1,
     class_weights=(1.0, 1 / 3),

@@ -78,6 +78,17 @@ def test_a_run_without_padding_gives_the_losses_and_scores_of_the_padded_one(run
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 
+@pytest.mark.parametrize("execution", ["padded", "unpadded"])
+@pytest.mark.parametrize("more", [{}, {"lora_rank": 2}], ids=["weights", "adapters"])
+def test_gradient_checkpointing_gives_the_same_bits_with_dropout(run, execution, more):
+    kept = run(execution=execution, max_steps=6, **more)
+    again = run(execution=execution, max_steps=6, gradient_checkpointing=True, **more)
+    assert again.history[-1]["loss"] != again.history[0]["loss"]
+    for name in ("loss", "grad_norm"):
+        assert again.series(name) == kept.series(name)
+    assert largest_difference(again.weights, kept.weights) == 0
+
+
 def test_adapters_train_unpadded_to_the_same_weights(run):
     settings = {"dropout": 0.0, "lora_rank": 2, "learning_rate": 1e-2, "max_steps": 6}
     padded, auto = (

@@ -82,7 +82,7 @@ def test_gradient_checkpointing_gives_the_same_gradients_with_dropout(name):
     gradients = []
     for checkpointing in (False, True):
         if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False})
         model.zero_grad()
         torch.manual_seed(7)
         model(**create_batch(LENGTHS)).loss.backward()

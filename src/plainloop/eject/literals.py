@@ -1,5 +1,6 @@
 """Values as Python source, laid out as ruff's formatter would."""
 
+import unicodedata
 from typing import Any
 
 LINE_LENGTH = 100
@@ -30,10 +31,10 @@ def constant(name: str, value: Any, comment: str = "") -> str:
     line = f"{name} = {literal(value)}"
     above = ""
     if comment:
-        if len(f"{line}  # {comment}") <= LINE_LENGTH:
+        if width(f"{line}  # {comment}") <= LINE_LENGTH:
             return f"{line}  # {comment}"
         above = f"# {comment}\n"
-    if len(line) <= LINE_LENGTH:
+    if width(line) <= LINE_LENGTH:
         return above + line
     if isinstance(value, dict):
         items = [f"{literal(key)}: {literal(item)}" for key, item in value.items()]
@@ -41,6 +42,11 @@ def constant(name: str, value: Any, comment: str = "") -> str:
     if isinstance(value, (list, tuple)):
         items = list(map(literal, value))
         return f"{above}{name} = [\n" + "".join(f"{_INDENT}{item},\n" for item in items) + "]"
-    if len(_INDENT + literal(value)) <= LINE_LENGTH:
+    if width(_INDENT + literal(value)) <= LINE_LENGTH:
         return f"{above}{name} = (\n{_INDENT}{literal(value)}\n)"
     return above + line
+
+
+def width(line: str) -> int:
+    """Columns of a line, as ruff counts them: two for a wide character, such as Chinese ones."""
+    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in line)

@@ -19,6 +19,7 @@ NOT_EJECTED = {
     "freeze_layers": "leave it out: one line after the model does it",
     "focal_gamma": "leave it out: the loss is one line of the script",
     "train_sampling_strategy": "--class-weights balanced weighs rare classes in the loss instead",
+    "gradient_checkpointing": "leave it out: the numbers are the same",
     "dataloader_num_workers": "leave it out: the numbers are the same",
     "resume": "leave it out: a script starts at the first step",
     "resume_from_checkpoint": "leave it out: a script starts at the first step",

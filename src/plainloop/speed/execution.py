@@ -36,7 +36,10 @@ def choose_execution(
         UserError: as `choose_padding`.
     """
     padding = choose_padding(model, config, accelerator)
-    if padding != "unpadded" or accelerator.distributed_type in OWNERS_OF_PARAMETERS:
+    if padding != "unpadded":
+        return [padding]
+    move_into_own_memory(model)
+    if accelerator.distributed_type in OWNERS_OF_PARAMETERS:
         return [padding]
     return [padding, *compact_embedding(model, rows, decays=config.weight_decay > 0)]
 
@@ -71,6 +74,5 @@ def choose_padding(model: PreTrainedModel, config: TrainConfig, accelerator: Acc
         reason = f"unpadded was not measured on {device}; --execution unpadded tries it"
     if reason:
         return f"padded: {reason}"
-    move_into_own_memory(model)
     run_unpadded(model)
     return "unpadded"
