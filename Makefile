@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest --quiet
 
-.PHONY: demo test lint types slow crash crash-matrix distributed notebook browser quotes all clean
+.PHONY: demo test lint types slow crash crash-matrix distributed notebook browser quotes bench all clean
 
 demo: $(VENV)/ready
 	$(BIN)/plainloop demo
@@ -46,6 +46,11 @@ browser: $(VENV)/ready
 # After a quoted file has changed: line numbers, the loop in the README.
 quotes: $(VENV)/ready
 	$(BIN)/python docs/quote.py
+
+# Beside the Trainer and the tutorial's loop, into docs/performance.md; hours, on an idle machine.
+GLUE := $(wildcard ../shared/data/glue)
+bench: $(VENV)/ready
+	PYTHONPATH=benchmarks $(BIN)/python -m speed $(if $(GLUE),--data-dir $(GLUE)) --page docs/performance.md
 
 all: test slow crash distributed notebook browser
 

@@ -53,6 +53,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     # 6. The model with its head, and one forward pass before any training.
     set_seed(config.seed)
     model, new_parameters = pl.create_model(pretrained, task, config)
+    say(*pl.choose_execution(model, model_inputs["train"], config, accelerator), sep="; ")
     loss, logits_shape = pl.first_forward(model, batch)
     say(f"new parameters: {new_parameters}; loss {loss:.4f}, logits {logits_shape}")
     if config.dry_run:
@@ -61,12 +62,12 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     # 7. The optimizer.
     optimizer = pl.create_optimizer(model, config)
 
-    # Accelerate puts each on its device, and wraps it where there are several processes.
+    # 8. The device: Accelerate puts each on its own, and wraps it where there are several processes.
     model, optimizer, train_dataloader, eval_dataloader = accelerator.prepare(
         model, optimizer, dataloaders["train"], dataloaders["validation"]
     )
 
-    # 8. The schedule, in optimizer steps: not prepared, since it would move once per process.
+    # 9. The schedule, in optimizer steps: not prepared, since it would move once per process.
     num_training_steps = pl.count_training_steps(len(train_dataloader), config)
     lr_scheduler = pl.create_scheduler(optimizer, num_training_steps, config)
     say(f"{config.lr_scheduler_type} schedule, {num_training_steps} optimizer steps")
@@ -98,9 +99,8 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     pl.finish_trackers(accelerator)
     metrics = pl.summarize(state, config, accelerator)
     if run.folder:
-        run.folder.save(
-            accelerator.unwrap_model(model), tokenizer, metrics, merge_lora=config.merge_lora
-        )
+        trained = accelerator.unwrap_model(model)
+        run.folder.save(trained, tokenizer, metrics, merge_lora=config.merge_lora)
         say(f"saved in {run.folder.path}")
     # Score the saved model row by row: the numbers and rows of `plainloop report`.
     for split, scores in pl.evaluate_saved(

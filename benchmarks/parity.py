@@ -3,7 +3,7 @@
     python benchmarks/parity.py --task mrpc --data-dir GLUE --model demo --steps 60
 
 Both sides run in a process of their own, on the CPU, with the same seed, data and flags, dropout on,
-and log every step. Compared are every loss, gradient norm and learning rate, every score of every
+padded, and log every step. Compared are every loss, gradient norm and learning rate, every score of every
 evaluation, and the SHA-256 of the final weights. Exit code 0: no bit differs; 1: one does; 3: a side
 failed.
 
@@ -198,7 +198,7 @@ def main(tokens: list[str]) -> int:
     """Run both sides and print the table; 1 where a bit differs."""
     if tokens[:1] == ["--side"]:
         side, result, *tokens = tokens[1:]
-        config = replace(parse(tokens), logging_steps=1, use_cpu=True)
+        config = replace(parse(tokens), logging_steps=1, use_cpu=True, execution="padded")
         run = {"plainloop": run_plainloop, "trainer": run_trainer}[side]
         Path(result).write_text(json.dumps(run(config)), encoding="utf-8")
         return 0

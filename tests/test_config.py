@@ -13,8 +13,9 @@ from hypothesis import given, settings, strategies as st
 
 from plainloop import config as config_module
 from plainloop.cli.flags import parse_config
-from plainloop.config import Schedule, TrainConfig
+from plainloop.config import TrainConfig
 from plainloop.errors import UserError
+from plainloop.flag_types import Schedule
 from plainloop.ranges import check_config, flag
 
 FIELDS = [field.name for field in dataclasses.fields(TrainConfig)]

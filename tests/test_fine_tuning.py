@@ -136,6 +136,8 @@ def test_command_script_and_launched_script_give_the_same_bits(
         "Loaders",
         "One batch",
         "Model",
+        "Execution",
+        "Execution",
         "First forward",
         "Optimizer",
         "Schedule",

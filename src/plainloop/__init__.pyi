@@ -15,6 +15,7 @@ from .data.tokenize import (
     tokenize_splits as tokenize_splits,
 )
 from .distributed import create_accelerator as create_accelerator
+from .eject.script import Script as Script, make_script as make_script
 from .errors import (
     CheckpointError as CheckpointError,
     DivergedError as DivergedError,
@@ -56,6 +57,7 @@ from .ranges import check_config as check_config
 from .resume import OpenRun as OpenRun, open_run as open_run
 from .run_folder import RunFolder as RunFolder, summarize as summarize
 from .shared_folder import create_shared_folder as create_shared_folder
+from .speed.execution import choose_execution as choose_execution
 from .state import TrainState as TrainState
 from .stopping import StopRequest as StopRequest
 from .tasks import TASKS as TASKS, Task as Task, get_task as get_task

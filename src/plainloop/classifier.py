@@ -1,6 +1,7 @@
 """A saved model: texts -> logits, tokenized and batched as in the training."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from plainloop.config import TrainConfig
 from plainloop.data.tokenize import create_tokenize
 from plainloop.distributed import create_accelerator
 from plainloop.errors import DivergedError
-from plainloop.model import load_model, load_tokenizer
+from plainloop.model import load_model, load_tokenizer, move_into_own_memory
+from plainloop.speed.execution import choose_padding
 from plainloop.tasks import Task
 from plainloop.windows import WindowCollator, pool_windows
 
@@ -38,13 +40,11 @@ class Classifier:
             self.tokenizer, task.text_columns, config.max_length, config.stride
         )
         model, _ = load_model(str(folder), task)
+        move_into_own_memory(model)
+        choose_padding(model, replace(config, execution="auto"), self.accelerator)
         collate: Any = DataCollatorWithPadding(self.tokenizer)
         if config.stride is not None:
             model, collate = pool_windows(model), WindowCollator(self.tokenizer)
-        # Loaded weights lie where they lie in the file; some products of theirs are added up in
-        # another order then than in the training, whose memory is aligned.
-        for parameter in model.parameters():
-            parameter.data = parameter.data.clone()
         self.collate = collate
         self.model = model.to(self.accelerator.device)
 

@@ -10,24 +10,20 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from plainloop.flag_types import DATA, EVAL, FILES, MODEL, OPTIM, RUN, WEIGHTS, WHOLE
+from plainloop.flag_types import (
+    DATA,
+    EVAL,
+    FILES,
+    MODEL,
+    OPTIM,
+    RUN,
+    WEIGHTS,
+    WHOLE,
+    Schedule,
+    Tracker,
+)
 from plainloop.tasks import ProblemType
 
-Schedule = Literal[
-    "linear",
-    "cosine",
-    "cosine_with_restarts",
-    "polynomial",
-    "constant",
-    "constant_with_warmup",
-    "inverse_sqrt",
-    "reduce_lr_on_plateau",
-    "cosine_with_min_lr",
-    "cosine_warmup_with_min_lr",
-    "warmup_stable_decay",
-    "greedy",
-]
-Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 METRIC_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
 """The schedules that move once an evaluation, by its metric, and not once a step."""
 LESS_IS_BETTER = ("loss", "log_loss", "rmse", "mae")
@@ -153,6 +149,9 @@ class TrainConfig:
     adam_epsilon: Annotated[float, OPTIM] = 1e-8
     """AdamW's guard against dividing by zero."""
 
+    gradient_checkpointing: Annotated[bool, OPTIM] = False
+    """Compute each layer again in the backward pass: less memory, the same numbers, more time."""
+
     max_grad_norm: Annotated[float, OPTIM] = 1.0
     """Norm to which longer gradients are clipped; 0: not clipped."""
 
@@ -233,6 +232,9 @@ class TrainConfig:
     use_cpu: Annotated[bool, RUN] = False
     """Stay on the CPU where there is a GPU."""
 
+    execution: Annotated[Literal["auto", "unpadded", "padded"], RUN] = "auto"
+    """Compute no padding (auto: where the model can), or pad, which gives the Trainer's bits."""
+
     ddp_timeout: Annotated[int, WHOLE, RUN] = 1800
     """Seconds that processes wait for each other while one reads, tokenizes or saves."""
 
@@ -250,11 +252,9 @@ class TrainConfig:
     @property
     def more_is_better(self) -> bool:
         """Whether more of that metric is better."""
-        return (
-            self.best_metric not in LESS_IS_BETTER
-            if self.greater_is_better is None
-            else self.greater_is_better
-        )
+        if self.greater_is_better is not None:
+            return self.greater_is_better
+        return self.best_metric not in LESS_IS_BETTER
 
     @property
     def split_seed(self) -> int:

@@ -28,6 +28,7 @@ from plainloop.progress import describe_scores
 from plainloop.resume import open_run
 from plainloop.run_folder import summarize
 from plainloop.shared_folder import create_shared_folder
+from plainloop.speed.execution import choose_execution
 from plainloop.stopping import StopRequest
 from plainloop.trackers import finish_trackers, start_trackers
 
@@ -100,6 +101,8 @@ def fine_tune(
         f"{_millions(p for p in model.parameters() if p.requires_grad)} trained; "
         f"new: {', '.join(new_parameters) or 'none'}",
     )
+    for line in choose_execution(model, model_inputs["train"], config, accelerator):
+        say("Execution", line)
     loss, logits_shape = first_forward(model, batch)
     say("First forward", f"loss {loss:.4f}, logits {logits_shape}")
     if config.dry_run:

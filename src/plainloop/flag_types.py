@@ -1,7 +1,7 @@
 """How the words of a flag become a value, and under which heading of --help it stands."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from cyclopts import CoercionError, Group, Parameter, Token
 
@@ -10,6 +10,22 @@ MODEL = Parameter(group=Group("Model", sort_key=2))
 OPTIM = Parameter(group=Group("Optimization", sort_key=3))
 EVAL = Parameter(group=Group("Evaluation", sort_key=4))
 RUN = Parameter(group=Group("Run", sort_key=5))
+
+Schedule = Literal[
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+    "reduce_lr_on_plateau",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
+    "warmup_stable_decay",
+    "greedy",
+]
+Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 
 
 def to_whole_number(_type: Any, tokens: Sequence[Token]) -> int:

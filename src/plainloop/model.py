@@ -124,23 +124,41 @@ def create_model(
     Args:
         pretrained: a folder or hub name, as `resolve_model` gives it.
         task: its labels and their kind.
-        config: dropout, new_head, freeze_*, lora_* and stride.
+        config: dropout, new_head, freeze_*, gradient_checkpointing, lora_* and stride.
 
     Returns:
         As `load_model`.
 
     Raises:
-        UserError: as `load_model`, `freeze` and `add_lora`.
+        UserError: as `load_model`, `freeze` and `add_lora`; or its layers cannot be computed again.
     """
     model, new_parameters = load_model(
         pretrained, task, dropout=config.dropout, new_head=config.new_head
     )
     freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
+    if config.gradient_checkpointing:
+        if not model.supports_gradient_checkpointing:
+            raise UserError(
+                f"{type(model).__name__} cannot compute its layers again",
+                where="--gradient-checkpointing",
+                fix="leave it out, and give a smaller batch with more accumulation",
+            )
+        model.activation_checkpointing_enable({"use_reentrant": False})  # torch's advice
     if config.lora_rank is not None:
         model = add_lora(model, config.lora_rank, config.lora_alpha, new_parameters=new_parameters)
     if config.stride is not None:
         model = pool_windows(model)
     return model, new_parameters
+
+
+def move_into_own_memory(model: nn.Module) -> None:
+    """Give each weight memory of its own.
+
+    Loaded weights lie where they lie in the file, and the sum of a product of few rows is added up
+    in another order where that is not aligned. So a saved model gives the bits of its training.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
 
 
 def freeze(model: PreTrainedModel, *, embeddings: bool, layers: int) -> None:

@@ -11,6 +11,7 @@ from transformers import get_scheduler
 
 from plainloop.config import METRIC_SCHEDULES, TrainConfig
 from plainloop.errors import UserError
+from plainloop.speed.embedding import keep_full_moments
 
 # The Trainer's rule (get_decay_parameter_names in transformers 5.23).
 NO_DECAY_NAMES = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)")
@@ -36,13 +37,15 @@ def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW
         {"params": [p for p in trained if p not in no_decay], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p in no_decay], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         groups,
         lr=config.learning_rate,
         betas=(config.adam_beta1, config.adam_beta2),
         eps=config.adam_epsilon,
         fused=True,
     )
+    keep_full_moments(optimizer, model)
+    return optimizer
 
 
 def count_training_steps(num_batches: int, config: TrainConfig) -> int:
@@ -78,20 +81,13 @@ def create_scheduler(
         if config.warmup_steps >= 1
         else math.ceil(num_training_steps * config.warmup_steps)
     )
-    # A whole number in a flag or file may have become 2.0, and some schedules count in integers.
-    kwargs: dict[str, Any] = {
-        key: int(value) if isinstance(value, float) and value.is_integer() else value
-        for key, value in config.lr_scheduler_kwargs.items()
-    }
-    if config.lr_scheduler_type in METRIC_SCHEDULES:
-        kwargs.setdefault("mode", "max" if config.more_is_better else "min")
     try:
         scheduler: LRScheduler = get_scheduler(
             config.lr_scheduler_type,
             optimizer=optimizer,
             num_warmup_steps=warmup_steps,
             num_training_steps=num_training_steps,
-            scheduler_specific_kwargs=kwargs,
+            scheduler_specific_kwargs=schedule_kwargs(config),
         )
     except (TypeError, ValueError) as error:
         raise UserError(
@@ -110,3 +106,15 @@ def check_schedule(config: TrainConfig) -> None:
     """
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=config.learning_rate)
     create_scheduler(optimizer, num_training_steps=1, config=config)
+
+
+def schedule_kwargs(config: TrainConfig) -> dict[str, Any]:
+    """What the schedule takes besides steps: the settings', and the direction of the metric."""
+    # A whole number in a flag or file may have become 2.0, and some schedules count in integers.
+    kwargs: dict[str, Any] = {
+        key: int(value) if isinstance(value, float) and value.is_integer() else value
+        for key, value in config.lr_scheduler_kwargs.items()
+    }
+    if config.lr_scheduler_type in METRIC_SCHEDULES:
+        kwargs.setdefault("mode", "max" if config.more_is_better else "min")
+    return kwargs

@@ -77,6 +77,7 @@ def test_dashes_and_underscores_are_alike(name):
         "problem_type": ["regression"],
         "on_null": ["drop"],
         "report_to": ["wandb"],
+        "execution": ["unpadded"],
         "train_sampling_strategy": ["weighted"],
         "lr_scheduler_kwargs": ['{"power": 2}'],
     }.get(name, words)
@@ -152,6 +153,7 @@ OTHERS = TrainConfig(
     adam_beta1=0.8,
     adam_beta2=0.98,
     adam_epsilon=1e-6,
+    gradient_checkpointing=True,
     max_grad_norm=0.0,
     label_smoothing_factor=0.1,
     class_weights=(1.0, 1 / 3),
@@ -178,6 +180,7 @@ OTHERS = TrainConfig(
     logging_steps=1,
     dataloader_num_workers=1,
     use_cpu=True,
+    execution="padded",
     ddp_timeout=60,
     step_timeout=5,
     dry_run=True,

@@ -204,6 +204,9 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
+EXECUTIONS = ("unpadded", "padded")
+
+
 class Bench:
     """Starts runs with the tiny model, and keeps what those came to that never stopped."""
 
@@ -254,11 +257,17 @@ class Harness:
         self.used: Counter = Counter()
         self.failures: list[str] = []
         self.bench = Bench(folder, **SETTINGS)
-        self.references = {processes: self.bench.reference(processes) for processes in (1, 2)}
+        self.flags: dict[Path, list[str]] = {}
+        for processes in (1, 2):
+            for execution in EXECUTIONS:
+                self.bench.reference(processes, "--execution", execution)
 
     def start(self, run: Path, processes: int, *, fork: bool, resume: bool = False, **crash) -> Run:
-        more = ["--resume"] if resume else []
+        more = [*self.flags[run], *(["--resume"] if resume else [])]
         return self.bench.start(run, processes, *more, fork=fork, **crash)
+
+    def reference(self, run: Path, processes: int) -> dict:
+        return self.bench.reference(processes, *self.flags[run])
 
     def kill_once(self, row: str, run: Path, phase: str, processes: int, *, fork: bool, **at):
         """Start or resume a run, kill it in a phase, and count that; whether there is a run."""
@@ -339,7 +348,7 @@ class Harness:
             )
             return
         row.counts["resumed"] += 1
-        differences = compare(outcome(run), self.references[processes])
+        differences = compare(outcome(run), self.reference(run, processes))
         row.counts["silent differences" if differences else "equal"] += 1
         if differences:
             self.failures.append(f"{run.name}: {phase}: other {', '.join(differences)}")
@@ -352,17 +361,21 @@ class Harness:
             started = time.monotonic()
             phase = PHASES[index % len(PHASES)]
             processes = 2 if (index + index // len(PHASES)) % 3 == 0 else 1
-            step = self.draw.randint(1, self.references[processes]["steps"] - 7)
             run = self.folder / f"kill-{index}"
+            execution = EXECUTIONS[(index + index // len(PHASES)) % 2]
+            self.flags[run] = ["--execution", execution]
+            step = self.draw.randint(1, self.reference(run, processes)["steps"] - 7)
             fork = index % 10 != 9
             if self.kill_once(phase, run, phase, processes, fork=fork, step=step):
                 self.finish(run, phase, processes, fork=fork)
-            print(f"{run.name}: {phase}, {processes} processes, {seconds(started)}", flush=True)
+            kind = f"{processes} processes, {execution}"
+            print(f"{run.name}: {phase}, {kind}, {seconds(started)}", flush=True)
 
     def chain(self) -> None:
         """One run, killed ten times."""
         run, started = self.folder / "chain", time.monotonic()
-        last = self.references[1]["steps"]
+        self.flags[run] = ["--execution", "unpadded"]
+        last = self.reference(run, 1)["steps"]
         for index, phase in enumerate(CHAIN):
             step = last if phase == "finish" else 1 + index * (last - 12) // len(CHAIN)
             resume = index > 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from safetensors.torch import load_file
 
 pytestmark = pytest.mark.distributed
 
@@ -84,6 +85,27 @@ def test_accelerate_launch_of_two_processes(launch, program, environment):
     printed, _, run = launch(*LAUNCH, *TWO, *program, **environment)
     check_run(printed, run, processes=2, launcher="accelerate launch")
     assert said_by(printed, "Device")[0].startswith("cpu; float32; threads in each: 1; cores: ")
+
+
+def test_a_compiled_model_trains_padded_and_gives_the_same_losses(
+    launch, run_command, tiny_model, tiny_data
+):
+    # eager: torch.compile without a compiler of C++, which takes minutes for a tiny model, too.
+    words = ["--cpu", "--num_processes", "1", "--num_cpu_threads_per_process", "1"]
+    printed, _, run = launch(*ACCELERATE, "launch", *words, "--dynamo_backend", "eager", SCRIPT)
+    assert "padded: torch.compile would compile anew" in printed
+    data = ["--data-dir", tiny_data]
+    plain = ["--execution", "padded", "--max-steps", "4", "--logging-steps", "1"]
+    run_command(
+        SCRIPT, "--task", "demo", "--model", tiny_model, *data, *plain, "-o", run.parent / "p"
+    )
+    losses = [
+        [json.loads(line)["loss"] for line in (folder / "history.jsonl").read_text().splitlines()]
+        for folder in (run, run.parent / "p")
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 4
+    assert not any("_orig_mod" in name for name in load_file(run / "model.safetensors"))
 
 
 def test_torchrun(launch):

@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 from plainloop import __version__
 from plainloop.cli.check import check
 from plainloop.cli.compare import compare
+from plainloop.cli.eject import eject
 from plainloop.cli.evaluate import evaluate
 from plainloop.cli.predict import predict
 from plainloop.cli.report import report, write_pages
@@ -20,7 +21,7 @@ app = App(
     help="Fine-tune text classifiers with a training loop that you can read on one screen.",
 )
 
-for command in (check, compare, evaluate, predict, report):
+for command in (check, compare, evaluate, predict, report, eject):
     app.command(command)
 
 

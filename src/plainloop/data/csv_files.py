@@ -85,6 +85,15 @@ def open_csv(
     return pa.schema([(name, pa.string()) for name in layout.names]), batches()
 
 
+def quotes_enclose(path: Path, delimiter: str, encoding: str | None) -> bool:
+    """Whether the quotes of a file stand around fields; else they are text.
+
+    Raises:
+        UserError: see `_check_rows`.
+    """
+    return _check_file(path, delimiter, encoding).quotes
+
+
 def _options(layout: _Layout, encoding: str | None) -> dict[str, Any]:
     return {
         "read_options": arrow_csv.ReadOptions(

@@ -27,7 +27,7 @@ def check_report_packages(where: str) -> None:
     Raises:
         UserError: it is not.
     """
-    if not (find_spec("jinja2") and find_spec("matplotlib")):
+    if not find_spec("matplotlib"):
         raise UserError("a report needs the extra report", where=where, fix=INSTALL)
 
 
@@ -35,7 +35,7 @@ def write_report(run: Run) -> Path:
     """Write report.html into the folder of a finished run; return its path.
 
     Raises:
-        UserError: Jinja or matplotlib is not installed, or the run has no numbers to report.
+        UserError: matplotlib is not installed, or the run has no numbers to report.
     """
     check_report_packages(f"plainloop report {run.path}")
     page = render_report(run)

@@ -1,0 +1,208 @@
+"""results.json -> the part of docs/performance.md between the markers."""
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from plainloop.errors import UserError
+from speed.accuracy import paired_interval
+from speed.figures import (
+    Entry,
+    memory_ratio,
+    pass_rates,
+    rates,
+    share_of_limit,
+    speed,
+    speed_ratio,
+    targets,
+)
+from speed.growth import STAGES
+from speed.plot import plot_rows
+from speed.results import PACKAGES, Results
+from speed.sides import AUTO, GROUPED, SIDES
+
+BEGIN, END = "<!-- figures -->\n", "<!-- /figures -->"
+
+
+def table(header: list[str], lines: list[list[str]]) -> list[str]:
+    """A Markdown table, and an empty line."""
+    rows = [header, ["---"] * len(header), *lines]
+    return [f"| {' | '.join(cells)} |" for cells in rows] + [""]
+
+
+def spread(values: list[float], middle: float | None = None) -> str:
+    """The median, or another middle, and from the least to the most of all repeats."""
+    return f"{median(values) if middle is None else middle:,.1f} ({min(values):,.1f} - {max(values):,.1f})"
+
+
+def describe(machine: dict[str, Any]) -> str:
+    """The machine, in a sentence."""
+    allocator = ", ".join(f"{name}={value}" for name, value in machine["allocator"].items())
+    versions = ", ".join(f"{name} {machine[name]}" for name in PACKAGES)
+    return (
+        f"Measured with {machine['data']} and `--model {machine['model']}` on {machine['cpu']}, "
+        f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['threads']} threads, "
+        f"float32, allocator {allocator or 'as the system has it'}; Python {machine['python']}, "
+        f"{versions}.\n"
+    )
+
+
+def describe_targets(results: Results) -> list[str]:
+    """What was to be reached, and whether it was."""
+    entries = results.entries
+    found = targets(results.part("train"), entries.get("prediction"), entries.get("startup"))
+    return table(
+        ["target", "wanted", "measured", "reached"],
+        [
+            [
+                target.what,
+                target.wanted + (f", goal {target.goal}" if target.goal else ""),
+                f"{target.figure:.2f}",
+                "yes" if target.is_reached else "**no**",
+            ]
+            for target in found
+        ],
+    )
+
+
+def tokens_of_a_row(row: Entry, side: str) -> float:
+    """The mean over all timed steps."""
+    return float(sum(row["sides"][side]["tokens"]) / sum(row["sides"][side]["samples"]))
+
+
+def describe_row(name: str, row: Entry) -> list[str]:
+    """A row on all sides."""
+    lines = [
+        [
+            side,
+            spread(rates(row["sides"][side]), speed(row, side)),
+            f"{speed(row, side, 'tokens'):,.0f}",
+            f"{row['sides'][side]['peak_memory'] / 1e6:,.0f}",
+            f"{share_of_limit(row, side):.2f}",
+            f"{speed_ratio(row, AUTO, side):.2f}",
+            f"{speed_ratio(row, AUTO, side, 'tokens'):.2f}",
+            f"{memory_ratio(row, AUTO, side):.2f}",
+        ]
+        for side in SIDES
+    ]
+    header = ["side", "samples/s", "real tokens/s", "peak memory, MB", "share of the limit"]
+    header += [f"plainloop, times its {what}" for what in ("samples/s", "tokens/s", "memory")]
+    hashes = row["rows_sha256"]
+    return [
+        f"**{name}**: {row['repeats']} repeats of {row['steps']} steps of {row['batch_size']} rows.",
+        "",
+        *table(header, lines),
+        f"Plain products: {spread(row['gflops'])} GFLOP/s.",
+        f"Real tokens of a row: {tokens_of_a_row(row, AUTO):.1f} in the mean,",
+        f"with group_by_length {tokens_of_a_row(row, GROUPED):.1f}.",
+        f"SHA-256 of the row numbers: `{hashes[AUTO]}` on all sides but group_by_length,",
+        f"which has `{hashes[GROUPED]}`.",
+        "",
+    ]
+
+
+def describe_passes(title: str, entry: Entry) -> list[str]:
+    """Sides that only read rows."""
+    lines = [[side, spread(pass_rates(values))] for side, values in entry.items()]
+    return [f"**{title}**", "", *table(["side", "samples/s"], lines)]
+
+
+def describe_agreement(prediction: Entry) -> list[str]:
+    """Whether the sides came to the same."""
+    ours, theirs = (prediction[side]["outcome"] for side in ("Run.predict", "Trainer.predict"))
+    most = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
+    losses = [prediction[f"{side}.evaluate"]["outcome"] for side in ("plainloop", "Trainer")]
+    return [
+        f"The probabilities of {len(ours)} rows differ from Trainer.predict's by at most {most:.1e}.",
+        f"The losses of the evaluations are {losses[0]:.6f} and the Trainer's {losses[1]:.6f}.",
+        "",
+    ]
+
+
+def describe_growth(grown: Entry) -> list[str]:
+    """Time and memory by the number of rows."""
+    stages = [*STAGES, "first step"]
+    header = ["rows", *(f"{stage}, s" for stage in stages), "training, samples/s"]
+    header += ["peak memory, MB", "of it not mapped files, in training, MB"]
+    lines = [
+        [
+            f"{int(size):,}",
+            *(f"{seen[stage]:.1f}" for stage in stages),
+            f"{seen['samples_per_second']:.1f}",
+            *(f"{seen[name] / 1e6:,.0f}" for name in ("peak_memory", "own_memory")),
+        ]
+        for size, seen in grown.items()
+    ]
+    return ["**From 1,000 to 1,000,000 rows**", "", *table(header, lines)]
+
+
+def describe_accuracy(seeds: dict[str, Entry]) -> list[str]:
+    """The full training's scores beside the Trainer's."""
+    names = [name for name in next(iter(seeds.values()))["Trainer"] if name in ("accuracy", "f1")]
+    lines = []
+    for name in names:
+        pairs = [(scores["plainloop"][name], scores["Trainer"][name]) for scores in seeds.values()]
+        difference = "one seed has no interval"
+        if len(pairs) > 1:
+            mean, half = paired_interval([ours - theirs for ours, theirs in pairs])
+            difference = f"{mean:+.4f} ({mean - half:+.4f} to {mean + half:+.4f})"
+        means = [sum(side) / len(side) for side in zip(*pairs, strict=True)]
+        lines.append([name, *(f"{value:.4f}" for value in means), difference])
+    header = ["3 epochs", "plainloop", "Trainer", "paired difference, 95 % interval"]
+    return [f"**Scores, seeds {', '.join(seeds)}**", "", *table(header, lines)]
+
+
+def describe_all(results: Results, plot: str | None) -> str:
+    """Everything that was measured, as Markdown.
+
+    Args:
+        results: what was measured.
+        plot: where the plot is, as the page links it.
+    """
+    entries, rows = results.entries, results.part("train")
+    lines = [describe(results.machine), *describe_targets(results)]
+    if plot and rows:
+        lines += [f"![Samples a second, the Trainer's as 1]({plot})", ""]
+    for name, row in rows.items():
+        lines += describe_row(name, row)
+    if startup := entries.get("startup"):
+        lines += ["**From the command to the first step, demo**", ""]
+        seconds = [[kind, spread(startup[kind])] for kind in ("cold", "warm")]
+        lines += table(["cache of tokenized rows", "s"], seconds)
+    if prediction := entries.get("prediction"):
+        lines += describe_passes("Prediction and evaluation", prediction)
+        lines += describe_agreement(prediction)
+    if tokenization := entries.get("tokenization"):
+        lines += describe_passes("Tokenization", tokenization)
+    if growth := entries.get("growth"):
+        lines += describe_growth(growth)
+    if seeds := results.part("accuracy"):
+        lines += describe_accuracy(seeds)
+    return "\n".join(lines)
+
+
+def check_page(page: Path) -> None:
+    """Check that a page has the markers.
+
+    Raises:
+        UserError: it has not, or is not there.
+    """
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    if not text.partition(BEGIN)[2].partition(END)[1]:
+        raise UserError(
+            f"has no lines {BEGIN.strip()} and {END}",
+            where=f"--page {page}",
+            fix="put them where the figures are to be",
+        )
+
+
+def write_page(results: Results, page: Path) -> None:
+    """Put everything that was measured between the markers of a page, and the plot beside it."""
+    rows = results.part("train")
+    plot = page.with_suffix(".svg")
+    if rows:
+        plot_rows(rows, plot)
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    body = describe_all(results, plot.name)
+    page.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")

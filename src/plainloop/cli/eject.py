@@ -1,0 +1,112 @@
+"""`plainloop eject`."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from plainloop.cli.flags import parse_config
+from plainloop.config import TrainConfig
+from plainloop.errors import UserError
+from plainloop.run_folder import CONFIG_FILE, is_run
+
+NOTEBOOK_SUFFIX = ".ipynb"
+_SWITCH = Parameter(negative=())
+
+
+def eject(
+    run: Path | None = None,
+    /,
+    *,
+    script: Annotated[Path | None, Parameter(alias="-o", show_default=False)] = None,
+    notebook: Annotated[bool, _SWITCH] = False,
+    explain: Annotated[bool, _SWITCH] = False,
+    config: TrainConfig = TrainConfig(),
+) -> None:
+    """Write a run as one plain script, which needs no plainloop and gives the same numbers.
+
+    The run is a finished one's folder, or the flags of plainloop train. The script stays in torch,
+    transformers, accelerate and datasets. Its own folder is --output-dir, or runs/ and its name
+    where that folder holds a run. Here -o is the script.
+
+    Examples:
+        plainloop eject --task mrpc --data-dir glue --model demo -o train_mrpc.py
+
+        plainloop eject runs/reviews -o train_reviews.py
+
+        plainloop eject --config runs/reviews/run.yaml --seed 43 -o train_reviews_43.py
+
+        plainloop eject runs/reviews --notebook -o train_reviews.ipynb
+
+        plainloop eject runs/reviews --explain | less
+
+    Args:
+        run: Folder of a run, whose settings are taken.
+        script: File to write; --overwrite replaces one that is there.
+        notebook: Write a notebook; its name ends in .ipynb.
+        explain: Print the script with, beside each part, what the Trainer does there.
+    """
+    _check_words(run, script, config, notebook=notebook, explain=explain)
+    overwrite = config.overwrite
+    if run is not None:
+        config = parse_config(
+            ["--config", str(run / CONFIG_FILE)], program="plainloop eject", description=""
+        )
+
+    # Before torch is imported, so that a mistake is an answer in a second.
+    from plainloop.eject.refusals import check_settings
+    from plainloop.inputs import load_inputs
+
+    check_settings(config)
+    inputs = load_inputs(replace(config, dry_run=True))
+    from plainloop.eject.explanations import explain_parts
+    from plainloop.eject.script import make_script
+
+    ejected = make_script(config, script or Path("train.py"), inputs)
+    if script is not None:
+        ejected.write(overwrite=overwrite)
+        for path in [*ejected.paths_beside, script]:
+            # Not to stdout, which may be the explanation's.
+            print(f"Written        {path}", file=sys.stderr)
+    if explain:
+        print(explain_parts(ejected), end="")
+
+
+def _check_words(
+    run: Path | None, script: Path | None, config: TrainConfig, *, notebook: bool, explain: bool
+) -> None:
+    problems = []
+    if script is None and not explain:
+        problems.append(
+            UserError("is missing", where="--script", fix="-o FILE.py, or --explain to print it")
+        )
+    if notebook and explain:
+        problems.append(
+            UserError("--notebook and --explain go two ways", fix="give one of the two")
+        )
+    wanted = NOTEBOOK_SUFFIX if notebook else ".py"
+    if script is not None and script.suffix != wanted:
+        fix = f"name it {script.with_suffix(wanted).name}"
+        if script.suffix == NOTEBOOK_SUFFIX:
+            fix += ", or add --notebook"
+        problems.append(UserError(f"does not end in {wanted}", where=f"--script {script}", fix=fix))
+    if run is not None and not is_run(run):
+        problems.append(
+            UserError(
+                f"not the folder of a run (no {CONFIG_FILE} of ours)",
+                where=str(run),
+                fix="give the --output-dir of plainloop train, or its flags",
+            )
+        )
+    if run is not None and replace(config, overwrite=False) != TrainConfig():
+        problems.append(
+            UserError(
+                "a run's folder and flags of plainloop train",
+                where=str(run),
+                fix=f"--config {run / CONFIG_FILE} takes its settings, which flags beat",
+            )
+        )
+    if problems:
+        raise UserError.together(problems)

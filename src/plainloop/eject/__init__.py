@@ -1,0 +1,1 @@
+"""A run -> one standalone script: torch, transformers, accelerate and datasets, without plainloop."""

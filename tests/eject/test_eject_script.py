@@ -1,0 +1,267 @@
+"""A script reads as if a person wrote it: formatted, nothing unused, no plainloop."""
+
+import ast
+import io
+import json
+import subprocess
+import sys
+import tokenize
+
+import nbformat
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import transformers
+from conftest import write_pairs
+from hypothesis import given, settings, strategies as st
+from runs import make_runs
+
+from plainloop.config import TrainConfig
+from plainloop.data.read import SAMPLES_DIR, layout_of
+from plainloop.eject.explanations import MARK, explain_parts, read_explanations
+from plainloop.eject.literals import constant, literal
+from plainloop.eject.script import make_script
+from plainloop.errors import UserError
+from plainloop.tasks import TASKS
+
+ALLOWED = {"torch", "transformers", "accelerate", "datasets", "numpy", "pyarrow", "tqdm"}
+MOST_LINES_OF_MRPC = 200
+RULES = "E,W,F,I,B,C4,N,PERF,PIE,RET,SIM,UP,ARG,ERA"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, tiny_data):
+    return make_runs(tmp_path_factory.mktemp("files"), tiny_data)
+
+
+@pytest.fixture
+def script_of(tiny_model, tmp_path):
+    """Make the script of these settings."""
+
+    def script_of(name="train_it.py", **given):
+        return make_script(TrainConfig(**{"model": str(tiny_model), **given}), tmp_path / name)
+
+    return script_of
+
+
+def write_layout(folder, task):
+    """Files in a task's own layout, with a few rows."""
+    layout = layout_of(task)
+    names = layout.header or tuple(layout.columns.values())
+    for number, file in enumerate(layout.files.values()):
+        pairs = folder / "pairs.tsv"
+        write_pairs(pairs, 12, seed=number)
+        lines = [] if layout.header else ["\t".join(names)]
+        for first, second, label in _rows(pairs):
+            texts = iter((first, second))
+            known = task.label_names[int(label)] if layout.labels_are_names else label
+            of = {layout.columns["label"]: known}
+            of |= {layout.columns[name]: next(texts) for name in task.text_columns}
+            lines.append("\t".join(of.get(name, "") for name in names))
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _rows(path):
+    return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+
+
+def check_style(sources, folder):
+    """Ruff's rules and its format; and that every constant is used."""
+    for number, source in enumerate(sources):
+        (folder / f"script_{number}.py").write_text(source, encoding="utf-8")
+    ruff = [sys.executable, "-m", "ruff"]
+    line = ["--isolated", "--line-length", "100"]
+    for words in (["check", "--select", RULES], ["format", "--diff"]):
+        finished = subprocess.run(
+            [*ruff, *words, *line, str(folder)], capture_output=True, text=True, check=False
+        )
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+    for source in sources:
+        tree = ast.parse(source)
+        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        made = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+        assert made <= used | {"_"}
+        imported = {
+            (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).split(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+        }
+        assert imported <= ALLOWED | set(sys.stdlib_module_names)
+        words = tokenize.generate_tokens(io.StringIO(source).readline)
+        assert not any(word.string == "plainloop" for word in words if word.type == tokenize.NAME)
+
+
+def test_every_script_is_formatted_and_has_nothing_unused(runs, script_of, tmp_path_factory):
+    sources = [script_of(**of_run).source for of_run in runs.values()]
+    check_style(sources, tmp_path_factory.mktemp("scripts"))
+
+
+def test_every_task_has_a_script_of_at_most_200_lines(script_of, tmp_path_factory):
+    data = tmp_path_factory.mktemp("glue")
+    tasks = [task for task in TASKS.values() if layout_of(task).files]
+    sources = {}
+    for task in tasks:
+        write_layout(data, task)
+        sources[task.name] = script_of(task=task.name, data_dir=data, model="demo").source
+    sources["embedded"] = script_of(task="demo", model="demo").source
+    check_style(sources.values(), tmp_path_factory.mktemp("scripts"))
+    lines = {name: len(source.splitlines()) for name, source in sources.items()}
+    print(lines)
+    assert lines["mrpc"] <= MOST_LINES_OF_MRPC
+    assert len(lines) == 11
+
+
+def values_of(characters):
+    texts = st.text(characters, max_size=120)
+    return (
+        texts
+        | st.lists(texts, max_size=5)
+        | st.dictionaries(texts, texts | st.floats(0, allow_infinity=False), max_size=4)
+    )
+
+
+# Of one column or two each; how wide marks and joined signs are shown is another question.
+PLAIN_CHARACTERS = st.characters(codec="utf-8", categories=("Lu", "Ll", "Lo", "Nd", "Po", "Sm"))
+
+
+@given(values_of(st.characters(codec="utf-8")))
+def test_a_literal_is_its_value(value):
+    assert ast.literal_eval(literal(value)) == value
+
+
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(st.lists(values_of(PLAIN_CHARACTERS), min_size=1, max_size=20))
+def test_constants_are_laid_out_as_ruff_does(values):
+    source = "\n".join(constant(f"NAME_{n}", value) for n, value in enumerate(values)) + "\n"
+    finished = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "ruff",
+            "format",
+            "--isolated",
+            "--line-length",
+            "100",
+            "--diff",
+            "-",
+        ],
+        input=source.encode(),
+        capture_output=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout.decode()
+
+
+def test_what_stands_beside_it_is_written_with_it(runs, script_of, tmp_path):
+    embedded = script_of("train_demo.py", task="demo")
+    embedded.write()
+    copied = tmp_path / "train_demo-data" / "train.tsv"
+    assert copied.read_bytes() == (SAMPLES_DIR / "train.tsv").read_bytes()
+    own = script_of("train_own.py", **runs["class weights"])
+    own.write()
+    rows = (tmp_path / "train_own-validation-rows.txt").read_text(encoding="utf-8").split()
+    assert rows == sorted(rows, key=int)
+    assert len(rows) == 4
+    assert 'Path(__file__).with_name("train_own-validation-rows.txt")' in own.source
+
+
+def test_nothing_is_written_over(script_of, tmp_path):
+    script = script_of("train_demo.py", task="demo")
+    script.write()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"train_demo\.py, .* is there already"):
+        script_of("train_demo.py", task="demo", seed=43).write()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    script_of("train_demo.py", task="demo", seed=43).write(overwrite=True)
+    assert "SEED = 43" in script.path.read_text(encoding="utf-8")
+
+
+def test_a_runs_folder_is_not_written_over(script_of, tmp_path):
+    run = tmp_path / "run"
+    assert f'OUTPUT_DIR = "{run}"' in script_of(task="demo", output_dir=run).source
+    run.mkdir()
+    (run / "run.yaml").write_text("task: demo\nnum_train_epochs: 3\n", encoding="utf-8")
+    source = script_of(task="demo", output_dir=run, overwrite=True).source
+    assert 'OUTPUT_DIR = "runs/train_it"' in source
+
+
+@pytest.mark.parametrize(
+    ("given", "where"),
+    [
+        (
+            {"stride": 4, "lora_rank": 2, "focal_gamma": 1.0, "freeze_layers": 1, "resume": True},
+            ["--stride", "--lora-rank", "--focal-gamma", "--freeze-layers", "--resume"],
+        ),
+        (
+            {"train_sampling_strategy": "weighted", "dataloader_num_workers": 2, "new_head": True},
+            ["--train-sampling-strategy", "--dataloader-num-workers", "--new-head"],
+        ),
+        ({"freeze_embeddings": True, "dataset": "imdb"}, ["--freeze-embeddings", "--dataset"]),
+    ],
+)
+def test_what_is_not_ejected_is_refused_by_its_flags_together(given, where, script_of):
+    with pytest.raises(UserError) as caught:
+        script_of(**({} if "dataset" in given else {"task": "demo"}), **given)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(where)
+    assert all(any(f"{flag}: is not ejected" in line for line in lines) for flag in where)
+
+
+def test_a_metric_that_the_script_does_not_compute_is_refused(runs, script_of):
+    with pytest.raises(UserError, match=r"--metric-for-best-model: .*roc_auc; choose one of loss"):
+        script_of(**{**runs["early stopping"], "metric_for_best_model": "roc_auc"})
+
+
+def test_files_of_several_formats_are_refused(runs, script_of, tmp_path):
+    table = pa.table({"review": ["The cat sees a car", "The boy"], "kind": ["animal", "human"]})
+    pq.write_table(table, tmp_path / "more.parquet")
+    with pytest.raises(UserError, match="different formats are not ejected: csv and parquet"):
+        script_of(**runs["class weights"], validation_file=(str(tmp_path / "more.parquet"),))
+
+
+def test_without_its_marked_lines_the_explanation_is_the_script(runs, script_of):
+    for name in ("pair", "all at once", "early stopping"):
+        script = script_of(**runs[name])
+        explained = explain_parts(script)
+        lines = explained.splitlines(keepends=True)
+        assert "".join(line for line in lines if not line.startswith(MARK)) == script.source
+        assert sum(line.startswith(f"{MARK}Trainer:") for line in lines) >= len(script.parts) - 1
+        assert ("EarlyStoppingCallback" in explained) is (name == "early stopping")
+        assert ("Trainer.get_batch_samples" in explained) is (name == "all at once")
+        assert max(map(len, lines)) <= 101
+
+
+def test_what_an_explanation_names_is_in_transformers(script_of, runs):
+    said = " ".join(text for of_part in read_explanations().values() for text in of_part.values())
+    words = {word.strip(".,:;") for word in said.split()}
+    methods = {word.partition(".")[2] for word in words if word.startswith("Trainer.")}
+    assert len(methods) > 15
+    assert [name for name in methods if not hasattr(transformers.Trainer, name)] == []
+    fields = {
+        word
+        for word in words
+        if "_" in word and word in transformers.TrainingArguments.__dataclass_fields__
+    }
+    assert {"weight_decay", "max_grad_norm", "label_smoothing_factor"} <= fields
+    script = script_of(**runs["all at once"])
+    assert read_explanations().keys() <= {*script.parts}
+
+
+def test_a_notebook_holds_the_scripts_code(runs, script_of, tmp_path):
+    script = script_of(**runs["class weights"])
+    notebook = script_of("train_it.ipynb", **runs["class weights"])
+    notebook.write()
+    content = nbformat.read(notebook.path, as_version=4)
+    nbformat.validate(content)
+    code = [cell.source for cell in content.cells if cell.cell_type == "code"]
+    assert len(code) == len(script.parts)
+    ours, theirs = (
+        [line for line in text.splitlines() if line and not line.startswith("#")]
+        for text in (script.source.partition('"""\n\n')[2], "\n".join(code))
+    )
+    differ = [pair for pair in zip(ours, theirs, strict=True) if pair[0] != pair[1]]
+    assert all("__file__" in mine or "_FILE = " in mine for mine, _ in differ)
+    assert json.loads(notebook.path.read_text(encoding="utf-8"))["nbformat"] == 4

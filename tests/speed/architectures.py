@@ -1,0 +1,77 @@
+"""Tiny random classifiers of each architecture that runs unpadded, and padded batches for them."""
+
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    CamembertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    PreTrainedModel,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
+
+VOCABULARY, PADDING = 100, 1
+TABLES = {"vocab_size": VOCABULARY, "pad_token_id": PADDING, "max_position_embeddings": 80}
+SIZES = {
+    **TABLES,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "num_labels": 3,
+}
+DROPOUT = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+MODERN = {**SIZES, "local_attention": 16, "bos_token_id": 2, "cls_token_id": 2}
+MODERN |= {"eos_token_id": 3, "sep_token_id": 3, "num_hidden_layers": 4}
+DISTIL = {**TABLES, "dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64, "num_labels": 3}
+
+
+def configurations(dropout: float) -> dict[str, Any]:
+    """A configuration of each architecture, by its name."""
+    bert = SIZES | dict.fromkeys(DROPOUT, dropout)
+    modern = MODERN | dict.fromkeys(
+        ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"), dropout
+    )
+    distil = DISTIL | dict.fromkeys(
+        ("dropout", "attention_dropout", "seq_classif_dropout"), dropout
+    )
+    return {
+        "bert": BertConfig(**bert),
+        "roberta": RobertaConfig(**bert),
+        "xlm-roberta": XLMRobertaConfig(**bert),
+        "camembert": CamembertConfig(**bert),
+        "electra": ElectraConfig(**bert, embedding_size=16),
+        "distilbert": DistilBertConfig(**distil),
+        "modernbert": ModernBertConfig(**modern, classifier_pooling="cls"),
+        "modernbert, mean of the tokens": ModernBertConfig(**modern, classifier_pooling="mean"),
+    }
+
+
+NAMES = list(configurations(0.0))
+
+
+def create_classifier(name: str, dropout: float = 0.0, seed: int = 0) -> PreTrainedModel:
+    """A random classifier of three labels, in training mode."""
+    torch.manual_seed(seed)
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(
+        configurations(dropout)[name]
+    )
+    return model.train()
+
+
+def create_batch(lengths: list[int], seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random sequences of these lengths, padded at the right, each with a random label."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(lengths), max(lengths))
+    attention_mask = (torch.arange(shape[1]) < torch.tensor(lengths).unsqueeze(1)).long()
+    input_ids = torch.randint(4, VOCABULARY, shape, generator=generator)
+    return {
+        "input_ids": input_ids.where(attention_mask.bool(), PADDING),
+        "attention_mask": attention_mask,
+        "labels": torch.randint(3, (len(lengths),), generator=generator),
+    }
