@@ -1,5 +1,7 @@
 """Attention within each sequence of a packed row."""
 
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -38,8 +40,8 @@ def attend(
 
 
 class _Attention(torch.autograd.Function):
-    # Sequence after sequence: their slices need no padding, and one function for all of them no
-    # gradient of the size of the whole row for each slice, as autograd's own would.
+    # Sequence after sequence: their slices need no padding. What is computed element by element is
+    # computed for all of them at once: on a CPU the calls cost as much as the numbers.
 
     @staticmethod
     def forward(  # noqa: PLR0917 - apply takes no keywords
@@ -52,71 +54,87 @@ class _Attention(torch.autograd.Function):
         dropout_p: float,
         window: int | None,
     ) -> torch.Tensor:
-        """As `attend`; keeps the weights of each sequence, and which of them were dropped."""
-        size = key.shape[-1] // num_heads
-        spans = packed.spans
+        """As `attend`; keeps the weights of all sequences, and which of them were dropped."""
         only_first = query.shape[0] != key.shape[0]
-        query_spans = [(n, n + 1) for n in range(len(spans))] if only_first else spans
-        context = torch.empty_like(query)
-        keep = None
-        if dropout_p:
-            lengths = packed.lengths
-            num_weights = num_heads * sum(n if only_first else n * n for n in lengths)
-            keep = draw_keep_mask(num_weights, dropout_p, query.device)
-        ctx.scale = 1 / (1 - dropped_share(dropout_p))
-        factors = None if keep is None else (keep * ctx.scale).to(query.dtype)
+        lengths = list(packed.lengths)
+        query_lengths = [1] * len(lengths) if only_first else lengths
+        ctx.lengths, ctx.query_lengths, ctx.num_heads = lengths, query_lengths, num_heads
+        ctx.shapes = [(num_heads, n, m) for n, m in zip(query_lengths, lengths, strict=True)]
+        ctx.query_scale = (key.shape[-1] // num_heads) ** -0.5
+
         exact = torch.promote_types(query.dtype, torch.float32)  # halves are too coarse for a sum
-        all_weights, taken = [], 0
-        for (begin, end), (query_begin, query_end) in zip(spans, query_spans, strict=True):
-            q = by_head(query, query_begin, query_end, size)
-            k = by_head(key, begin, end, size)
-            v = by_head(value, begin, end, size)
-            scores = torch.bmm(q, k.transpose(1, 2)).mul_(size**-0.5)
-            if window is not None and end - begin > window + 1:
+        weights = query.new_empty(sum(map(math.prod, ctx.shapes)), dtype=exact)
+        queries = by_head(query * ctx.query_scale, query_lengths, num_heads)
+        keys = by_head(key, lengths, num_heads)
+        for q, k, weights_of in zip(queries, keys, by_sequence(weights, ctx.shapes), strict=True):
+            scores = torch.bmm(q, k.transpose(1, 2))
+            if window is not None and k.shape[1] > window + 1:
                 scores.masked_fill_(is_outside(q, k, window), -torch.inf)
-            weights = torch.softmax(scores, dim=-1, dtype=exact).to(q.dtype)
-            all_weights.append(weights)
-            if factors is not None:
-                weights = weights * factors[taken : taken + weights.numel()].view(weights.shape)
-                taken += weights.numel()
-            by_head(context, query_begin, query_end, size).copy_(torch.bmm(weights, v))
-        ctx.save_for_backward(query, key, value, keep, *all_weights)
-        ctx.spans, ctx.query_spans, ctx.size = spans, query_spans, size
+            torch.softmax(scores, dim=-1, dtype=exact, out=weights_of)
+        weights = weights.to(query.dtype)
+
+        keep = draw_keep_mask(weights.numel(), dropout_p, query.device) if dropout_p else None
+        ctx.keep_scale = 1 / (1 - dropped_share(dropout_p))
+        kept = weights if keep is None else weights * factors_of(keep, ctx.keep_scale, weights)
+        values = by_head(value, lengths, num_heads)
+        context = join_heads(map(torch.bmm, by_sequence(kept, ctx.shapes), values))
+        ctx.save_for_backward(query, key, value, keep, weights, context)
         return context
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         """The gradients of query, key and value, each of its shape."""
-        query, key, value, keep, *all_weights = ctx.saved_tensors
-        size = ctx.size
-        factors = None if keep is None else (keep * ctx.scale).to(query.dtype)
-        for_query, for_key, for_value = map(torch.empty_like, (query, key, value))
-        taken = 0
-        for (begin, end), (query_begin, query_end), weights in zip(
-            ctx.spans, ctx.query_spans, all_weights, strict=True
-        ):
-            q = by_head(query, query_begin, query_end, size)
-            k = by_head(key, begin, end, size)
-            v = by_head(value, begin, end, size)
-            g = by_head(gradient, query_begin, query_end, size)
-            dropped, for_weights = weights, torch.bmm(g, v.transpose(1, 2))
-            if factors is not None:
-                kept = factors[taken : taken + weights.numel()].view(weights.shape)
-                taken += weights.numel()
-                dropped, for_weights = weights * kept, for_weights.mul_(kept)
-            by_head(for_value, begin, end, size).copy_(torch.bmm(dropped.transpose(1, 2), g))
-            # The derivative of a softmax, from its result.
-            total = (for_weights * weights).sum(dim=-1, keepdim=True)
-            scores = for_weights.sub_(total).mul_(weights).mul_(size**-0.5)
-            by_head(for_query, query_begin, query_end, size).copy_(torch.bmm(scores, k))
-            by_head(for_key, begin, end, size).copy_(torch.bmm(scores.transpose(1, 2), q))
-        return for_query, for_key, for_value, None, None, None, None
+        query, key, value, keep, weights, context = ctx.saved_tensors
+        queries = by_head(query * ctx.query_scale, ctx.query_lengths, ctx.num_heads)
+        gradients = by_head(gradient, ctx.query_lengths, ctx.num_heads)
+        keys, values = (by_head(row, ctx.lengths, ctx.num_heads) for row in (key, value))
+        # The sum that a softmax's derivative takes of each row of weights times their gradients is
+        # the context times its gradient (FlashAttention, Dao et al. 2022, appendix B.4).
+        totals = by_head(gradient * context, ctx.query_lengths, ctx.num_heads)
+
+        factors = None if keep is None else factors_of(keep, ctx.keep_scale, weights)
+        kept = weights if factors is None else weights * factors
+        by_value = [
+            torch.bmm(weights_of.transpose(1, 2), g)
+            for weights_of, g in zip(by_sequence(kept, ctx.shapes), gradients, strict=True)
+        ]
+        for_weights = torch.empty_like(weights)
+        parts = by_sequence(for_weights, ctx.shapes)
+        for part, g, v in zip(parts, gradients, values, strict=True):
+            torch.bmm(g, v.transpose(1, 2), out=part)
+        if factors is not None:
+            for_weights.mul_(factors)
+        for part, total in zip(parts, totals, strict=True):
+            part.sub_(total.sum(dim=-1, keepdim=True))
+        for_weights.mul_(weights)
+
+        for_query = join_heads(map(torch.bmm, parts, keys)).mul_(ctx.query_scale)
+        for_key = join_heads(
+            torch.bmm(part.transpose(1, 2), q) for part, q in zip(parts, queries, strict=True)
+        )
+        return for_query, for_key, join_heads(by_value), None, None, None, None
 
 
-def by_head(row: torch.Tensor, begin: int, end: int, size: int) -> torch.Tensor:
-    """A sequence of the row as (heads, tokens, head size), a view."""
-    return row[begin:end].view(end - begin, -1, size).transpose(0, 1)
+def by_head(row: torch.Tensor, lengths: list[int], num_heads: int) -> Sequence[torch.Tensor]:
+    """(tokens, heads * head size) -> of each sequence a view (heads, its tokens, head size)."""
+    return row.view(len(row), num_heads, -1).transpose(0, 1).split(lengths, dim=1)
+
+
+def join_heads(parts: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The inverse of `by_head`, in new memory."""
+    return torch.cat([part.transpose(0, 1) for part in parts]).flatten(1)
+
+
+def by_sequence(flat: torch.Tensor, shapes: list[tuple[int, int, int]]) -> list[torch.Tensor]:
+    """The weights of all sequences -> of each a view (heads, queries, keys)."""
+    parts = flat.split([math.prod(shape) for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def factors_of(keep: torch.Tensor, scale: float, like: torch.Tensor) -> torch.Tensor:
+    """What dropout multiplies with: the scale where an element is kept, 0 elsewhere."""
+    return (keep * scale).to(like.dtype)
 
 
 def is_outside(query: torch.Tensor, key: torch.Tensor, window: int) -> torch.Tensor:
