@@ -26,9 +26,8 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     say(raw)
 
     # 2. Tokenize, truncating what is too long; nothing is padded yet. One process of a machine
-    # writes the result, the others map it.
+    # writes the result to a cache, the others map it, and so does the next run.
     tokenizer = pl.load_tokenizer(pretrained)
-    folder = pl.create_shared_folder(accelerator)
     with accelerator.local_main_process_first():
         tokenized = pl.tokenize_splits(
             raw,
@@ -36,7 +35,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
             task.text_columns,
             config.max_length,
             stride=config.stride,
-            cache_dir=folder,
+            cache_dir=pl.token_cache_dir(),
         )
 
     # 3. Drop the columns that the model does not take, rename label to labels, return tensors.

@@ -1,10 +1,13 @@
 """What tests share: a tiny model, tiny data, real commands, and the list of permitted skips."""
 
+import atexit
 import itertools
 import os
 import random
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 # Set before torch is imported: test processes run side by side, and bits depend on the threads.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+TOKEN_CACHE = tempfile.mkdtemp(prefix="plainloop-tests-")
+os.environ["HF_DATASETS_CACHE"] = TOKEN_CACHE
+atexit.register(shutil.rmtree, TOKEN_CACHE, ignore_errors=True)
 
 ROOT = Path(__file__).parent.parent
 GLUE = ROOT.parent / "shared" / "data" / "glue"

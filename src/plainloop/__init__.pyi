@@ -10,6 +10,7 @@ from .data.batches import (
     peek as peek,
 )
 from .data.read import read_splits as read_splits
+from .data.token_cache import token_cache_dir as token_cache_dir
 from .data.tokenize import (
     keep_model_inputs as keep_model_inputs,
     tokenize_splits as tokenize_splits,
@@ -56,7 +57,6 @@ from .pretrained import resolve_model as resolve_model
 from .ranges import check_config as check_config
 from .resume import OpenRun as OpenRun, open_run as open_run
 from .run_folder import RunFolder as RunFolder, summarize as summarize
-from .shared_folder import create_shared_folder as create_shared_folder
 from .speed.execution import choose_execution as choose_execution
 from .state import TrainState as TrainState
 from .stopping import StopRequest as StopRequest

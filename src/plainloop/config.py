@@ -242,7 +242,7 @@ class TrainConfig:
     """Seconds that processes wait for each other in a training step or an evaluation's batch."""
 
     dry_run: Annotated[bool, RUN] = False
-    """Do everything up to the first forward pass, train nothing, write nothing."""
+    """Do everything up to the first forward pass, train nothing, write no run."""
 
     @property
     def best_metric(self) -> str:

@@ -9,6 +9,7 @@ from accelerate.utils import set_seed
 from plainloop.config import TrainConfig
 from plainloop.data.batches import create_dataloaders, peek
 from plainloop.data.check import check_data
+from plainloop.data.token_cache import token_cache_dir
 from plainloop.data.tokenize import keep_model_inputs, tokenize_splits
 from plainloop.distributed import create_accelerator
 from plainloop.final_evaluation import evaluate_saved
@@ -27,7 +28,6 @@ from plainloop.preflight import describe_run
 from plainloop.progress import describe_scores
 from plainloop.resume import open_run
 from plainloop.run_folder import summarize
-from plainloop.shared_folder import create_shared_folder
 from plainloop.speed.execution import choose_execution
 from plainloop.stopping import StopRequest
 from plainloop.trackers import finish_trackers, start_trackers
@@ -72,7 +72,6 @@ def fine_tune(
         for finding in check_data(raw, task, quick=True, show=inputs.show).warnings:
             say("Warning", str(finding))
     tokenizer = load_tokenizer(pretrained)
-    folder = create_shared_folder(accelerator)
     with accelerator.local_main_process_first():  # it writes them, the others map them
         tokenized = tokenize_splits(
             raw,
@@ -80,7 +79,7 @@ def fine_tune(
             task.text_columns,
             config.max_length,
             stride=config.stride,
-            cache_dir=folder,
+            cache_dir=token_cache_dir(),
         )
     say("Tokenize", f"{' + '.join(task.text_columns)} -> {', '.join(tokenizer.model_input_names)}")
     model_inputs = keep_model_inputs(tokenized, tokenizer)

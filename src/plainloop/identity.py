@@ -1,16 +1,15 @@
 """What a run's numbers depend on: settings, rows, machine, versions."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import torch
 
 from plainloop.config import TrainConfig
+from plainloop.data.hashing import hash_rows
 from plainloop.errors import CheckpointError
 from plainloop.run_folder import CALL_SETTINGS
 
@@ -54,15 +53,6 @@ def run_identity(
         },
         "versions": {name: version(name) for name in PACKAGES},
     }
-
-
-def hash_rows(rows: Any) -> str:
-    """SHA-256 of a split's rows, in their order."""
-    table = rows.with_format("arrow")[:].combine_chunks()
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema.remove_metadata()) as stream:
-        stream.write_table(table.replace_schema_metadata(None))
-    return hashlib.sha256(sink.getvalue()).hexdigest()
 
 
 def check_identity(

@@ -90,10 +90,11 @@ def test_kept_are_exactly_the_labels_the_row_numbers_and_the_models_inputs_as_te
 
 def test_what_one_process_has_written_the_others_map(raw, tokenizer, tmp_path):
     written = tokenize_splits(raw, tokenizer, COLUMNS, cache_dir=tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"train.arrow", "validation.arrow"}
+    (folder,) = tmp_path.iterdir()
+    assert {path.name for path in folder.iterdir()} == {"train.arrow", "validation.arrow"}
     held = tokenize_splits(raw, tokenizer, COLUMNS)
     assert written["train"].to_list() == held["train"].to_list()
-    (tmp_path / "train.arrow").write_bytes((tmp_path / "validation.arrow").read_bytes())
+    (folder / "train.arrow").write_bytes((folder / "validation.arrow").read_bytes())
     mapped = tokenize_splits(raw, tokenizer, COLUMNS, cache_dir=tmp_path)
     assert mapped["train"].to_list() == held["validation"].to_list()
     assert mapped["train"].cache_files

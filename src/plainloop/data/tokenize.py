@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plainloop.data.token_cache import explained_cache_errors, token_cache_key
 from plainloop.errors import UserError
 from plainloop.windows import check_stride, tokenize_windows
 
@@ -89,22 +90,27 @@ def tokenize_splits(
             Nothing is padded here: a batch is padded to its own longest row when it is made.
         stride: cut a text that is longer into windows that share so many tokens, instead of
             truncating it; each column then holds a list for each window.
-        cache_dir: an existing folder for the result, which is then mapped and not held in memory;
-            what another process has written there is taken as it is.
+        cache_dir: a folder for the result, which is then mapped and not held in memory. The same
+            rows, tokenized there before in the same way, by whatever process, are taken from it.
 
     Raises:
         UserError: as `check_tokenizer`, or `check_stride`.
+        MachineError: the folder cannot be written, or its files cannot be read.
     """
     check_tokenizer(tokenizer, len(text_columns), max_length)
-    files = {split: str(cache_dir / f"{split}.arrow") if cache_dir else None for split in raw}
-    return raw.map(
-        create_tokenize(tokenizer, text_columns, max_length, stride),
-        batched=True,
-        desc="Tokenizing",
-        cache_file_names=files,
-        keep_in_memory=cache_dir is None,
-        load_from_cache_file=True,
-    )
+    tokenize = create_tokenize(tokenizer, text_columns, max_length, stride)
+    if cache_dir is None:
+        return raw.map(tokenize, batched=True, desc="Tokenizing", keep_in_memory=True)
+    folder = cache_dir / token_cache_key(raw, tokenizer, text_columns, max_length, stride)
+    with explained_cache_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return raw.map(
+            tokenize,
+            batched=True,
+            desc="Tokenizing",
+            cache_file_names={split: str(folder / f"{split}.arrow") for split in raw},
+            load_from_cache_file=True,
+        )
 
 
 def keep_model_inputs(

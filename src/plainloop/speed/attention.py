@@ -118,7 +118,7 @@ class _Attention(torch.autograd.Function):
 
 def by_head(row: torch.Tensor, lengths: list[int], num_heads: int) -> Sequence[torch.Tensor]:
     """(tokens, heads * head size) -> of each sequence a view (heads, its tokens, head size)."""
-    return row.view(len(row), num_heads, -1).transpose(0, 1).split(lengths, dim=1)
+    return torch.split(row.view(len(row), num_heads, -1).transpose(0, 1), lengths, dim=1)
 
 
 def join_heads(parts: Iterable[torch.Tensor]) -> torch.Tensor:
