@@ -3,12 +3,23 @@
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from plainloop.speed.attention import attend
-from plainloop.speed.packing import find_tokens
+from plainloop.speed.attention import attend, flash_attend
+from plainloop.speed.packing import Packed, find_tokens
 
 LENGTHS = [5, 1, 9, 3]
 HEADS, SIZE = 2, 4
+
+
+class CalledOperators(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 def packed_inputs(dtype=torch.float64):
@@ -80,3 +91,16 @@ def test_bfloat16_stays_bfloat16_and_near():
     torch.testing.assert_close(context.float(), expected, rtol=0.02, atol=0.02)
     context.sum().backward()
     assert all(half.grad.dtype == torch.bfloat16 for half in halves)
+
+
+@pytest.mark.parametrize("only_first", [False, True])
+def test_the_kernel_of_cuda_takes_what_it_is_given(only_first):
+    # There is no GPU: tensors without numbers, of which torch checks shapes and dtypes.
+    packed = Packed(torch.ones(2, 3), (3, 1), torch.tensor([0, 3], device="meta"))
+    key = torch.empty(4, HEADS * SIZE, device="meta", dtype=torch.bfloat16)
+    query = key[:2] if only_first else key
+    with CalledOperators() as called:
+        context = flash_attend(query, key, key, packed, num_heads=HEADS, window=None)
+    assert context.shape == query.shape
+    assert context.dtype == torch.bfloat16
+    assert any("varlen_attn" in name for name in called.names), called.names

@@ -6,9 +6,12 @@ from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
+from torch.nn.attention.varlen import varlen_attn
 
 from plainloop.speed.dropout import draw_keep_mask, dropped_share
 from plainloop.speed.packing import Packed
+
+FLASH_DTYPES = (torch.float16, torch.bfloat16)
 
 
 def attend(
@@ -34,9 +37,40 @@ def attend(
     Returns:
         As the query.
     """
+    # The kernel takes a single query for the last token's, whose window is another one.
+    has_kernel = query.is_cuda and query.dtype in FLASH_DTYPES and not dropout_p
+    if has_kernel and (window is None or len(query) == len(key)):
+        return flash_attend(query, key, value, packed, num_heads=num_heads, window=window)
     arguments = (query, key, value, packed, num_heads, dropout_p, window)
     context: torch.Tensor = _Attention.apply(*arguments)  # type: ignore[no-untyped-call]
     return context
+
+
+def flash_attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    packed: Packed,
+    *,
+    num_heads: int,
+    window: int | None,
+) -> torch.Tensor:
+    """`attend` without dropout by torch's kernel for sequences of varying length: CUDA, halves."""
+    ends = torch.nn.functional.pad(packed.first, (0, 1), value=len(key)).int()
+    only_first = len(query) != len(key)
+    query_ends = torch.arange(len(ends), device=ends.device, dtype=ends.dtype)
+    longest = max(packed.lengths)
+    context: Any = varlen_attn(
+        query.view(len(query), num_heads, -1),
+        key.view(len(key), num_heads, -1),
+        value.view(len(value), num_heads, -1),
+        query_ends if only_first else ends,
+        ends,
+        1 if only_first else longest,
+        longest,
+        window_size=(-1, -1) if window is None else (window, window),
+    )
+    return torch.flatten(context, 1)
 
 
 class _Attention(torch.autograd.Function):
