@@ -109,9 +109,10 @@ class _Attention(torch.autograd.Function):
 
         keep = draw_keep_mask(weights.numel(), dropout_p, query.device) if dropout_p else None
         ctx.keep_scale = 1 / (1 - dropped_share(dropout_p))
-        kept = weights if keep is None else weights * factors_of(keep, ctx.keep_scale, weights)
+        kept = weights if keep is None else keep.to(weights.dtype).mul_(weights)
         values = by_head(value, lengths, num_heads)
         context = join_heads(map(torch.bmm, by_sequence(kept, ctx.shapes), values))
+        context.mul_(ctx.keep_scale)
         ctx.save_for_backward(query, key, value, keep, weights, context)
         return context
 
@@ -121,14 +122,14 @@ class _Attention(torch.autograd.Function):
         """The gradients of query, key and value, each of its shape."""
         query, key, value, keep, weights, context = ctx.saved_tensors
         queries = by_head(query * ctx.query_scale, ctx.query_lengths, ctx.num_heads)
-        gradients = by_head(gradient, ctx.query_lengths, ctx.num_heads)
+        gradients = by_head(gradient * ctx.keep_scale, ctx.query_lengths, ctx.num_heads)
         keys, values = (by_head(row, ctx.lengths, ctx.num_heads) for row in (key, value))
         # The sum that a softmax's derivative takes of each row of weights times their gradients is
         # the context times its gradient (FlashAttention, Dao et al. 2022, appendix B.4).
         totals = by_head(gradient * context, ctx.query_lengths, ctx.num_heads)
 
-        factors = None if keep is None else factors_of(keep, ctx.keep_scale, weights)
-        kept = weights if factors is None else weights * factors
+        mask = None if keep is None else keep.to(weights.dtype)
+        kept = weights if mask is None else weights * mask
         by_value = [
             torch.bmm(weights_of.transpose(1, 2), g)
             for weights_of, g in zip(by_sequence(kept, ctx.shapes), gradients, strict=True)
@@ -137,8 +138,8 @@ class _Attention(torch.autograd.Function):
         parts = by_sequence(for_weights, ctx.shapes)
         for part, g, v in zip(parts, gradients, values, strict=True):
             torch.bmm(g, v.transpose(1, 2), out=part)
-        if factors is not None:
-            for_weights.mul_(factors)
+        if mask is not None:
+            for_weights.mul_(mask)
         for part, total in zip(parts, totals, strict=True):
             part.sub_(total.sum(dim=-1, keepdim=True))
         for_weights.mul_(weights)
@@ -164,11 +165,6 @@ def by_sequence(flat: torch.Tensor, shapes: list[tuple[int, int, int]]) -> list[
     """The weights of all sequences -> of each a view (heads, queries, keys)."""
     parts = flat.split([math.prod(shape) for shape in shapes])
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def factors_of(keep: torch.Tensor, scale: float, like: torch.Tensor) -> torch.Tensor:
-    """What dropout multiplies with: the scale where an element is kept, 0 elsewhere."""
-    return (keep * scale).to(like.dtype)
 
 
 def is_outside(query: torch.Tensor, key: torch.Tensor, window: int) -> torch.Tensor:

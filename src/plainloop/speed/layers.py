@@ -33,9 +33,9 @@ def bert_layer(
         num_heads=attention.num_attention_heads,
         dropout_p=attention.dropout.p if attention.training else 0.0,
     )
-    mixed = mixing.LayerNorm(drop(mixing.dropout, mixing.dense(context)) + asking)
+    mixed = mixing.LayerNorm(drop(mixing.dropout, mixing.dense(context), asking))
     widened = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(mixed))
-    output: torch.Tensor = closing.LayerNorm(drop(closing.dropout, closing.dense(widened)) + mixed)
+    output: torch.Tensor = closing.LayerNorm(drop(closing.dropout, closing.dense(widened), mixed))
     return output
 
 
@@ -55,7 +55,7 @@ def distilbert_layer(
     )
     mixed = layer.sa_layer_norm(attention.out_lin(context) + asking)
     widened = widening.lin2(widening.activation(widening.lin1(mixed)))
-    output: torch.Tensor = layer.output_layer_norm(drop(widening.dropout, widened) + mixed)
+    output: torch.Tensor = layer.output_layer_norm(drop(widening.dropout, widened, mixed))
     return output
 
 
