@@ -1,11 +1,13 @@
 """Raw splits -> model inputs: tokenize, drop what nobody takes, rename, set tensors."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plainloop.errors import UserError
+from plainloop.output import shows_bars
 from plainloop.windows import check_stride, tokenize_windows
 
 if TYPE_CHECKING:
@@ -97,14 +99,30 @@ def tokenize_splits(
     """
     check_tokenizer(tokenizer, len(text_columns), max_length)
     files = {split: str(cache_dir / f"{split}.arrow") if cache_dir else None for split in raw}
-    return raw.map(
-        create_tokenize(tokenizer, text_columns, max_length, stride),
-        batched=True,
-        desc="Tokenizing",
-        cache_file_names=files,
-        keep_in_memory=cache_dir is None,
-        load_from_cache_file=True,
-    )
+    with bars_of_datasets():
+        return raw.map(
+            create_tokenize(tokenizer, text_columns, max_length, stride),
+            batched=True,
+            desc="Tokenizing",
+            cache_file_names=files,
+            keep_in_memory=cache_dir is None,
+            load_from_cache_file=True,
+        )
+
+
+@contextmanager
+def bars_of_datasets() -> Iterator[None]:
+    """Within the block the bars of `datasets` are drawn where ours are."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    hides = not (shows_bars() or are_progress_bars_disabled())
+    if hides:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hides:
+            enable_progress_bars()
 
 
 def keep_model_inputs(
