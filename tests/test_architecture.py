@@ -19,7 +19,7 @@ FLOW = """
     peers distributed shared_folder memory model
     speed.packing speed.dropout speed.attention speed.layers speed.unpadded speed.embedding speed.execution optim preflight trackers loss stopping generators commit identity checkpoints resume progress
     evaluation final_evaluation loop fine_tuning classifier prediction_columns prediction_files prediction_inputs predict
-    submissions rescoring eject.metric_lines eject.refusals report.plots report.content report.page report.card report.seeds report.seeds_page report.terminal report.comparison
+    submissions rescoring eject.metric_lines eject.refusals report.plots report.content report.page report.card report.seeds report.seeds_page report.terminal report.comparison hub_upload
     eject.literals eject.imports eject.rows eject.settings eject.context eject.notebook
     eject.script eject.explanations
     cli.flags cli.exits cli.check cli.compare cli.eject cli.evaluate cli.predict cli.report cli.seeds cli.app __main__

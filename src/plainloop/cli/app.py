@@ -15,6 +15,7 @@ from plainloop.cli.report import report, write_pages
 from plainloop.cli.seeds import train_seeds
 from plainloop.config import TrainConfig
 from plainloop.flag_types import LogFormat
+from plainloop.hub_upload import NO_UPLOAD, HubUpload, check_upload, upload_run
 
 app = App(
     name="plainloop",
@@ -35,6 +36,7 @@ def train(
     ] = (),
     quiet: Annotated[bool, Parameter(negative=())] = False,
     log_format: LogFormat = "text",
+    hub: HubUpload = NO_UPLOAD,
 ) -> None:
     """Fine-tune and evaluate a classifier; save it with its metrics, history and a report.
 
@@ -66,14 +68,18 @@ def train(
 
     with printing(log_format, quiet=quiet), StopRequest() as stop:
         if seeds:
+            check_upload(hub, config.run_path, seeds)
             train_seeds(config, seeds, stop)
             return
         inputs = load_inputs(config)
+        name = check_upload(hub, config.run_path)
         from plainloop.fine_tuning import fine_tune
 
         with explained_machine_limits(config):
             if fine_tune(config, inputs, stop):
                 write_pages(inputs.config.run_path)
+                if name:
+                    upload_run(inputs.config.run_path, name, private=hub.hub_private_repo)
 
 
 @app.command
