@@ -45,22 +45,23 @@ def train_seeds(config: TrainConfig, given: Sequence[int], stop: "StopRequest") 
         UserError: as `load_inputs`; or what cannot be had of several seeds.
     """
     inputs, configs = read_once(config, choose_seeds(given, config.seed))
-    from accelerate import PartialState
-
     from plainloop.cli.report import write_pages
+    from plainloop.distributed import create_accelerator
     from plainloop.fine_tuning import fine_tune
     from plainloop.memory import explained_machine_limits
     from plainloop.output import say
 
+    # The processes meet here: whoever asks for Accelerate's state before takes himself to be alone.
+    accelerator = create_accelerator(use_cpu=config.use_cpu, ddp_timeout=config.ddp_timeout)
     for each in configs:
         done = each.resume and is_finished(each)
-        if PartialState().is_main_process:
+        if accelerator.is_main_process:
             say("Run", f"{each.run_path}{': finished before' if done else ''}")
         if not done:
             with explained_machine_limits(each):
                 if fine_tune(each, replace(inputs, config=each), stop):
                     write_pages(each.run_path)
-    if PartialState().is_main_process and not config.dry_run:
+    if accelerator.is_main_process and not config.dry_run:
         conclude(config.run_path, [each.run_path for each in configs])
 
 
