@@ -1,10 +1,13 @@
 """SIGTERM and SIGINT to the real command: it stops soon, says what it saved, and goes on from it."""
 
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -22,24 +25,42 @@ NEVER = ("--save-strategy", "no")
 EACH_STEP = ("--save-strategy", "steps", "--save-steps", "1")
 
 
+def copy_until_closed(terminal: int, file: int) -> None:
+    with suppress(OSError):  # the terminal's way to end
+        while shown := os.read(terminal, 4096):
+            os.write(file, shown)
+    os.close(terminal)
+    os.close(file)
+
+
 class Command:
     """A plainloop train in the background, that would run for hours."""
 
-    def __init__(self, folder: Path, model: Path, data: Path, *more: str, save=NEVER):
+    def __init__(
+        self, folder: Path, model: Path, data: Path, *more: str, save=NEVER, on_terminal=False
+    ):
         self.run, self.errors = folder / "run", folder / "stderr"
         words = ("--task", "demo", "--model", str(model), "--data-dir", str(data))
         self.words = [*words, "--output-dir", str(self.run), *ENDLESS, *save, *more]
-        self.start()
+        self.start(on_terminal=on_terminal)
 
-    def start(self, *more: str):
-        with self.errors.open("w") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "plainloop", "train", *self.words, *more],
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                cwd=self.run.parent,
-                start_new_session=True,
-            )
+    def start(self, *more: str, on_terminal=False):
+        errors = os.open(self.errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        terminal, stderr = pty.openpty() if on_terminal else (None, errors)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "plainloop", "train", *self.words, *more],
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            cwd=self.run.parent,
+            start_new_session=True,
+        )
+        os.close(stderr)
+        self.copier = None
+        if on_terminal:  # what it shows goes to the file, too
+            termios.tcsetwinsize(terminal, (24, 80))
+            words = (terminal, errors)
+            self.copier = threading.Thread(target=copy_until_closed, args=words, daemon=True)
+            self.copier.start()
 
     def wait_for(self, what):
         deadline = time.monotonic() + 60
@@ -58,6 +79,8 @@ class Command:
     def end(self, *, killed=True):
         """The exit code and stderr; it must come within 5 seconds."""
         code = self.process.wait(5)
+        if self.copier:
+            self.copier.join(5)
         if killed:
             self.kill()
         errors = self.errors.read_text().replace("\r", "\n")
@@ -138,13 +161,14 @@ EVERY_FOURTH = ("--eval-strategy", "steps", "--eval-steps", "4")
 def test_a_signal_in_an_evaluation_saves_and_the_evaluation_is_done_on_resume(
     command, long_evaluation
 ):
-    train = command(*EVERY_FOURTH, "--eval-batch-size", "1", data=long_evaluation)
+    one_by_one = (*EVERY_FOURTH, "--eval-batch-size", "1")
+    train = command(*one_by_one, data=long_evaluation, on_terminal=True)
     train.wait_for(train.said("Evaluating"))
     train.process.terminate()
     ended, errors = train.end()
     assert ended == 143
     assert train.saved(errors) == 4
-    train.start("--resume")
+    train.start("--resume", on_terminal=True)
     train.wait_for(train.said("Evaluating"))
     assert train.steps() == 4, "the evaluation comes before the next step"
 

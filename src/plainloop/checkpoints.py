@@ -30,6 +30,7 @@ from plainloop.commit import (
 from plainloop.errors import CheckpointError
 from plainloop.generators import Generators
 from plainloop.identity import check_identity
+from plainloop.output import say
 from plainloop.state import TrainState
 
 STATE_FILE = "state.json"
@@ -112,7 +113,8 @@ class Checkpoints:
             if reason is None:
                 return path
             damaged.append(f"{path}: {reason}")
-            self.accelerator.print(f"damaged, so the one before is used: {damaged[-1]}")
+            if self.accelerator.is_main_process:
+                say("Warning", f"damaged, so the one before is used: {damaged[-1]}")
         if damaged:
             raise CheckpointError(
                 f"every checkpoint is damaged: {'; '.join(damaged)}",

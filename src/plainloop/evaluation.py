@@ -7,11 +7,11 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from plainloop.data.batches import ROW_NUMBERS, Batch, model_inputs_of, own_part
 from plainloop.loss import LossFn
 from plainloop.metrics import Metric, Scores, predictions_of
+from plainloop.output import progress_bar
 from plainloop.row_predictions import KeptRows
 from plainloop.stopping import StopRequest
 
@@ -50,12 +50,12 @@ def evaluate(
     model_config = getattr(accelerator.unwrap_model(model), "config", None)
     problem_type = getattr(model_config, "problem_type", None)
     row_losses, row_numbers = [], []
-    bar = tqdm(
+    bar = progress_bar(
         eval_dataloader,
         desc=description,
         unit="batch",
         leave=False,
-        disable=not accelerator.is_main_process,
+        visible=accelerator.is_main_process,
     )
     for number, padded_batch in enumerate(bar):
         batch, own = own_part(padded_batch, eval_dataloader, number)

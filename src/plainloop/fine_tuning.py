@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from accelerate.utils import set_seed
 
+from plainloop import output
 from plainloop.config import TrainConfig
 from plainloop.data.batches import create_dataloaders, peek
 from plainloop.data.check import check_data
@@ -60,7 +61,7 @@ def fine_tune(
 
     def say(title: str, text: str) -> None:
         if accelerator.is_main_process:  # of all machines
-            print(f"{title:<14} {text}")
+            output.say(title, text)
 
     for title, text in describe_run(config, accelerator, len(raw["train"])):
         say(title, text)
@@ -161,7 +162,13 @@ def fine_tune(
         accelerator=accelerator,
         folder=run.folder,
     ):
-        say(split.capitalize(), describe_scores(scores))
+        if accelerator.is_main_process:
+            intervals = metrics["analysis"].get(split, {}).get("intervals")
+            output.emit(
+                "scores",
+                {"split": split, "scores": scores, "intervals": intervals},
+                f"{split.capitalize():<14} {describe_scores(scores)}",
+            )
     say("Saved", str(config.run_path))
     return metrics
 

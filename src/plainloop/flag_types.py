@@ -26,6 +26,7 @@ Schedule = Literal[
     "greedy",
 ]
 Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
+LogFormat = Literal["text", "json"]
 
 
 def to_whole_number(_type: Any, tokens: Sequence[Token]) -> int:

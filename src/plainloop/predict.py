@@ -19,6 +19,7 @@ from plainloop.data.text_files import printable, printable_path
 from plainloop.errors import UserError, nearest
 from plainloop.lora import check_lora_folder, is_lora_folder
 from plainloop.metrics import OWN_METRICS
+from plainloop.output import progress_bar
 from plainloop.prediction_columns import label_scores, labels_of, make_columns
 from plainloop.prediction_files import (
     STANDARD_STREAM,
@@ -213,8 +214,6 @@ class Run:
         Raises:
             UserError: all that is wrong with the files, or with the output's name.
         """
-        from tqdm.auto import tqdm
-
         output = str(output)
         form = prediction_format(output, stream_format)
         with open_inputs(paths, stream_format) as files:
@@ -230,7 +229,7 @@ class Run:
                 form=form,
             )
             classifier = self.classifier  # before the bar is there
-            bar = tqdm(total=survey.num_rows, desc="Predicting", unit="row", leave=False)
+            bar = progress_bar(total=survey.num_rows, desc="Predicting", unit="row", leave=False)
 
             def predicted() -> Iterator[pa.Table]:
                 """The rows of each chunk with what is added."""

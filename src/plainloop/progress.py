@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
-from tqdm.auto import tqdm
 
+from plainloop import output
 from plainloop.run_folder import RunFolder
 from plainloop.state import TrainState
 
@@ -23,7 +23,7 @@ class Progress:
         num_training_steps: the length of the bar, in optimizer steps.
         state: where the run is; a resumed one is not at the start.
         device: where the losses are.
-        visible: whether to show the bar.
+        visible: whether this process prints; the bar is shown on a terminal only.
         folder: where the records go as they are made.
         track: where they go besides: the numbers under train/ and eval/, and their step.
     """
@@ -38,13 +38,14 @@ class Progress:
         folder: RunFolder | None,
         track: Callable[..., None],
     ) -> None:
-        self._bar = tqdm(
+        self._bar = output.progress_bar(
             total=num_training_steps,
             initial=state.step,
             desc="Training",
             unit="step",
-            disable=not visible,
+            visible=visible,
         )
+        self._visible = visible
         self._folder = folder
         self._track = track
         self._state = state
@@ -96,20 +97,19 @@ class Progress:
         self._rows_before, self._started = 0, time.perf_counter()
         if self._folder:
             self._folder.log_step(record)
+        if self._visible:
+            output.emit("step", record)
         self._track(tracked("train", record), step=state.step)
         self._bar.set_postfix_str(
             f"loss {record['loss']:.4f}, lr {record['learning_rate']:.2e}, "
             f"{record['samples_per_second']:.0f} samples/s"
         )
 
-    def say(self, text: str) -> None:
-        """Print a line above the bar, on the process that shows it."""
-        if not self._bar.disable:
-            self._bar.write(text)
-
     def show_evaluation(self, record: dict[str, Any], seconds: float) -> None:
         """Print an evaluation above the bar; its time does not count as training."""
-        self.say(f"  epoch {record['epoch']:.2f}, step {record['step']}: {describe_scores(record)}")
+        if self._visible:
+            place = f"  epoch {record['epoch']:.2f}, step {record['step']}"
+            output.emit("evaluation", record, f"{place}: {describe_scores(record)}")
         self._track(tracked("eval", record), step=record["step"])
         self._started += seconds
 

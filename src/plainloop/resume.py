@@ -16,6 +16,7 @@ from plainloop.config import TrainConfig
 from plainloop.errors import CheckpointError, MachineError
 from plainloop.generators import Generators
 from plainloop.identity import run_identity
+from plainloop.output import say
 from plainloop.run_folder import METRICS_FILE, RunFolder, is_resuming
 from plainloop.state import TrainState
 
@@ -81,13 +82,15 @@ def open_run(
                     where=str(config.run_path),
                     fix="--overwrite to train anew, or --model to train on from its weights",
                 )
-        if newest is None:
-            accelerator.print("no checkpoint to resume from yet: starting at step 0")
-        else:
+        if newest is not None:
             resumed = state, generators
-            for line in differences:
-                accelerator.print(f"differs from the saved run: {line}")
-            accelerator.print(f"resuming from {newest}, step {state.step}")
+        if accelerator.is_main_process:
+            if resumed is None:
+                say("Resume", "no checkpoint to resume from yet: starting at step 0")
+            else:
+                for line in differences:
+                    say("Warning", f"differs from the saved run: {line}")
+                say("Resume", f"resuming from {newest}, step {state.step}")
     folder = None
     with failing_together(accelerator), disk_errors_explained(config.run_path):
         if accelerator.is_main_process:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from plainloop.data.read import layout_of, read_glue_tsv
 from plainloop.errors import UserError
+from plainloop.output import progress_bar
 from plainloop.predict import BATCH_SIZE, Run
 from plainloop.prediction_columns import labels_of
 from plainloop.prediction_files import check_output, open_output
@@ -108,11 +109,9 @@ def _warn_of_num_rows(num_rows: int, task: Task, split: str, path: Path) -> None
 def _predict(
     run: Run, task: Task, table: "pa.Table", batch_size: int, description: str
 ) -> list[str]:
-    from tqdm.auto import tqdm
-
     classifier = run.classifier
     predictions: list[str] = []
-    with tqdm(total=table.num_rows, desc=description, unit="row", leave=False) as bar:
+    with progress_bar(total=table.num_rows, desc=description, unit="row", leave=False) as bar:
         for start in range(0, table.num_rows, ROWS_PER_CHUNK):
             rows = table.slice(start, ROWS_PER_CHUNK)
             logits = classifier.logits(

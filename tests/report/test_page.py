@@ -4,10 +4,16 @@ import base64
 import hashlib
 import json
 import re
+import shlex
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
 
 import pytest
 
 from plainloop.cli import report as command
+from plainloop.cli.app import app
+from plainloop.cli.flags import run_app
 from plainloop.errors import UserError
 from plainloop.predict import load_run
 from plainloop.report import page
@@ -108,3 +114,48 @@ def test_a_text_is_cut_and_its_invisible_characters_are_shown_as_such():
 def test_labels_of_a_row_that_may_have_several_are_named():
     assert shown_label([1, 0, 1], ["a", "b", "c"]) == "a, c"
     assert shown_label([0, 0, 0], ["a", "b", "c"]) == "none"
+
+
+def commands_of(html_page):
+    """The commands that a run's page names, as a shell's words."""
+    section = html_page.partition('<section id="commands">')[2]
+    shown = re.findall(r'<pre class="verbatim">(.*?)</pre>', section, flags=re.DOTALL)
+    return [shlex.split(unescape(line)) for block in shown for line in block.splitlines()]
+
+
+@pytest.mark.slow
+def test_the_commands_on_the_page_run_as_they_stand(tiny_model, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("a run's folder & more")
+    flags = ["--task", "demo", "--model", str(tiny_model), "--data-dir", str(tiny_data)]
+    run_app(app, ["train", *flags, "--epochs", "1", "--output-dir", str(folder)])
+    Path("new.csv").write_text("sentence1,sentence2\nthe cat,a dog\n", encoding="utf-8")
+    commands = commands_of((folder / "report.html").read_text(encoding="utf-8"))
+    assert [words[:2] for words in commands] == [
+        ["plainloop", name] for name in ("train", "train", "evaluate", "predict", "eject", "report")
+    ]
+    assert "--resume" in commands[1]
+    for words in commands:
+        run_app(app, words[1:])
+    again = Path(f"{folder}-again")
+    assert (again / "history.jsonl").exists()
+    weights = [path.joinpath("model.safetensors").read_bytes() for path in (folder, again)]
+    assert weights[0] == weights[1]
+    assert Path("predicted.csv").read_text(encoding="utf-8").count("\n") == 2
+    assert "plainloop" not in [
+        line.split()[1]
+        for line in Path("train_it.py").read_text("utf-8").splitlines()
+        if line.startswith(("import ", "from "))
+    ]
+
+
+def test_eject_is_named_where_the_run_can_be_ejected(run):
+    opened = load_run(run(max_steps=1).folder)
+
+    def names_eject(**settings):
+        changed = replace(opened, config=replace(opened.config, **settings))
+        return any(words[1] == "eject" for words in commands_of(page.render_report(changed)))
+
+    assert names_eject()
+    assert not names_eject(gradient_checkpointing=True)
+    assert not names_eject(metric_for_best_model="log_loss")

@@ -14,6 +14,8 @@ from plainloop.cli.predict import predict
 from plainloop.cli.report import report, write_pages
 from plainloop.cli.seeds import train_seeds
 from plainloop.config import TrainConfig
+from plainloop.flag_types import LogFormat
+from plainloop.hub_upload import NO_UPLOAD, HubUpload, check_upload, upload_run
 
 app = App(
     name="plainloop",
@@ -32,6 +34,9 @@ def train(
     seeds: Annotated[
         tuple[int, ...], Parameter(consume_multiple=True, negative=(), show_default=False)
     ] = (),
+    quiet: Annotated[bool, Parameter(negative=())] = False,
+    log_format: LogFormat = "text",
+    hub: HubUpload = NO_UPLOAD,
 ) -> None:
     """Fine-tune and evaluate a classifier; save it with its metrics, history and a report.
 
@@ -50,29 +55,40 @@ def train(
 
     Args:
         seeds: Train N seeds, from --seed on, or these seeds, each in a folder of its own.
+        quiet: Plain lines only, as in a pipe: no bar, no table, no curve.
+        log_format: What stdout carries: lines for a person, or a JSON object a line.
     """
     # What a command needs is imported in it, so that --help need not wait; and the data are read
     # before torch is imported, so that a mistake in them is an answer in a second.
 
     from plainloop.inputs import load_inputs
     from plainloop.memory import explained_machine_limits
+    from plainloop.output import printing
     from plainloop.stopping import StopRequest
 
-    with StopRequest() as stop:
+    with printing(log_format, quiet=quiet), StopRequest() as stop:
         if seeds:
+            check_upload(hub, config.run_path, seeds)
             train_seeds(config, seeds, stop)
             return
         inputs = load_inputs(config)
+        name = check_upload(hub, config.run_path)
         from plainloop.fine_tuning import fine_tune
 
         with explained_machine_limits(config):
             if fine_tune(config, inputs, stop):
                 write_pages(inputs.config.run_path)
+                if name:
+                    upload_run(inputs.config.run_path, name, private=hub.hub_private_repo)
 
 
 @app.command
 def demo(
-    *, output_dir: Annotated[Path, Parameter(alias="-o")] = Path("runs/demo"), seed: int = 42
+    *,
+    output_dir: Annotated[Path, Parameter(alias="-o")] = Path("runs/demo"),
+    seed: int = 42,
+    quiet: Annotated[bool, Parameter(negative=())] = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Fine-tune the embedded model on the embedded sentence pairs, with no network, in minutes.
 
@@ -81,6 +97,8 @@ def demo(
     Args:
         output_dir: Folder of the run; a run that is there is replaced.
         seed: Seed of the new head, the dropout and the order of the rows.
+        quiet: Plain lines only, as in a pipe: no bar, no table, no curve.
+        log_format: What stdout carries: lines for a person, or a JSON object a line.
     """
     train(
         TrainConfig(
@@ -90,5 +108,7 @@ def demo(
             seed=seed,
             output_dir=output_dir,
             overwrite=True,
-        )
+        ),
+        quiet=quiet,
+        log_format=log_format,
     )

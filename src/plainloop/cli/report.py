@@ -15,6 +15,7 @@ def report(run: Path, /) -> None:
     Args:
         run: Folder of the run, or of its seeds.
     """
+    from plainloop.output import say
     from plainloop.predict import load_run
     from plainloop.report.card import write_card
     from plainloop.report.page import check_report_packages, write_report
@@ -24,11 +25,11 @@ def report(run: Path, /) -> None:
     check_report_packages(f"plainloop report {run}")
     if [*run.glob(SEED_FOLDERS)]:
         runs = load_seeds(run)
-        print(f"Report         {write_seeds_report(run, runs, write_summary(run, runs))}")
+        say("Report", str(write_seeds_report(run, runs, write_summary(run, runs))))
         return
     opened = load_run(run)
-    print(f"Report         {write_report(opened)}")
-    print(f"Model card     {write_card(opened)}")
+    say("Report", str(write_report(opened)))
+    say("Model card", str(write_card(opened)))
 
 
 def write_pages(folder: Path) -> None:
@@ -38,14 +39,18 @@ def write_pages(folder: Path) -> None:
     if not PartialState().is_main_process:
         return
     from plainloop.errors import UserError
+    from plainloop.output import draws_on_terminal, say
     from plainloop.predict import load_run
     from plainloop.report.card import write_card
     from plainloop.report.page import check_report_packages, write_report
+    from plainloop.report.terminal import draw_run
 
     run = load_run(folder)
+    if draws_on_terminal():
+        draw_run(run)
     try:
         check_report_packages("Report")
-        print(f"Report         {write_report(run)}")
+        say("Report", str(write_report(run)))
     except UserError as missing:  # the model is trained all the same
-        print(f"Report         none: {missing.fix}, then plainloop report {folder}")
-    print(f"Model card     {write_card(run)}")
+        say("Report", f"none: {missing.fix}, then plainloop report {folder}")
+    say("Model card", str(write_card(run)))

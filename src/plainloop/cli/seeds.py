@@ -45,21 +45,23 @@ def train_seeds(config: TrainConfig, given: Sequence[int], stop: "StopRequest") 
         UserError: as `load_inputs`; or what cannot be had of several seeds.
     """
     inputs, configs = read_once(config, choose_seeds(given, config.seed))
-    from accelerate import PartialState
-
     from plainloop.cli.report import write_pages
+    from plainloop.distributed import create_accelerator
     from plainloop.fine_tuning import fine_tune
     from plainloop.memory import explained_machine_limits
+    from plainloop.output import say
 
+    # The processes meet here: whoever asks for Accelerate's state before takes himself to be alone.
+    accelerator = create_accelerator(use_cpu=config.use_cpu, ddp_timeout=config.ddp_timeout)
     for each in configs:
         done = each.resume and is_finished(each)
-        if PartialState().is_main_process:
-            print(f"{'Run':<14} {each.run_path}{': finished before' if done else ''}")
+        if accelerator.is_main_process:
+            say("Run", f"{each.run_path}{': finished before' if done else ''}")
         if not done:
             with explained_machine_limits(each):
                 if fine_tune(each, replace(inputs, config=each), stop):
                     write_pages(each.run_path)
-    if PartialState().is_main_process and not config.dry_run:
+    if accelerator.is_main_process and not config.dry_run:
         conclude(config.run_path, [each.run_path for each in configs])
 
 
@@ -95,27 +97,30 @@ def read_once(config: TrainConfig, seeds: Sequence[int]) -> tuple["Inputs", list
 
 def conclude(folder: Path, paths: Sequence[Path]) -> None:
     """Write and print what finished seeds say together."""
+    from plainloop.output import draws_on_terminal, emit, say
     from plainloop.predict import load_run
     from plainloop.progress import describe_scores
     from plainloop.report.page import check_report_packages
     from plainloop.report.seeds import SUMMARY_FILE, write_summary
     from plainloop.report.seeds_page import write_seeds_report
+    from plainloop.report.terminal import draw_seeds
 
     runs = [load_run(path) for path in paths]
     summary = write_summary(folder, runs)
+    emit("summary", summary)
     for title, key in (("Mean", "mean"), ("Deviation", "standard_deviation")):
         of_seeds = {name: score[key] for name, score in summary["scores"].items()}
-        print(f"{title:<14} {describe_scores(of_seeds)}")
+        say(title, describe_scores(of_seeds))
     for seed, label in summary["failed"].items():
-        print(
-            f"{'Failed':<14} seed {seed} answers {label} to every row: it has not learned anything"
-        )
-    print(f"{'Summary':<14} {folder / SUMMARY_FILE}")
+        say("Failed", f"seed {seed} answers {label} to every row: it has not learned anything")
+    if draws_on_terminal():
+        draw_seeds(runs, summary)
+    say("Summary", str(folder / SUMMARY_FILE))
     try:
         check_report_packages("Report")
-        print(f"{'Report':<14} {write_seeds_report(folder, runs, summary)}")
+        say("Report", str(write_seeds_report(folder, runs, summary)))
     except UserError as missing:
-        print(f"{'Report':<14} none: {missing.fix}, then plainloop report {folder}")
+        say("Report", f"none: {missing.fix}, then plainloop report {folder}")
 
 
 def is_finished(config: TrainConfig) -> bool:

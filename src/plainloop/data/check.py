@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
-from tqdm.auto import tqdm
 
 from plainloop.data import findings
 from plainloop.data.findings import MOST_SHOWN, Finding, ShowRows, Split, count_labels
 from plainloop.data.text_files import printable
 from plainloop.metrics import METRICS, Scores
+from plainloop.output import progress_bar
 from plainloop.tasks import Task
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _summarize(split: Split, task: Task) -> SplitSummary:
 def count_tokens(split: Split, tokenizer: Any) -> NDArray[np.int64]:
     """Tokens of each row, special ones included, nothing cut; holds the ids of one batch."""
     lengths = np.zeros(len(split.idx), np.int64)
-    with tqdm(total=len(lengths), desc=f"Tokens of {split.name}", delay=1, disable=None) as bar:
+    with progress_bar(total=len(lengths), desc=f"Tokens of {split.name}", delay=1) as bar:
         for start in range(0, len(lengths), TOKENIZED_TOGETHER):
             texts = [text.slice(start, TOKENIZED_TOGETHER).to_pylist() for text in split.texts]
             ids = tokenizer(*texts, truncation=False, verbose=False)["input_ids"]
@@ -276,7 +276,7 @@ def score_baselines(
     words = TfidfVectorizer(
         token_pattern=WORD, ngram_range=(1, 2), min_df=2, max_features=MOST_WORDS, sublinear_tf=True
     )
-    bar = tqdm(total=1, desc="TF-IDF baseline", delay=1, disable=None)
+    bar = progress_bar(total=1, desc="TF-IDF baseline", delay=1)
     with bar, warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # good enough for a baseline
         warnings.filterwarnings("ignore", message="Label .* is present in all")

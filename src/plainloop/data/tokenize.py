@@ -1,12 +1,14 @@
 """Raw splits -> model inputs: tokenize, drop what nobody takes, rename, set tensors."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plainloop.data.token_cache import explained_cache_errors, token_cache_key
 from plainloop.errors import UserError
+from plainloop.output import shows_bars
 from plainloop.windows import check_stride, tokenize_windows
 
 if TYPE_CHECKING:
@@ -100,9 +102,10 @@ def tokenize_splits(
     check_tokenizer(tokenizer, len(text_columns), max_length)
     tokenize = create_tokenize(tokenizer, text_columns, max_length, stride)
     if cache_dir is None:
-        return raw.map(tokenize, batched=True, desc="Tokenizing", keep_in_memory=True)
+        with bars_of_datasets():
+            return raw.map(tokenize, batched=True, desc="Tokenizing", keep_in_memory=True)
     folder = cache_dir / token_cache_key(raw, tokenizer, text_columns, max_length, stride)
-    with explained_cache_errors(folder):
+    with bars_of_datasets(), explained_cache_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         return raw.map(
             tokenize,
@@ -111,6 +114,21 @@ def tokenize_splits(
             cache_file_names={split: str(folder / f"{split}.arrow") for split in raw},
             load_from_cache_file=True,
         )
+
+
+@contextmanager
+def bars_of_datasets() -> Iterator[None]:
+    """Within the block the bars of `datasets` are drawn where ours are."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    hides = not (shows_bars() or are_progress_bars_disabled())
+    if hides:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hides:
+            enable_progress_bars()
 
 
 def keep_model_inputs(

@@ -10,6 +10,8 @@ import yaml
 
 from plainloop.config import LESS_IS_BETTER
 from plainloop.data.text_files import printable
+from plainloop.eject.refusals import check_settings, check_task_and_model
+from plainloop.errors import UserError
 from plainloop.predict import Run
 from plainloop.row_predictions import RowPredictions
 from plainloop.run_folder import CONFIG_FILE
@@ -65,6 +67,8 @@ def describe_run(
              f"plainloop train --config {where}/{CONFIG_FILE} --resume"),
             ("Its scores again, and its predictions for a file:",
              f"plainloop evaluate {where}\nplainloop predict {where} --file new.csv --output predicted.csv"),
+            *([("As one plain script, without plainloop:", f"plainloop eject {where} -o train_it.py")]
+              if can_be_ejected(run) else []),
             ("This page again:", f"plainloop report {where}"),
         ],
     }  # fmt: skip
@@ -95,6 +99,16 @@ def describe_run(
         absent = {"confusion"}
     context["sections"] = [(id_, name) for id_, name in names.items() if id_ not in absent]
     return context
+
+
+def can_be_ejected(run: Run) -> bool:
+    """Whether a script can carry the run's settings, task and model."""
+    try:
+        check_settings(run.config)
+        check_task_and_model(run.config, run.task, run.config.model)
+    except UserError:
+        return False
+    return True
 
 
 def main_split(metrics: Mapping[str, Any]) -> str | None:

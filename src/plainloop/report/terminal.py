@@ -1,0 +1,142 @@
+"""What a terminal shows at the end of a training: the scores as a table, the losses as a curve."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+from plainloop.predict import Run
+from plainloop.report.content import SCORE_NAMES, compare_with_baselines, series
+from plainloop.report.page import read_history, read_metrics
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+CURVE_ROWS = 8
+CURVE_COLUMNS = 60
+BESIDE_CURVE = 24  # columns of a plot's axes and their names
+NARROW = 60  # columns
+DOTS = "\u2824"  # as the lines are drawn
+
+
+def draw_run(run: Run) -> None:
+    """Print a table of each split's scores, and the losses by step, to a terminal of any width."""
+    console = open_console()
+    metrics = read_metrics(run)
+    for split, of in metrics["analysis"].items():
+        headline = next(name for name in run.task.metrics if name in of["scores"])
+        baselines = metrics.get("data", {}).get("baselines", {}) if split == "validation" else {}
+        best = compare_with_baselines(of, baselines, headline)
+        simple: Mapping[str, float] = baselines[best["name"]] if best else {}
+        names = [name for name in run.task.metrics if name in of["scores"]]
+        rows = [
+            [
+                SCORE_NAMES.get(name, name),
+                f"{of['scores'][name]:.4f}",
+                shown_interval(of["intervals"]["scores"].get(name)),
+                *([f"{simple[name]:.4f}" if name in simple else ""] if best else []),
+            ]
+            for name in names
+        ]
+        draw_table(
+            console,
+            ["", "score", "95 % interval", *(["simple"] if best else [])],
+            rows,
+            title=f"{split}, {of['rows']:,} rows",
+            note=f"{best['verdict']} than the best simple model: {best['name']}" if best else "",
+        )
+    losses = {
+        "training": series(read_history(run), "loss"),
+        "validation": series(metrics["evaluations"], "loss"),
+    }
+    draw_curves(console, losses)
+
+
+def draw_seeds(runs: Sequence[Run], summary: Mapping[str, Any]) -> None:
+    """Print a table of the seeds' mean scores, and each seed's training loss by step."""
+    console = open_console()
+    rows = [
+        [
+            SCORE_NAMES.get(name, name),
+            f"{score['mean']:.4f}",
+            f"{score['standard_deviation']:.4f}",
+            shown_interval(score["interval"]),
+        ]
+        for name, score in summary["scores"].items()
+    ]
+    title = f"{summary['split']}, {summary['rows']:,} rows, {len(runs)} seeds"
+    draw_table(console, ["", "mean", "deviation", "95 % interval"], rows, title=title)
+    losses = {f"seed {run.config.seed}": series(read_history(run), "loss") for run in runs}
+    draw_curves(console, losses)
+
+
+def open_console() -> "Console":
+    """The terminal that stdout is."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def draw_table(
+    console: "Console",
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str,
+    note: str = "",
+) -> None:
+    """Print a table, the first column to the left, numbers to the right; on a narrow terminal tight."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    between = 0 if console.width < NARROW else 1  # beside the one that the box gives
+    table = Table(
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+        padding=(0, between),
+    )
+    for number, name in enumerate(head):
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(f"\n{title}", table, sep="\n")
+    if note:
+        console.print(note)
+
+
+def draw_curves(
+    console: "Console", lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+) -> None:
+    """Print losses by optimizer step; not on a terminal without Unicode, which has no such dots.
+
+    Args:
+        console: the terminal.
+        lines: the steps and the losses of each line, by its name; a single point is left out.
+    """
+    drawn = {name: line for name, line in lines.items() if len(line[0]) > 1}
+    width = min(console.width - BESIDE_CURVE, CURVE_COLUMNS)
+    if not drawn or width < 1 or not console.encoding.startswith("utf"):
+        return
+    from plotille import Figure
+
+    figure = Figure()
+    figure.width, figure.height, figure.with_colors = width, CURVE_ROWS, False
+    figure.x_label, figure.y_label = "step", "loss"
+    figure.set_x_limits(min_=0.0, max_=max(max(steps) for steps, _ in drawn.values()))
+    figure.register_label_formatter(float, shown_tick)
+    legend = []
+    for (name, (steps, losses)), marker in zip(drawn.items(), cycle([None, *"ox+*"]), strict=False):
+        figure.plot(steps, losses, marker=marker)
+        legend.append(f"{DOTS}{marker or DOTS}{DOTS} {name}")
+    console.print(f"\n{figure.show()}\n", "   ".join(legend), "", sep="\n")
+
+
+def shown_interval(ends: Sequence[float] | None) -> str:
+    """The two ends of an interval; some scores have none."""
+    return f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "none"
+
+
+def shown_tick(value: float, chars: int, delta: float, left: bool = False) -> str:  # noqa: ARG001 - plotille's
+    """A number beside an axis: plotille sets steps to the left, losses to the right."""
+    return f"{value:.0f}".ljust(chars) if left else f"{value:.3g}".rjust(chars)
