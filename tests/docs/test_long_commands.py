@@ -1,0 +1,47 @@
+"""The pages' commands that take long, on a tiny model, a few steps or a few simulations."""
+
+import json
+import re
+
+import pytest
+from conftest import ROOT
+from samples import write_glue
+
+pytestmark = pytest.mark.slow
+
+SHORT = ["--max-steps", "2", "--save-strategy", "no"]
+
+
+@pytest.fixture
+def program(run_command, tiny_model, tmp_path):
+    """Run a Python program on a small MRPC with the tiny model; what it prints."""
+    write_glue(tmp_path / "GLUE")
+
+    def run(*words):
+        return run_command(
+            *words, "--task", "mrpc", "--data-dir", "GLUE", "--model", tiny_model, *SHORT
+        ).stdout
+
+    return run
+
+
+def test_coverage(run_command):
+    printed = run_command(ROOT / "benchmarks" / "coverage.py", "--simulations", "40").stdout
+    shares = re.findall(r"(\d+\.\d)%", printed)
+    assert len(shares) == 2 * 5
+    assert all(60 <= float(share) <= 100 for share in shares)
+
+
+def test_seeds(program, tmp_path):
+    program("-m", "plainloop", "train", "--seeds", "3", "--output-dir", "runs/mrpc")
+    for seed in (42, 43, 44):
+        assert (tmp_path / f"runs/mrpc/seed-{seed}" / "model.safetensors").exists()
+    assert json.loads((tmp_path / "runs/mrpc/summary.json").read_text(encoding="utf-8"))
+
+
+def test_learning_rates_and_their_comparison(program, run_command, tmp_path):
+    program(ROOT / "benchmarks" / "learning_rates.py", "--output-dir", "runs/rates")
+    difference = (tmp_path / "runs/rates/difference.json").read_text(encoding="utf-8")
+    compared = run_command("-m", "plainloop", "compare", "runs/rates/low", "runs/rates/high")
+    assert "accuracy" in compared.stdout
+    assert "accuracy" in difference
