@@ -5,7 +5,7 @@ import re
 
 import pytest
 from conftest import ROOT
-from samples import write_glue
+from samples import reviews, write_csv, write_glue
 
 pytestmark = pytest.mark.slow
 
@@ -45,3 +45,20 @@ def test_learning_rates_and_their_comparison(program, run_command, tmp_path):
     compared = run_command("-m", "plainloop", "compare", "runs/rates/low", "runs/rates/high")
     assert "accuracy" in compared.stdout
     assert "accuracy" in difference
+
+
+def test_the_readmes_commands(run_command, program, tiny_model, tmp_path):
+    """As they stand there but for the model and the steps; pip install: test_packaging.py."""
+    write_csv(tmp_path / "reviews.csv", [("text", "label"), *reviews()])
+    write_csv(tmp_path / "new.csv", [("text",), *((text,) for text, _ in reviews()[:5])])
+    data = ["--train-file", "reviews.csv", "--model", tiny_model, *SHORT]
+    plainloop = ["-m", "plainloop"]
+    run_command(*plainloop, "train", *data, "--output-dir", "runs/reviews")
+    run_command(*plainloop, "predict", "runs/reviews", "--file", "new.csv", "--output", "p.csv")
+    assert len((tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()) == 1 + 5
+    run_command(*plainloop, "eject", "runs/reviews", "-o", "train_reviews.py")
+    assert (tmp_path / "train_reviews.py").exists()
+    program("-m", "plainloop", "train", "--seeds", "2", "--output-dir", "runs/mrpc")
+    launch = ["-m", "accelerate.commands.accelerate_cli", "launch"]
+    program(*launch, ROOT / "train.py", "--output-dir", "runs/mrpc-script")
+    assert (tmp_path / "runs/mrpc-script" / "model.safetensors").exists()

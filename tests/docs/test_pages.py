@@ -2,7 +2,7 @@
 
 `<!-- not run: REASON -->` before a block exempts it, of which there may be few;
 `<!-- run by: tests/FILE.py::test_name -->` names another test. What each page finds in its folder is
-in samples.py.
+in samples.py; `<!-- starts without runs -->` in a page leaves its finished runs out.
 """
 
 import ast
@@ -88,6 +88,7 @@ def test_a_block_that_another_test_runs_is_there_with_its_words(block):
         alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
     ]
     beside = [(ROOT / path).with_name(f"{name}.py") for name in imported]
+    beside += [ROOT / "notebooks" / name for name in re.findall(r"[\w-]+\.ipynb", source)]
     source += "".join(path.read_text(encoding="utf-8") for path in beside if path.exists())
     words = distinguishing_words(block)
     assert words
@@ -118,6 +119,8 @@ def folder(samples, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", sorted(RUN_HERE), ids=name_of)
 def test_a_pages_blocks_run_from_top_to_bottom(page, folder):
+    if "<!-- starts without runs -->" in page.read_text(encoding="utf-8"):
+        shutil.rmtree(folder / "runs")
     program = Path(__file__).parent / "run_page.py"
     finished = subprocess.run(
         [sys.executable, program, page],
