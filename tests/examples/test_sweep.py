@@ -84,3 +84,10 @@ def test_a_sweep_without_a_metric_is_refused_before_there_is_a_study(settings, t
     with pytest.raises(UserError, match="goes by a metric"):
         sweep(TrainConfig(**{**vars(settings), **changed}), 1, tmp_path / "sweep.db")
     assert not [*tmp_path.iterdir()]
+
+
+def test_the_page_shows_what_is_searched():
+    page = (ROOT / "docs" / "how-to" / "sweep.md").read_text(encoding="utf-8")
+    shown = page.partition("```python\n")[2].partition("```")[0]
+    assert shown.startswith("def suggest(")
+    assert shown in (ROOT / "examples" / "sweep.py").read_text(encoding="utf-8")
