@@ -84,10 +84,12 @@ def test_a_block_that_another_test_runs_is_there_with_its_words(block):
     source = (ROOT / path).read_text(encoding="utf-8")
     nodes = [*ast.walk(ast.parse(source))]
     assert test in {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
-    imported = [
+    imported = {
         alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
-    ]
-    beside = [(ROOT / path).with_name(f"{name}.py") for name in imported]
+    }
+    imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    places = ((ROOT / path).parent, ROOT / "examples", ROOT / "benchmarks")
+    beside = [place / f"{name}.py" for name in imported for place in places]
     beside += [ROOT / "notebooks" / name for name in re.findall(r"[\w-]+\.ipynb", source)]
     source += "".join(path.read_text(encoding="utf-8") for path in beside if path.exists())
     words = distinguishing_words(block)
