@@ -59,7 +59,7 @@ bench: $(VENV)/ready
 
 all: test slow crash distributed notebook browser
 
-# The pinned CPU build. For a GPU see "Install" in the README.
+# The pinned CPU build. For a GPU see "Use" in the README.
 $(VENV)/ready: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,report,docs,dev]'

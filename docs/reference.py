@@ -45,7 +45,7 @@ the setting, and so are the defaults that its numbers depend on.
 API = """\
 # Python
 
-What `import plainloop` offers, module by module in the order of the data's way. `train.py` shows all of
+What `import plainloop` offers, module by module. `train.py` shows all of
 it at work; a module is imported when one of its names is first used.
 
 """
