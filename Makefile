@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest --quiet
 
-.PHONY: demo test lint types slow crash crash-matrix distributed notebook browser quotes bench all clean
+.PHONY: demo test lint types slow crash crash-matrix distributed notebook browser docs quotes bench all clean
 
 demo: $(VENV)/ready
 	$(BIN)/plainloop demo
@@ -43,9 +43,14 @@ notebook: $(VENV)/ready
 browser: $(VENV)/ready
 	$(PYTEST) -m browser
 
-# After a quoted file has changed: line numbers, the loop in the README.
+# The site, into build/site; any warning fails it. The variable silences an advertisement.
+docs: $(VENV)/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# After a quoted file has changed: line numbers, the loop in the README, the reference.
 quotes: $(VENV)/ready
 	$(BIN)/python docs/quote.py
+	$(BIN)/python docs/reference.py
 
 # Beside the Trainer and the tutorial's loop, into docs/performance.md; hours, on an idle machine.
 GLUE := $(wildcard ../shared/data/glue)
@@ -54,10 +59,10 @@ bench: $(VENV)/ready
 
 all: test slow crash distributed notebook browser
 
-# The pinned CPU build. For a GPU see "Install" in the README.
+# The pinned CPU build. For a GPU see "Use" in the README.
 $(VENV)/ready: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,report,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,report,docs,dev]'
 	touch $@
 
 clean:

@@ -53,9 +53,9 @@ def test_the_difference_to_accelerate_is_the_one_of_the_two_scripts():
     assert f"```diff\n{body}\n```" in page
 
 
-def tree_of(readme: str) -> set[str]:
+def tree_of(page: str) -> set[str]:
     """The paths of the annotated tree: two spaces of indentation a level."""
-    block = re.search(r"<!-- tree -->\n```\n(.*?)```", readme, flags=re.DOTALL)
+    block = re.search(r"<!-- tree -->\n```text\n(.*?)```", page, flags=re.DOTALL)
     assert block is not None
     paths: set[str] = set()
     parents: list[str] = []
@@ -67,9 +67,8 @@ def tree_of(readme: str) -> set[str]:
     return paths
 
 
-def test_the_readmes_tree_is_the_disks():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    paths = tree_of(readme)
+def test_the_tree_of_the_house_is_the_disks():
+    paths = tree_of((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     missing = [path for path in paths if not (ROOT / path).exists()]
     assert missing == []
     package = ROOT / "src" / "plainloop"
@@ -80,12 +79,21 @@ def test_the_readmes_tree_is_the_disks():
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+    "name",
+    [
+        *("README.md", "CONTRIBUTING.md"),
+        *(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")),
+    ],
 )
 def test_links_to_files_lead_somewhere(name):
     page = ROOT / name
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_fits_on_two_screens():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= 110
 
 
 def test_the_readme_shows_the_loop_as_it_is():

@@ -50,12 +50,15 @@ def train(
     """Train a model, evaluating, logging and saving as the settings say.
 
     Args:
-        model, optimizer, train_dataloader, eval_dataloader: prepared by the accelerator. The model
-            takes a batch as keywords and returns `loss` (the mean over its rows) and `logits`.
+        model: takes a batch as keywords and returns `loss` (the mean over its rows) and `logits`;
+            prepared by the accelerator, as are the next two and eval_dataloader.
+        optimizer: of the model's parameters.
+        train_dataloader: the training rows' batches, in which `labels` has one entry a row.
         lr_scheduler: not prepared; moves once an optimizer step.
         config: which settings it uses: accumulation, clipping, logging, evaluation, best model.
         accelerator: with accumulation left at 1, since the loop does it itself.
         num_training_steps: optimizer steps of the whole run.
+        eval_dataloader: the batches to evaluate on.
         metric: scores an evaluation; without it or a loader for it nothing is evaluated.
         loss_fn: instead of the model's own loss; `plainloop.loss.LossFn` says what it must be.
         run: where records, checkpoints and the best model go, and what to go on from; without it

@@ -54,7 +54,9 @@ def open_run(
 
     Args:
         raw: the rows, which a resumed run must have in common.
-        model, optimizer, lr_scheduler: of the run; a checkpoint is read into them.
+        model: of the run; a checkpoint is read into it, and into the next two.
+        optimizer: of its parameters.
+        lr_scheduler: of the optimizer.
 
     Raises:
         UserError: the folder is in use.

@@ -30,8 +30,14 @@ def entries(tmp_path):
     return entries
 
 
-def test_all_sides_train_on_the_same_rows_and_a_second_run_measures_nothing(bench, entries):
-    printed = bench("--parts", "train", "--rows", "demo-8", "--steps", "3", "--repeats", "2")
+def test_all_sides_train_on_the_same_rows_and_a_second_run_measures_nothing(
+    bench, entries, tmp_path
+):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- figures -->\n<!-- /figures -->\n", encoding="utf-8")
+    row = ["--parts", "train", "--rows", "demo-8", "--steps", "3", "--repeats", "2"]
+    printed = bench(*row, "--page", page)
+    assert "| Trainer |" in page.read_text(encoding="utf-8")
     (row,) = entries().values()
     assert set(row["sides"]) == set(SIDES)
     hashes = {side: value for side, value in row["rows_sha256"].items() if side != GROUPED}

@@ -25,6 +25,9 @@ app = App(
 
 for command in (check, compare, evaluate, predict, report, eject):
     app.command(command)
+app.register_install_completion_command(
+    help="Complete commands and flags in this shell (bash, zsh or fish)."
+)
 
 
 @app.command

@@ -1,7 +1,7 @@
 """`plainloop eject`."""
 
 import sys
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +10,18 @@ from cyclopts import Parameter
 from plainloop.cli.flags import parse_config
 from plainloop.config import TrainConfig
 from plainloop.errors import UserError
+from plainloop.flag_types import RUN
 from plainloop.run_folder import CONFIG_FILE, is_run
 
 NOTEBOOK_SUFFIX = ".ipynb"
 _SWITCH = Parameter(negative=())
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class _ScriptConfig(TrainConfig):
+    output_dir: Annotated[Path | None, RUN] = None  # without its -o, which is the script's here
+    """Folder that the script writes to. Default: runs/TASK, or runs/ and the script's name."""
 
 
 def eject(
@@ -23,7 +31,7 @@ def eject(
     script: Annotated[Path | None, Parameter(alias="-o", show_default=False)] = None,
     notebook: Annotated[bool, _SWITCH] = False,
     explain: Annotated[bool, _SWITCH] = False,
-    config: TrainConfig = TrainConfig(),
+    config: _ScriptConfig = _ScriptConfig(),
 ) -> None:
     """Write a run as one plain script, which needs no plainloop and gives the same numbers.
 
@@ -50,8 +58,9 @@ def eject(
     """
     _check_words(run, script, config, notebook=notebook, explain=explain)
     overwrite = config.overwrite
+    settings: TrainConfig = config
     if run is not None:
-        config = parse_config(
+        settings = parse_config(
             ["--config", str(run / CONFIG_FILE)], program="plainloop eject", description=""
         )
 
@@ -59,12 +68,12 @@ def eject(
     from plainloop.eject.refusals import check_settings
     from plainloop.inputs import load_inputs
 
-    check_settings(config)
-    inputs = load_inputs(replace(config, dry_run=True))
+    check_settings(settings)
+    inputs = load_inputs(replace(settings, dry_run=True))
     from plainloop.eject.explanations import explain_parts
     from plainloop.eject.script import make_script
 
-    ejected = make_script(config, script or Path("train.py"), inputs)
+    ejected = make_script(settings, script or Path("train.py"), inputs)
     if script is not None:
         ejected.write(overwrite=overwrite)
         for path in [*ejected.paths_beside, script]:
@@ -100,7 +109,7 @@ def _check_words(
                 fix="give the --output-dir of plainloop train, or its flags",
             )
         )
-    if run is not None and replace(config, overwrite=False) != TrainConfig():
+    if run is not None and asdict(replace(config, overwrite=False)) != asdict(TrainConfig()):
         problems.append(
             UserError(
                 "a run's folder and flags of plainloop train",

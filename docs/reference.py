@@ -1,0 +1,125 @@
+"""Write the pages of docs/reference/ from the code (`make quotes`).
+
+Run it after a flag, a setting or a public name has changed.
+"""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import types
+import typing
+from itertools import groupby, pairwise
+from pathlib import Path
+
+from plainloop import config
+from plainloop.cli.app import app
+from plainloop.config import TrainConfig
+
+ROOT = Path(__file__).parent.parent
+PAGES = ROOT / "docs" / "reference"
+CLI = """\
+# Command line
+
+Each command also says this with `--help`. `--config FILE` anywhere in a command line reads settings
+from a YAML file such as a run's run.yaml; a flag beats the file, and the file beats the default. Words
+of a flag may be joined by dashes or underscores. Exit codes: 0 done; 2 something in the input, one line
+says what, where and how to mend it; 3 a checkpoint that cannot be used; 4 out of memory or disk, or a
+lost process; 5 the loss is no longer finite; 130 Ctrl-C; 143 SIGTERM.
+
+"""
+CONFIGURATION = """\
+# Configuration
+
+Every setting of a run is a field of `TrainConfig`: in Python `TrainConfig(learning_rate=3e-5)`, on the
+command line `--learning-rate 3e-5`, in a YAML file for `--config` a line like this one:
+
+```yaml
+learning_rate: 3e-5
+```
+
+A run writes all of its own into `run.yaml`. The names are `transformers.TrainingArguments`' where it has
+the setting, and so are the defaults that its numbers depend on.
+
+"""
+API = """\
+# Python
+
+What `import plainloop` offers, module by module. `train.py` shows all of
+it at work; a module is imported when one of its names is first used.
+
+"""
+
+
+def cli() -> str:
+    """Every command with its arguments and flags."""
+    page = app.generate_docs(recursive=True)
+    page = page[page.index("**Commands**") :].replace("```console", "```text")
+    return CLI + page.rstrip() + "\n"
+
+
+def texts_of_fields() -> dict[str, str]:
+    """The text under each field of TrainConfig."""
+    tree = ast.parse(inspect.getsource(config))
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))
+    return {
+        field.target.id: " ".join(ast.literal_eval(text.value).split())
+        for field, text in pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+    }
+
+
+def type_of(annotation: object) -> str:
+    """An annotation in short: str, or the words that may be chosen."""
+    inner = typing.get_args(annotation)[0]  # of Annotated
+    kinds = [kind for kind in typing.get_args(inner) if kind is not type(None)]
+    if typing.get_origin(inner) in (typing.Union, types.UnionType):
+        return " or ".join(type_of(typing.Annotated[kind, None]) for kind in kinds)
+    if typing.get_origin(inner) is typing.Literal:
+        return ", ".join(f"`{word}`" for word in kinds)
+    if typing.get_origin(inner) is tuple:
+        return type_of(typing.Annotated[kinds[0], None]) + ", any number"
+    return f"`{inner.__name__}`"
+
+
+def configuration() -> str:
+    """A table of the settings under each heading of --help."""
+    texts = texts_of_fields()
+    hints = typing.get_type_hints(TrainConfig, include_extras=True)
+
+    def heading_of(field: "dataclasses.Field[typing.Any]") -> str:
+        groups = [group for each in hints[field.name].__metadata__ for group in each.group or ()]
+        return str(groups[0].name)
+
+    page = CONFIGURATION
+    for heading, fields in groupby(dataclasses.fields(TrainConfig), heading_of):
+        page += f"## {heading}\n\n| setting | type | default | |\n|---|---|---|---|\n"
+        for field in fields:
+            made = field.default_factory
+            default = field.default if made is dataclasses.MISSING else made()
+            shown = "" if default is None or default in ((), {}) else f"`{default}`"
+            kind = type_of(hints[field.name])
+            page += f"| `{field.name}` | {kind} | {shown} | {texts[field.name]} |\n"
+        page += "\n"
+    return page.rstrip() + "\n"
+
+
+def api() -> str:
+    """The public names, each under the module that it is in."""
+    stub = ast.parse((ROOT / "src/plainloop/__init__.pyi").read_text(encoding="utf-8"))
+    page = API
+    for node in stub.body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            module = f"plainloop.{node.module}"
+            purpose = (importlib.import_module(module).__doc__ or "").partition("\n")[0]
+            page += f"## {module}\n\n{purpose}\n\n"
+            page += "".join(f"::: {module}.{alias.name}\n\n" for alias in node.names)
+    return page.rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    PAGES.mkdir(exist_ok=True)
+    for name, content in (("cli", cli()), ("configuration", configuration()), ("api", api())):
+        (PAGES / f"{name}.md").write_text(content, encoding="utf-8")
