@@ -12,13 +12,13 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src" / "plainloop").rglob("*.py"))
 # The order of the data flow: a module imports only from those before it.
 FLOW = """
-    errors tasks flag_types config ranges lora pretrained scores metrics resampled_scores intervals row_predictions report.analysis
+    errors tasks flag_types config ranges lora pretrained scores decision metrics deciding resampled_scores intervals row_predictions report.analysis
     data.contents data.text_files output data.csv_files data.json_files data.arrow_files data.paths data.files
     data.columns data.label_values data.labels data.split data.hub data.glue_labels data.read data.own data.findings data.check
     state run_folder inputs windows data.hashing data.token_cache data.tokenize data.sampling data.batches
     peers distributed memory model
     speed.packing speed.dropout speed.attention speed.layers speed.unpadded speed.embedding speed.execution optim preflight trackers loss stopping generators commit identity checkpoints resume progress
-    evaluation final_evaluation loop fine_tuning classifier prediction_columns prediction_files prediction_inputs predict
+    report.decided evaluation final_evaluation loop fine_tuning classifier prediction_columns prediction_files prediction_inputs predict
     submissions rescoring eject.metric_lines eject.refusals report.plots report.content report.page report.card report.seeds report.seeds_page report.terminal report.comparison hub_upload
     eject.literals eject.imports eject.rows eject.settings eject.context eject.notebook
     eject.script eject.explanations

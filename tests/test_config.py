@@ -76,6 +76,10 @@ EDGES = {
         [(TINY, LARGE), "balanced"],
         [(0.0, 1.0), (1.0, -1.0), *((1.0, value) for value in NOT_FINITE)],
     ),
+    "threshold_costs": (
+        [(TINY, LARGE)],
+        [(0.0, 1.0), (1.0, -1.0), *((1.0, value) for value in NOT_FINITE)],
+    ),
     "seed": ([0, 2**32 - 1], [-1, 2**32]),
     "eval_steps": COUNT,
     "per_device_eval_batch_size": COUNT,
@@ -215,6 +219,9 @@ def test_the_fix_for_an_infinite_number_asks_for_a_finite_one():
     [
         ({"early_stopping_patience": 1}, "--early-stopping-patience"),
         ({"load_best_model_at_end": True}, "--load-best-model-at-end"),
+        ({"threshold_metric": "f1"}, "--threshold-metric"),
+        ({"threshold_costs": (1.0, 5.0)}, "--threshold-costs"),
+        ({"calibrate": True}, "--calibrate"),
         ({"lr_scheduler_type": "greedy"}, "--lr-scheduler-type greedy"),
         (
             {"lr_scheduler_type": "reduce_lr_on_plateau"},

@@ -196,6 +196,15 @@ class TrainConfig:
     early_stopping_threshold: Annotated[float, EVAL] = 0.0
     """How much better, in units of the metric, counts as better."""
 
+    threshold_metric: Annotated[str | None, EVAL] = None
+    """Choose thresholds on the validation rows, after training, by this metric, as in f1."""
+
+    threshold_costs: Annotated[tuple[float, float] | None, EVAL] = None
+    """Choose thresholds there by the costs of a false positive and of a false negative."""
+
+    calibrate: Annotated[bool, EVAL] = False
+    """Fit there a temperature for the logits, so that probabilities say how often they are right."""
+
     output_dir: Annotated[Path | None, RUN, Parameter(alias="-o")] = None
     """Folder of the run. Default: runs/TASK, or runs/ and the name of one's own file."""
 

@@ -9,12 +9,15 @@ from torch.utils.data import DataLoader
 
 from plainloop.config import TrainConfig
 from plainloop.data.batches import Batch
+from plainloop.deciding import choose_decision
+from plainloop.decision import DECISION_FILE, Decision, decided_labels, decides
 from plainloop.evaluation import evaluate
 from plainloop.inputs import Inputs
-from plainloop.metrics import Metric, Scores
+from plainloop.metrics import Metric, Scores, TaskMetric
 from plainloop.peers import waiting_at_most
 from plainloop.report.analysis import analyse
-from plainloop.row_predictions import KeptRows
+from plainloop.report.decided import describe_decision
+from plainloop.row_predictions import KeptRows, RowPredictions
 from plainloop.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -36,12 +39,14 @@ def evaluate_saved(
 
     Keeps in the run's folder what the model says of each row, and in metrics.json all that a report
     says of it: analysis, of each split; data, what the data doctor finds, and the scores of simple
-    models; and the scores of each split but validation, whose are there already as saved.
+    models; and the scores of each split but validation, whose are there already as saved. Where the
+    settings ask for a decision, the validation rows choose it, it is kept in the folder, and other
+    splits are scored with it.
 
     Args:
         model: as trained, on the accelerator's device.
         dataloaders: not prepared.
-        metric: see `evaluate`.
+        metric: see `evaluate`; of the model as trained.
         metrics: from `summarize`; what is found is added.
         inputs: the rows as read, and what the labels mean.
         config: whether the validation rows are evaluated, and how long processes wait.
@@ -52,21 +57,35 @@ def evaluate_saved(
     if config.eval_strategy == "no":
         splits.remove("validation")
     metrics["analysis"] = {}
-    for split in splits:
+    task = inputs.task
+    decision: Decision | None = None
+    kept: dict[str, RowPredictions] = {}
+    for split in sorted(splits, key=lambda split: split != "validation"):  # it chooses
         dataloader, rows = accelerator.prepare(dataloaders[split]), KeptRows()
+        if decision:
+            metric = TaskMetric(task.metrics, task.problem_type, task.label_names, decision)
         with waiting_at_most(config.step_timeout):
             scores = evaluate(model, dataloader, metric, accelerator=accelerator, rows=rows) or {}
         if split != "validation":
             metrics[split] = scores
+        kept[split] = predictions = rows.beside(inputs.raw[split], task, decision)
         if folder:
-            predictions = rows.beside(inputs.raw[split], inputs.task)
             predictions.save(folder.path, split)
-            metrics["analysis"][split] = analyse(predictions, inputs.task)
+            metrics["analysis"][split] = analyse(predictions, task)
+        if split == "validation" and decides(config):  # each process: their rows are the same
+            decision = choose_decision(
+                predictions.logits, predictions.references, task.problem_type, config
+            )
         yield split, scores
     if folder:
+        if decision:
+            decision.save(folder.path, decided_labels(task))
+            metrics["decision"] = describe_decision(kept, task, config, decision)
+        else:  # of a run that was resumed with --force
+            (folder.path / DECISION_FILE).unlink(missing_ok=True)
         from plainloop.data.check import check_data
 
-        metrics["data"] = describe_findings(check_data(inputs.raw, inputs.task, show=inputs.show))
+        metrics["data"] = describe_findings(check_data(inputs.raw, task, show=inputs.show))
         folder.save_metrics(metrics)
 
 

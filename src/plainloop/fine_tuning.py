@@ -12,6 +12,7 @@ from plainloop.data.batches import create_dataloaders, peek
 from plainloop.data.check import check_data
 from plainloop.data.token_cache import token_cache_dir
 from plainloop.data.tokenize import keep_model_inputs, tokenize_splits
+from plainloop.decision import load_decision
 from plainloop.distributed import create_accelerator
 from plainloop.final_evaluation import evaluate_saved
 from plainloop.inputs import Inputs, load_inputs
@@ -27,6 +28,7 @@ from plainloop.optim import (
 )
 from plainloop.preflight import describe_run
 from plainloop.progress import describe_scores
+from plainloop.report.decided import show_decision, summarize_change
 from plainloop.resume import open_run
 from plainloop.run_folder import summarize
 from plainloop.speed.execution import choose_execution
@@ -169,6 +171,9 @@ def fine_tune(
                 {"split": split, "scores": scores, "intervals": intervals},
                 f"{split.capitalize():<14} {describe_scores(scores)}",
             )
+    if run.folder and (decision := load_decision(run.folder.path)):
+        say("Decision", show_decision(decision, task))
+        say("Cross-fitted", summarize_change(metrics["decision"]))
     say("Saved", str(config.run_path))
     return metrics
 

@@ -13,6 +13,7 @@ from plainloop.data.check import show_rows
 from plainloop.data.findings import ShowRows
 from plainloop.data.own import read_own_data
 from plainloop.data.read import read_splits
+from plainloop.deciding import THRESHOLD_METRICS
 from plainloop.errors import UserError, nearest
 from plainloop.lora import check_peft
 from plainloop.metrics import score_names
@@ -201,6 +202,9 @@ def check_fits_task(config: TrainConfig, task: Task) -> None:
         "focal_gamma": config.focal_gamma is not None,
         "label_smoothing_factor": config.label_smoothing_factor > 0,
         "train_sampling_strategy": config.train_sampling_strategy == "weighted",
+        "threshold_metric": config.threshold_metric is not None,
+        "threshold_costs": config.threshold_costs is not None,
+        "calibrate": config.calibrate,
     }
     refused = (
         {"label_smoothing_factor"} if task.problem_type != "single_label_classification" else set()
@@ -212,16 +216,58 @@ def check_fits_task(config: TrainConfig, task: Task) -> None:
         for name, is_set in not_for_regression.items()
         if is_set and name in refused
     ]
+    if task.problem_type != "regression":
+        problems += _find_wrong_thresholds(config, task)
     if problems:
         raise UserError.together(problems)
 
 
+def _find_wrong_thresholds(config: TrainConfig, task: Task) -> list[UserError]:
+    given = {"threshold_metric": config.threshold_metric, "threshold_costs": config.threshold_costs}
+    several = task.problem_type == "multi_label_classification"
+    if not several and task.num_labels > 2:  # noqa: PLR2004
+        return [
+            UserError(
+                f"of {task.num_labels} labels the most probable is the answer: there is no threshold",
+                where=flag(name),
+                fix="leave it out",
+            )
+            for name, value in given.items()
+            if value
+        ]
+    known = THRESHOLD_METRICS[task.problem_type]
+    if config.threshold_metric not in (None, *known):
+        return [
+            UserError(
+                f"no threshold is chosen by '{config.threshold_metric}'",
+                where="--threshold-metric",
+                fix=nearest(str(config.threshold_metric), known),
+            )
+        ]
+    return []
+
+
 def check_labels(config: TrainConfig, inputs: Inputs) -> None:
-    """Check that balanced weights have rows of each label to be made of.
+    """Check that balanced weights, and a threshold, have rows of each label to be made of.
 
     Raises:
-        UserError: a label has no training row; or all of them, where a row may have several.
+        UserError: a label has no training row, or all of them, where a row may have several; or
+            one of two labels has no two validation rows, one to choose by and one to score.
     """
+    held_out = np.asarray(inputs.raw["validation"]["label"][:])
+    if (config.threshold_metric or config.threshold_costs) and held_out.ndim == 1:
+        counts = [int((held_out == label).sum()) for label in (0, 1)]
+        if min(counts) < 2:  # noqa: PLR2004
+            name = inputs.task.label_names[int(np.argmin(counts))]
+            raise UserError(
+                f"{min(counts)} of the validation rows have the label {name}, and a threshold needs 2",
+                where="--threshold-metric" if config.threshold_metric else "--threshold-costs",
+                fix="give more validation rows, or leave it out",
+            )
+    if config.calibrate and len(held_out) < 2:  # noqa: PLR2004
+        raise UserError(
+            "one validation row is too few", where="--calibrate", fix="give more validation rows"
+        )
     if config.class_weights != "balanced":
         return
     labels = np.asarray(inputs.raw["train"]["label"][:])

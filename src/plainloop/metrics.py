@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from plainloop.decision import Decision
 from plainloop.scores import (
     accuracy,
     average_precision,
@@ -41,12 +42,15 @@ class Metric(Protocol):
         """The scores of all batches since the last call."""
 
 
-def predictions_of(logits: ArrayLike, problem_type: "ProblemType") -> NDArray[Any]:
+def predictions_of(
+    logits: ArrayLike, problem_type: "ProblemType", decision: Decision | None = None
+) -> NDArray[Any]:
     """What a model predicts.
 
     Args:
         logits: float (rows, num_labels).
         problem_type: what the logits mean.
+        decision: its thresholds take the place of one half.
 
     Returns:
         Single label: the label with the largest logit, the first of equal ones, int64 (rows,).
@@ -54,6 +58,11 @@ def predictions_of(logits: ArrayLike, problem_type: "ProblemType") -> NDArray[An
         num_labels). Regression: the value, float64 (rows,).
     """
     rows: NDArray[Any] = np.asarray(logits)
+    if decision is not None and decision.thresholds is not None:
+        thresholds = np.asarray(decision.thresholds)
+        probabilities = probabilities_of(logits, problem_type, decision)
+        above = (probabilities[:, -thresholds.shape[-1] :] > thresholds).astype(np.int64)
+        return above[:, 0] if problem_type == "single_label_classification" else above
     if problem_type == "single_label_classification":
         labels: NDArray[np.int64] = rows.argmax(axis=1)
         return labels
@@ -62,14 +71,19 @@ def predictions_of(logits: ArrayLike, problem_type: "ProblemType") -> NDArray[An
     return rows[:, 0].astype(np.float64)
 
 
-def probabilities_of(logits: ArrayLike, problem_type: "ProblemType") -> NDArray[np.float64]:
+def probabilities_of(
+    logits: ArrayLike, problem_type: "ProblemType", decision: Decision | None = None
+) -> NDArray[np.float64]:
     """The probability of each label, float64 (rows, num_labels), computed without overflow.
 
-    Softmax for a single label, sigmoid for multi-label; for regression the value itself.
+    Softmax for a single label, sigmoid for multi-label, of the logits divided by the decision's
+    temperature; for regression the value itself.
     """
     from scipy.special import expit, softmax
 
     probabilities = np.asarray(logits, np.float64)
+    if decision is not None:
+        probabilities = probabilities / decision.temperature
     if problem_type == "single_label_classification":
         probabilities = softmax(probabilities, axis=1)
     elif problem_type == "multi_label_classification":
@@ -139,6 +153,7 @@ class TaskMetric:
         names: keys of `METRICS` and `PROBABILITY_METRICS`, and `PER_LABEL`.
         problem_type: what the logits mean.
         label_names: the name of label 0, label 1, ..., for the keys of `PER_LABEL`.
+        decision: what makes labels and probabilities of the logits; None: as trained.
     """
 
     takes_logits = True
@@ -148,13 +163,14 @@ class TaskMetric:
         names: Sequence[str],
         problem_type: "ProblemType" = "single_label_classification",
         label_names: Sequence[str] = (),
+        decision: Decision | None = None,
     ) -> None:
         # Now and not at the first score: importing it draws from Python's generator, which is part
         # of a checkpoint.
         import sklearn.metrics  # noqa: F401
 
         self.names, self.label_names = tuple(names), tuple(label_names)
-        self.problem_type = problem_type
+        self.problem_type, self.decision = problem_type, decision
         self._logits: list[NDArray[Any]] = []
         self._references: list[NDArray[Any]] = []
 
@@ -194,8 +210,8 @@ class TaskMetric:
             return {}
         regression = self.problem_type == "regression"
         references = references.astype(np.float64 if regression else np.int64)
-        predictions = predictions_of(logits, self.problem_type)
-        probabilities = probabilities_of(logits, self.problem_type)
+        predictions = predictions_of(logits, self.problem_type, self.decision)
+        probabilities = probabilities_of(logits, self.problem_type, self.decision)
         scores: Scores = {}
         for name in self.names:
             if name == PER_LABEL:

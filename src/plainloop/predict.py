@@ -16,6 +16,7 @@ from plainloop.data.files import iterate_files
 from plainloop.data.own import TEXT_COLUMNS
 from plainloop.data.paths import find_files
 from plainloop.data.text_files import printable, printable_path
+from plainloop.decision import DECISION_FILE, Decision, decides, load_decision
 from plainloop.errors import UserError, nearest
 from plainloop.lora import check_lora_folder, is_lora_folder
 from plainloop.metrics import OWN_METRICS
@@ -136,6 +137,22 @@ class Run:
 
         return Classifier(self.path, self.task, self.config)
 
+    @cached_property
+    def decision(self) -> Decision | None:
+        """What makes labels and probabilities of the logits; None: as trained.
+
+        Raises:
+            UserError: it is not there although the settings ask for it, or cannot be read.
+        """
+        decision = load_decision(self.path)
+        if decision is None and decides(self.config):
+            raise UserError(
+                f"the run is not finished: it has no {DECISION_FILE} yet",
+                where=printable_path(self.path),
+                fix=f"plainloop train --config {printable_path(self.path / CONFIG_FILE)} --resume",
+            )
+        return decision
+
     def predict(
         self, texts: Sequence[str] | Sequence[tuple[str, str]], *, batch_size: int = BATCH_SIZE
     ) -> list[dict[str, Any]]:
@@ -147,8 +164,9 @@ class Run:
 
         Returns:
             For each row, in their order: label, the name of the most probable label, or labels,
-            the names of those above one half where a row may have several; and scores, the
-            probability of each label by its name. For a regression label is the value.
+            the names of those above one half where a row may have several, or what the run's
+            decision says; and scores, the probability of each label by its name. For a regression
+            label is the value.
 
         Raises:
             UserError: a row is not what the run takes.
@@ -166,6 +184,7 @@ class Run:
             )
         if not rows:
             return []
+        decision = self.decision
         logits = self.classifier.logits(list(zip(*rows, strict=True)), batch_size)
         key = "labels" if self.task.problem_type == "multi_label_classification" else "label"
         return [
@@ -174,7 +193,9 @@ class Run:
                 "scores": dict(zip(self.task.label_names, map(float, probabilities), strict=False)),
             }
             for label, probabilities in zip(
-                labels_of(logits, self.task), label_scores(logits, self.task), strict=True
+                labels_of(logits, self.task, decision),
+                label_scores(logits, self.task, decision),
+                strict=True,
             )
         ]
 
@@ -228,7 +249,7 @@ class Run:
                 on_null=on_null,
                 form=form,
             )
-            classifier = self.classifier  # before the bar is there
+            decision, classifier = self.decision, self.classifier  # before the bar is there
             bar = progress_bar(total=survey.num_rows, desc="Predicting", unit="row", leave=False)
 
             def predicted() -> Iterator[pa.Table]:
@@ -239,7 +260,7 @@ class Run:
                         for name in survey.text
                     ]
                     logits = classifier.logits(texts, batch_size)
-                    columns = make_columns(logits, self.task, self.config.label_separator)
+                    columns = make_columns(logits, self.task, self.config.label_separator, decision)
                     table = pa.Table.from_batches([batch])
                     for name, column in zip(survey.added, columns, strict=True):
                         table = table.append_column(name, column)

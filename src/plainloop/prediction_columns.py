@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plainloop.decision import Decision
 from plainloop.errors import UserError
 from plainloop.metrics import predictions_of, probabilities_of
 from plainloop.tasks import Task
@@ -15,14 +16,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def labels_of(logits: "NDArray[np.float32]", task: Task) -> list[Any]:
+def labels_of(
+    logits: "NDArray[np.float32]", task: Task, decision: Decision | None = None
+) -> list[Any]:
     """What is predicted for each row: a label's name, a list of names, or a value.
 
     Args:
         logits: float (rows, num_labels).
         task: its names and what its logits mean.
+        decision: what makes labels of the logits; None: as trained.
     """
-    predictions = predictions_of(logits, task.problem_type)
+    predictions = predictions_of(logits, task.problem_type, decision)
     names = task.label_names
     if task.problem_type == "single_label_classification":
         return [names[label] for label in predictions]
@@ -32,9 +36,11 @@ def labels_of(logits: "NDArray[np.float32]", task: Task) -> list[Any]:
     return values
 
 
-def label_scores(logits: "NDArray[np.float32]", task: Task) -> "NDArray[np.float64]":
+def label_scores(
+    logits: "NDArray[np.float32]", task: Task, decision: Decision | None = None
+) -> "NDArray[np.float64]":
     """The probability of each label, float64 (rows, label names): none for a regression."""
-    return probabilities_of(logits, task.problem_type)[:, : len(task.label_names)]
+    return probabilities_of(logits, task.problem_type, decision)[:, : len(task.label_names)]
 
 
 def name_columns(task: Task, names: Sequence[str], where: str) -> list[str]:
@@ -66,7 +72,10 @@ def name_columns(task: Task, names: Sequence[str], where: str) -> list[str]:
 
 
 def make_columns(
-    logits: "NDArray[np.float32]", task: Task, label_separator: str | None
+    logits: "NDArray[np.float32]",
+    task: Task,
+    label_separator: str | None,
+    decision: Decision | None = None,
 ) -> list[pa.Array]:
     """The columns that `name_columns` names.
 
@@ -74,6 +83,7 @@ def make_columns(
         logits: float (rows, num_labels).
         task: its names and what its logits mean.
         label_separator: between the labels of a row that may have several; None: they are a list.
+        decision: what makes labels and probabilities of the logits; None: as trained.
 
     Returns:
         string, list(string) or float32; then float64 for each label.
@@ -83,7 +93,7 @@ def make_columns(
         "multi_label_classification": pa.list_(pa.string()),
         "regression": pa.float32(),  # what the model gives, without digits that say nothing
     }
-    column = pa.array(labels_of(logits, task), kinds[task.problem_type])
+    column = pa.array(labels_of(logits, task, decision), kinds[task.problem_type])
     if label_separator is not None:
         column = pc.binary_join(column, label_separator)
-    return [column, *map(pa.array, label_scores(logits, task).T)]
+    return [column, *map(pa.array, label_scores(logits, task, decision).T)]

@@ -53,6 +53,9 @@ def evaluations_are_needed(config: TrainConfig) -> list[str]:
     needing = {
         "--early-stopping-patience": config.early_stopping_patience is not None,
         "--load-best-model-at-end": config.load_best_model_at_end,
+        "--threshold-metric": config.threshold_metric is not None,
+        "--threshold-costs": config.threshold_costs is not None,
+        "--calibrate": config.calibrate,
         f"--lr-scheduler-type {config.lr_scheduler_type}": (
             config.lr_scheduler_type in METRIC_SCHEDULES
         ),
@@ -115,6 +118,16 @@ def _find_wrong_values(config: TrainConfig) -> list[UserError]:
                 fix="give a positive number for each label",
             )
         )
+    if config.threshold_costs and not all(
+        cost > 0 and math.isfinite(cost) for cost in config.threshold_costs
+    ):
+        problems.append(
+            UserError(
+                f"{config.threshold_costs} has a cost that is not more than 0",
+                where="--threshold-costs",
+                fix="give the cost of a false positive, then that of a false negative",
+            )
+        )
     if len(config.text_column) > MOST_TEXT_COLUMNS:
         problems.append(
             UserError(
@@ -175,6 +188,12 @@ def _find_contradictions(config: TrainConfig) -> list[UserError]:
     if config.focal_gamma is not None and config.label_smoothing_factor > 0:
         problems.append(
             UserError("--focal-gamma and --label-smoothing-factor are two losses", fix="give one")
+        )
+    if config.threshold_metric and config.threshold_costs:
+        problems.append(
+            UserError(
+                "--threshold-metric and --threshold-costs choose one threshold", fix="give one"
+            )
         )
     if config.overwrite and (config.resume or config.resume_from_checkpoint):
         problems.append(

@@ -6,12 +6,13 @@ one in scores.py.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from plainloop.decision import Decision
 from plainloop.metrics import PER_LABEL, predictions_of, probabilities_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class ResampledScores:
         logits: float (rows, num_labels).
         problem_type: what the logits mean.
         label_names: for the keys of `PER_LABEL`.
+        decision: what makes labels and probabilities of the logits; None: as trained.
+        more: other scores that are means over rows, name -> value of each row, float (rows,).
     """
 
     def __init__(
@@ -39,15 +42,19 @@ class ResampledScores:
         logits: NDArray[Any],
         problem_type: "ProblemType",
         label_names: Sequence[str] = (),
+        *,
+        decision: Decision | None = None,
+        more: Mapping[str, Floats] | None = None,
     ) -> None:
         regression = problem_type == "regression"
         references = references.astype(np.float64 if regression else np.int64)
-        predictions = predictions_of(logits, problem_type)
+        predictions = predictions_of(logits, problem_type, decision)
         self.is_binary = problem_type == "single_label_classification" and logits.shape[1] == 2  # noqa: PLR2004
         self.is_multi_label = problem_type == "multi_label_classification"
-        self.probabilities = probabilities_of(logits, problem_type)
+        self.probabilities = probabilities_of(logits, problem_type, decision)
         self.references, self.predictions = references, predictions
-        self.keys = score_keys(names, label_names)
+        self.more = more or {}
+        self.keys = [*score_keys(names, label_names), *self.more]
         if not regression:
             self.truth = _one_hot(references, logits.shape[1])
             self.predicted = _one_hot(predictions, logits.shape[1])
@@ -70,6 +77,8 @@ class ResampledScores:
                 values = self._of_values(counts)
             else:
                 values = self._of_labels(counts)
+            rows = counts.sum(axis=1)
+            values |= {name: counts @ of_row / rows for name, of_row in self.more.items()}
         return np.stack([values[key] for key in self.keys])
 
     def _of_labels(self, counts: Floats) -> dict[str, Floats]:

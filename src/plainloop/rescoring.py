@@ -26,6 +26,8 @@ def evaluate_run(
 ) -> dict[str, Scores]:
     """Score a run's model as its training did: same batches, same metrics.
 
+    With its decision, where it has one; but the validation rows, which chose that, as trained.
+
     Args:
         run: from `load_run`.
         files: labelled rows with the columns of the training file, read as one; for a task a file
@@ -65,9 +67,11 @@ def evaluate_run(
     )
     accelerator = classifier.accelerator
     model = accelerator.prepare_model(classifier.model, evaluation_mode=True)
-    metric = TaskMetric(task.metrics, task.problem_type, task.label_names)
     scores = {}
     for split, own_loader in dataloaders.items():
+        chose = split == "validation" and not files
+        decision = None if chose else run.decision
+        metric = TaskMetric(task.metrics, task.problem_type, task.label_names, decision)
         dataloader = accelerator.prepare(own_loader)
         scores[split] = evaluate(model, dataloader, metric, accelerator=accelerator) or {}
     return scores

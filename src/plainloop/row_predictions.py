@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from plainloop.decision import Decision, load_decision
 from plainloop.errors import UserError
 from plainloop.tasks import Task
 
@@ -29,13 +30,15 @@ class KeptRows:
         """Take in a batch: each row's number, its logits (rows, num_labels), and its label."""
         self._batches.append((idx, logits, references))
 
-    def beside(self, rows: "Dataset", task: Task) -> "RowPredictions":
+    def beside(
+        self, rows: "Dataset", task: Task, decision: Decision | None = None
+    ) -> "RowPredictions":
         """The rows as read with what was predicted for each, in the order of their file."""
         idx, logits, references = map(np.concatenate, zip(*self._batches, strict=True))
         place = {number: at for at, number in enumerate(idx.tolist())}
         order = [place[number] for number in rows[_IDX]]
         texts = {name: list(rows[name]) for name in task.text_columns}
-        return RowPredictions(idx[order], texts, references[order], logits[order])
+        return RowPredictions(idx[order], texts, references[order], logits[order], decision)
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,15 @@ class RowPredictions:
         texts: text column -> the text of each row.
         references: labels, int (rows,); multi-hot (rows, num_labels); values, float32 (rows,).
         logits: float32 (rows, num_labels).
+        decision: what makes labels of the logits; None: as trained, as for the validation rows,
+            which chose the decision.
     """
 
     idx: NDArray[Any]
     texts: dict[str, list[str]]
     references: NDArray[Any]
     logits: NDArray[np.float32]
+    decision: Decision | None = None
 
     def save(self, folder: Path, split: str) -> None:
         """Write predictions/SPLIT.parquet into a run's folder: idx, the texts, label, logits."""
@@ -82,6 +88,7 @@ class RowPredictions:
             {name: table[name].to_pylist() for name in names},
             np.array(table[_LABEL].to_pylist()),
             np.array(table[_LOGITS].to_pylist(), np.float32),
+            None if split == "validation" else load_decision(folder),
         )
 
 

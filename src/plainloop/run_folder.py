@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from plainloop import lora
 from plainloop.config import TrainConfig
+from plainloop.decision import DECISION_FILE
 from plainloop.errors import UserError
 from plainloop.state import TrainState
 
@@ -32,6 +33,7 @@ RUN_FILES = (
     CONFIG_FILE,
     HISTORY_FILE,
     METRICS_FILE,
+    DECISION_FILE,
     LOGS_FOLDER,
     "predictions",
     "report.html",

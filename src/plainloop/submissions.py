@@ -117,7 +117,7 @@ def _predict(
             logits = classifier.logits(
                 [rows[name].to_pylist() for name in task.text_columns], batch_size
             )
-            predictions += _as_submitted(labels_of(logits, task), task)
+            predictions += _as_submitted(labels_of(logits, task, run.decision), task)
             bar.update(rows.num_rows)
     return predictions
 

@@ -79,6 +79,7 @@ def test_dashes_and_underscores_are_alike(name):
         "report_to": ["wandb"],
         "execution": ["unpadded"],
         "train_sampling_strategy": ["weighted"],
+        "threshold_costs": ["1", "5"],
         "lr_scheduler_kwargs": ['{"power": 2}'],
     }.get(name, words)
     dashes = parse("--" + name.replace("_", "-"), *words)
@@ -168,6 +169,9 @@ OTHERS = TrainConfig(
     load_best_model_at_end=True,
     early_stopping_patience=2,
     early_stopping_threshold=1e-3,
+    threshold_metric="f1",
+    threshold_costs=(1.0, 2.5),
+    calibrate=True,
     output_dir=Path("set by the test"),
     overwrite=True,
     save_strategy="steps",

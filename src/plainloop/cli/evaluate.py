@@ -54,7 +54,11 @@ def evaluate(
                 with open_output(str(output)) as written:
                     written.write(json.dumps(scores, indent=2, allow_nan=False).encode() + b"\n")
     from plainloop.progress import describe_scores
+    from plainloop.report.decided import show_decision
 
+    if opened.decision:
+        own = "" if file else "; validation rows, which chose it, as trained"
+        print(f"{'Decision':<14} {show_decision(opened.decision, opened.task)}{own}")
     for split, of_split in scores.items():
         title = split.capitalize() if split.isidentifier() else split
         print(f"{title:<14} {describe_scores(of_split)}")

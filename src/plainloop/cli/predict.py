@@ -111,6 +111,10 @@ def predict(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(EXIT_BROKEN_PIPE)
         # Not to stdout, which may be the predictions'.
+        if opened.decision:
+            from plainloop.report.decided import show_decision
+
+            print(f"Decision       {show_decision(opened.decision, opened.task)}", file=sys.stderr)
         print(f"Predicted      {output}: added {', '.join(added)}", file=sys.stderr)
 
 

@@ -26,7 +26,7 @@ MORE_SCORES = {
 
 
 def analyse(rows: RowPredictions, task: Task) -> dict[str, Any]:
-    """What there is to say of a model's predictions for the rows of a split.
+    """What there is to say of a model's predictions for the rows of a split, as their decision has them.
 
     Returns:
         rows, how many; scores, the task's and some more; intervals, of each score; lengths, the score of rows by the length of their
@@ -37,14 +37,14 @@ def analyse(rows: RowPredictions, task: Task) -> dict[str, Any]:
         their number in their file, from 0; at most 25 are listed.
     """
     names = tuple(dict.fromkeys((*task.metrics, *MORE_SCORES[task.problem_type])))
-    metric = TaskMetric(names, task.problem_type, task.label_names)
+    metric = TaskMetric(names, task.problem_type, task.label_names, rows.decision)
     metric.add_batch(predictions=rows.logits, references=rows.references)
     found: dict[str, Any] = {
         "rows": len(rows.idx),
         "scores": metric.compute(),
         "intervals": describe_intervals(rows, task, names),
     }
-    predictions = predictions_of(rows.logits, task.problem_type)
+    predictions = predictions_of(rows.logits, task.problem_type, rows.decision)
     if task.problem_type == "regression":
         errors = predictions - rows.references
         found["lengths"] = by_length(rows, abs(errors), "mean_absolute_error")
@@ -59,20 +59,23 @@ def analyse(rows: RowPredictions, task: Task) -> dict[str, Any]:
             for at in worst
         ]
         return found
-    probabilities = probabilities_of(rows.logits, task.problem_type)
+    probabilities = probabilities_of(rows.logits, task.problem_type, rows.decision)
     truth = np.reshape(rows.references, predictions.shape).astype(np.int64)
     right: Any = np.asarray(truth == predictions).reshape(len(truth), -1).all(axis=1)
     same = bool((predictions == predictions[:1]).all())
     has = truth[:, None] == np.arange(task.num_labels) if truth.ndim == 1 else truth.astype(bool)
     # How sure the model is of its answer, and how much of that speaks for the given label.
     if truth.ndim == 1:
-        surest = probabilities.max(axis=1)
-        of_given = probabilities[np.arange(len(truth)), truth]
+        surest, of_given = (probabilities[np.arange(len(truth)), of] for of in (predictions, truth))
         doubt = surest
     else:
         of_given = np.where(has, probabilities, 1 - probabilities).min(axis=1)
         doubt = np.maximum(probabilities, 1 - probabilities).min(axis=1)
         surest = np.where(right, doubt, 1 - of_given)
+
+    if rows.decision is not None and rows.decision.thresholds is not None:
+        thresholds = np.asarray(rows.decision.thresholds)
+        doubt = abs(probabilities[:, -len(thresholds) :] - thresholds).min(axis=1)
 
     def listed(order: NDArray[np.intp]) -> list[dict[str, Any]]:
         return [
@@ -106,7 +109,12 @@ def analyse(rows: RowPredictions, task: Task) -> dict[str, Any]:
 def describe_intervals(rows: RowPredictions, task: Task, names: Sequence[str]) -> dict[str, Any]:
     """The interval of each score, and how it was made."""
     scores = ResampledScores(
-        names, rows.references, rows.logits, task.problem_type, task.label_names
+        names,
+        rows.references,
+        rows.logits,
+        task.problem_type,
+        task.label_names,
+        decision=rows.decision,
     )
     return {
         "level": LEVEL,

@@ -72,6 +72,7 @@ def render_card(run: Run) -> str:
             f"classify({call})",
             "```",
             "",
+            *describe_decision(metrics),
             "## Limits",
             "",
             f"- It was trained on {'pairs of texts' if pair else 'single texts'} of the data above."
@@ -109,6 +110,43 @@ def list_scores(metrics: Mapping[str, Any]) -> list[str]:
         interval = f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else ""
         lines.append(f"| {SCORE_NAMES.get(name, name)}{unit} | {score:.4f} | {interval} |")
     return lines
+
+
+def describe_decision(metrics: Mapping[str, Any]) -> list[str]:
+    """What a reader who loads the model with transformers alone has to do by hand."""
+    decision = metrics.get("decision")
+    if decision is None:
+        return []
+    what = (
+        f"Chosen on the {decision['chosen_on']:,} validation rows, in `decision.json`. `plainloop "
+        "predict` uses it; `pipeline` and `from_pretrained` know nothing of it:"
+    )
+    how = (
+        "Before and after it; the validation rows are cross-fitted: each of "
+        f"{decision['folds']} folds is decided by what the others choose."
+    )
+    lines = ["## Decision", "", what, ""]
+    if decision["temperature"] is not None:
+        lines.append(f"- Divide the logits by the temperature {decision['temperature']:.6g}.")
+    lines += [
+        f"- Answer {code(name)} where its probability is above {threshold:.6g}."
+        for name, threshold in (decision["thresholds"] or {}).items()
+    ]
+    level = f"{decision['intervals']['level']:.0%}"
+    lines += [
+        *("", how, ""),
+        f"| rows | metric | before | after | difference, {level} interval |",
+        "|---|---|---|---|---|",
+    ]
+    for split, of in decision["splits"].items():
+        for name, before in of["before"]["scores"].items():
+            ends = of["difference"]["intervals"].get(name)
+            interval = f", {ends[0]:+.4f} to {ends[1]:+.4f}" if ends else ""
+            lines.append(
+                f"| {split} | {SCORE_NAMES.get(name, name)} | {before:.4f} | "
+                f"{of['after']['scores'][name]:.4f} | {of['difference']['scores'][name]:+.4f}{interval} |"
+            )
+    return [*lines, ""]
 
 
 def describe_for_hub(run: Run, metrics: Mapping[str, Any]) -> str:

@@ -111,7 +111,14 @@ def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> Comparison:
     task = runs[0].task
     names = [name for name in task.metrics if name != PER_LABEL]
     scores = [
-        ResampledScores(names, each.references, each.logits, task.problem_type, task.label_names)
+        ResampledScores(
+            names,
+            each.references,
+            each.logits,
+            task.problem_type,
+            task.label_names,
+            decision=each.decision,
+        )
         for each in rows
     ]
     once = np.ones((1, len(rows[0].idx)))
@@ -163,7 +170,7 @@ def check_same_rows(
 
 def which_are_right(rows: RowPredictions, run: Run) -> NDArray[np.bool_]:
     """Which rows have their label predicted, or all of their labels, bool (rows,)."""
-    predictions = predictions_of(rows.logits, run.task.problem_type)
+    predictions = predictions_of(rows.logits, run.task.problem_type, rows.decision)
     equal: Any = predictions == rows.references.astype(np.int64)
     right: NDArray[np.bool_] = np.logical_and.reduce(equal.reshape(len(equal), -1), axis=1)
     return right

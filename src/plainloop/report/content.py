@@ -30,6 +30,8 @@ SCORE_NAMES = {
     "spearmanr": "Spearman's correlation",
     "rmse": "root mean squared error",
     "mae": "mean absolute error",
+    "cost": "mean cost",
+    "expected_calibration_error": "expected calibration error",
     "r2": "R²",
 }
 UNITS = {
@@ -58,6 +60,10 @@ def describe_run(
         "main": split,
         "training_plots": draw_training(run, metrics, history),
         "data": metrics.get("data", {}),
+        "decision": metrics.get("decision"),
+        "decided": {
+            name: printable(name) for name in (metrics.get("decision") or {}).get("thresholds") or {}
+        },
         "settings": {name: printable(value, most=500) for name, value in settings.items()},
         "environment": metrics["environment"],
         "commands": [
@@ -81,6 +87,7 @@ def describe_run(
         "labels": "Labels",
         "curves": "Values" if context.get("values") else "Curves",
         "calibration": "Calibration",
+        "decision": "Decision",
         "lengths": "Length",
         "mistakes": "Mistakes",
         "uncertain": "Least certain",
@@ -97,6 +104,8 @@ def describe_run(
         absent = {"confusion", "labels", "calibration", "uncertain", "suspects"}
     elif not context["crossed"]:
         absent = {"confusion"}
+    if "decision" not in metrics:
+        absent.add("decision")
     context["sections"] = [(id_, name) for id_, name in names.items() if id_ not in absent]
     return context
 

@@ -88,7 +88,7 @@ def plot_ranking(rows: RowPredictions, task: Task, kind: str) -> str:
     """
     from sklearn.metrics import precision_recall_curve, roc_curve
 
-    probabilities = probabilities_of(rows.logits, task.problem_type)
+    probabilities = probabilities_of(rows.logits, task.problem_type, rows.decision)
     references = rows.references.astype(np.int64)
     has = references if references.ndim > 1 else np.eye(task.num_labels, dtype=int)[references]
     binary = references.ndim == 1 and task.num_labels == 2  # noqa: PLR2004

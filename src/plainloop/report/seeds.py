@@ -49,7 +49,12 @@ def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
     intervals = mean_intervals(
         [
             ResampledScores(
-                names, each.references, each.logits, task.problem_type, task.label_names
+                names,
+                each.references,
+                each.logits,
+                task.problem_type,
+                task.label_names,
+                decision=each.decision,
             )
             for each in rows
         ]
