@@ -20,7 +20,7 @@ types: $(VENV)/ready
 
 # What takes longer than a few seconds each: the demo over three seeds, the real GLUE files.
 slow: $(VENV)/ready
-	$(PYTEST) -m "slow and not crash and not distributed"
+	$(PYTEST) --numprocesses 2 --dist worksteal -m "slow and not crash and not distributed"
 
 # Real kills of real runs; the night's number is `make crash N=300`.
 N := 30
@@ -57,7 +57,7 @@ GLUE := $(wildcard ../shared/data/glue)
 bench: $(VENV)/ready
 	PYTHONPATH=benchmarks $(BIN)/python -m speed $(if $(GLUE),--data-dir $(GLUE)) --page docs/performance.md
 
-all: test slow crash distributed notebook browser
+all: test docs slow crash distributed notebook browser
 
 # The pinned CPU build. For a GPU see "Use" in the README.
 $(VENV)/ready: pyproject.toml constraints.txt

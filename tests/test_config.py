@@ -92,6 +92,17 @@ EDGES = {
 }
 
 
+OF_THE_COMMAND = {
+    "--seeds",
+    "--quiet",
+    "--log-format",
+    "--push-to-hub",
+    "--hub-model-id",
+    "--hub-private-repo",
+}
+"""Flags of `plainloop train` that are no setting of a run."""
+
+
 def docs_of_fields():
     tree = ast.parse(Path(config_module.__file__).read_text(encoding="utf-8"))
     [body] = [node.body for node in tree.body if getattr(node, "name", "") == "TrainConfig"]
@@ -107,7 +118,9 @@ def test_every_field_has_a_docstring_that_is_its_help(run_command):
     assert list(docs) == FIELDS
     shown = run_command("-m", "plainloop", "train", "--help", COLUMNS="400").stdout
     lines = {line.split()[1]: line for line in shown.splitlines() if line.startswith("│ --")}
-    assert [name for name in lines if name != "--seeds"] == [flag(name) for name in FIELDS]
+    of_fields = [flag(name) for name in FIELDS]
+    assert [name for name in lines if name in of_fields] == of_fields
+    assert lines.keys() - set(of_fields) == OF_THE_COMMAND
     assert [name for name in FIELDS if docs[name] not in lines[flag(name)]] == []
 
 
