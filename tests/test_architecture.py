@@ -22,7 +22,7 @@ FLOW = """
     submissions rescoring eject.metric_lines eject.refusals report.plots report.content report.page report.card report.seeds report.seeds_page report.terminal report.comparison hub_upload
     eject.literals eject.imports eject.rows eject.settings eject.context eject.notebook
     eject.script eject.explanations
-    cli.flags cli.exits cli.check cli.compare cli.eject cli.evaluate cli.predict cli.report cli.seeds cli.app __main__
+    cli.flags cli.exits cli.check cli.compare cli.eject cli.evaluate cli.predict cli.report cli.seeds cli.cv cli.app __main__
 """.split()  # noqa: SIM905
 
 

@@ -94,6 +94,7 @@ EDGES = {
 
 OF_THE_COMMAND = {
     "--seeds",
+    "--cv",
     "--quiet",
     "--log-format",
     "--push-to-hub",

@@ -1,5 +1,6 @@
 """What a model says of each row of a split: taken in while it is evaluated, kept in the run's folder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,20 @@ class RowPredictions:
             np.array(table[_LOGITS].to_pylist(), np.float32),
             None if split == "validation" else load_decision(folder),
         )
+
+
+def join_rows(parts: "Sequence[RowPredictions]") -> RowPredictions:
+    """The rows of several parts of a split, in the order of their file."""
+    order = np.argsort(np.concatenate([part.idx for part in parts]), kind="stable")
+    idx, references, logits = (
+        np.concatenate([getattr(part, name) for part in parts])[order]
+        for name in ("idx", "references", "logits")
+    )
+    texts = {}
+    for name in parts[0].texts:
+        column = [text for part in parts for text in part.texts[name]]
+        texts[name] = [column[at] for at in order]
+    return RowPredictions(idx, texts, references, logits)
 
 
 def predicted_splits(folder: Path) -> list[str]:

@@ -36,6 +36,7 @@ RUN_FILES = (
     DECISION_FILE,
     LOGS_FOLDER,
     "predictions",
+    "cv",
     "report.html",
     "README.md",
     "best",
@@ -210,8 +211,13 @@ class RunFolder:
 
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write the scores of the run and what it ran on."""
-        text = json.dumps(metrics, indent=2, allow_nan=False)
-        (self.path / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
+        write_metrics(self.path, metrics)
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write metrics.json into the folder of a run."""
+    text = json.dumps(metrics, indent=2, allow_nan=False)
+    (folder / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def summarize(state: TrainState, config: TrainConfig, accelerator: "Accelerator") -> dict[str, Any]:

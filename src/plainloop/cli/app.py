@@ -8,13 +8,15 @@ from cyclopts import App, Parameter
 from plainloop import __version__
 from plainloop.cli.check import check
 from plainloop.cli.compare import compare
+from plainloop.cli.cv import check_folds, suspect_labels
 from plainloop.cli.eject import eject
 from plainloop.cli.evaluate import evaluate
 from plainloop.cli.predict import predict
 from plainloop.cli.report import report, write_pages
 from plainloop.cli.seeds import train_seeds
 from plainloop.config import TrainConfig
-from plainloop.flag_types import LogFormat
+from plainloop.errors import UserError
+from plainloop.flag_types import WHOLE, LogFormat
 from plainloop.hub_upload import NO_UPLOAD, HubUpload, check_upload, upload_run
 
 app = App(
@@ -37,6 +39,7 @@ def train(
     seeds: Annotated[
         tuple[int, ...], Parameter(consume_multiple=True, negative=(), show_default=False)
     ] = (),
+    cv: Annotated[int | None, WHOLE] = None,
     quiet: Annotated[bool, Parameter(negative=())] = False,
     log_format: LogFormat = "text",
     hub: HubUpload = NO_UPLOAD,
@@ -58,6 +61,8 @@ def train(
 
     Args:
         seeds: Train N seeds, from --seed on, or these seeds, each in a folder of its own.
+        cv: Then train N more models, each without an Nth of the training rows, to find the rows whose
+            label may be wrong.
         quiet: Plain lines only, as in a pipe: no bar, no table, no curve.
         log_format: What stdout carries: lines for a person, or a JSON object a line.
     """
@@ -71,15 +76,21 @@ def train(
 
     with printing(log_format, quiet=quiet), StopRequest() as stop:
         if seeds:
+            if cv is not None:
+                raise UserError("is of one run", where="--cv", fix="leave out --seeds")
             check_upload(hub, config.run_path, seeds)
             train_seeds(config, seeds, stop)
             return
         inputs = load_inputs(config)
+        if cv is not None:
+            check_folds(inputs, cv)
         name = check_upload(hub, config.run_path)
         from plainloop.fine_tuning import fine_tune
 
         with explained_machine_limits(config):
             if fine_tune(config, inputs, stop):
+                if cv is not None:
+                    suspect_labels(inputs, cv, stop)
                 write_pages(inputs.config.run_path)
                 if name:
                     upload_run(inputs.config.run_path, name, private=hub.hub_private_repo)

@@ -25,11 +25,17 @@ MORE_SCORES = {
 """What a report says besides the task's own metrics."""
 
 
-def analyse(rows: RowPredictions, task: Task) -> dict[str, Any]:
+def analyse(rows: RowPredictions, task: Task, *, intervals: bool = True) -> dict[str, Any]:
     """What there is to say of a model's predictions for the rows of a split, as their decision has them.
 
+    Args:
+        rows: of the split.
+        task: what their labels mean.
+        intervals: whether to resample the rows, which of many takes long.
+
     Returns:
-        rows, how many; scores, the task's and some more; intervals, of each score; lengths, the score of rows by the length of their
+        rows, how many; scores, the task's and some more; intervals, of each
+        score; lengths, the score of rows by the length of their
         texts; worst, the rows that are most wrong. Where labels are classes also: constant, the one
         label that is predicted for every row, else None; confusion, rows (true label) by columns
         (predicted label), for at most 20 labels; calibration; uncertain, the rows closest to
@@ -42,8 +48,9 @@ def analyse(rows: RowPredictions, task: Task) -> dict[str, Any]:
     found: dict[str, Any] = {
         "rows": len(rows.idx),
         "scores": metric.compute(),
-        "intervals": describe_intervals(rows, task, names),
     }
+    if intervals:
+        found["intervals"] = describe_intervals(rows, task, names)
     predictions = predictions_of(rows.logits, task.problem_type, rows.decision)
     if task.problem_type == "regression":
         errors = predictions - rows.references

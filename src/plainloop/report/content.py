@@ -40,6 +40,7 @@ UNITS = {
     "mae": "units of the label",
     "r2": "share of the variance",
 }
+COLUMNS = ("row", "label", "predicted", "probability", "of the given label")
 KINDS = ("precision", "recall", "f1")
 # Controls that are no white space, and those that turn the direction of what follows.
 UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -64,6 +65,7 @@ def describe_run(
         "decided": {
             name: printable(name) for name in (metrics.get("decision") or {}).get("thresholds") or {}
         },
+        "cv": metrics.get("cv"),
         "settings": {name: printable(value, most=500) for name, value in settings.items()},
         "environment": metrics["environment"],
         "commands": [
@@ -92,6 +94,7 @@ def describe_run(
         "mistakes": "Mistakes",
         "uncertain": "Least certain",
         "suspects": "Suspected labels",
+        "cv": "Suspected training labels",
         "data": "Data",
         "settings": "Settings",
         "environment": "Environment",
@@ -104,8 +107,13 @@ def describe_run(
         absent = {"confusion", "labels", "calibration", "uncertain", "suspects"}
     elif not context["crossed"]:
         absent = {"confusion"}
-    if "decision" not in metrics:
-        absent.add("decision")
+    absent |= {"decision", "cv"} - metrics.keys()
+    if "cv" in metrics:
+        rows = RowPredictions.load(run.path / "cv", "train")
+        label_names = [printable(name) for name in task.label_names]
+        suspected = metrics["cv"]["suspected"]
+        context["cv_listed"] = list_rows(suspected, rows, label_names, values=False)
+        context.setdefault("columns", COLUMNS)
     context["sections"] = [(id_, name) for id_, name in names.items() if id_ not in absent]
     return context
 
@@ -182,7 +190,7 @@ def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, A
         "length_name": length_key.replace("_", " "),
         "columns": ["row", "label", "predicted", "error"]
         if values
-        else ["row", "label", "predicted", "probability", "of the given label"],
+        else COLUMNS,
         "listed": {
             kind: list_rows(of.get(kind, []), rows, names, values=values)
             for kind in ("worst", "uncertain", "suspected")

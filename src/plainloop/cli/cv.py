@@ -1,0 +1,123 @@
+"""`plainloop train --cv`: training rows whose label may be wrong, by models that have not seen them."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from plainloop.config import METRIC_SCHEDULES, TrainConfig
+from plainloop.errors import UserError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from plainloop.inputs import Inputs
+    from plainloop.stopping import StopRequest
+    from plainloop.tasks import Task
+
+CV_FOLDER = "cv"
+SEED = 0
+
+
+def check_folds(inputs: "Inputs", num_folds: int) -> None:
+    """Check before any training that the training rows can be divided so.
+
+    Raises:
+        UserError: they cannot, or a label is a number.
+    """
+    what, rows = "", len(inputs.raw["train"])
+    if inputs.task.problem_type == "regression":
+        what, fix = "suspects labels, and here they are numbers", "leave it out"
+    elif not 1 < num_folds <= rows:
+        what, fix = f"{num_folds} folds of {rows} training rows", f"give 2 to {rows}, as 5"
+    if what:
+        raise UserError(what, where="--cv", fix=fix)
+
+
+def suspect_labels(inputs: "Inputs", num_folds: int, stop: "StopRequest") -> None:
+    """Train a model on all folds of the training rows but one, for each, and predict that one.
+
+    Writes cv into the metrics.json of the finished run, and the predictions into its folder cv; the
+    models are deleted. With --resume, folds that are done are not trained again.
+
+    Args:
+        inputs: of the run, which is finished.
+        num_folds: at least 2.
+        stop: as of `fine_tune`.
+    """
+    from accelerate import PartialState
+    from datasets import DatasetDict
+
+    from plainloop.cli.seeds import is_finished
+    from plainloop.fine_tuning import fine_tune
+    from plainloop.memory import explained_machine_limits
+    from plainloop.output import say
+
+    train, folder = inputs.raw["train"], inputs.config.run_path / CV_FOLDER
+    labels, paths = np.array(train["label"][:]), []
+    for number, (rest, fold) in enumerate(split_rows(labels, inputs.task, num_folds), 1):
+        config = config_of_fold(inputs.config, number)
+        paths.append(config.run_path)
+        done = config.resume and is_finished(config)
+        if PartialState().is_main_process:
+            before = ": finished before" if done else ""
+            say("Fold", f"{number} of {num_folds}, {len(fold)} rows held out{before}")
+        if not done:
+            raw = DatasetDict(train=train.select(rest), validation=train.select(fold))
+            with explained_machine_limits(config):
+                fine_tune(config, replace(inputs, config=config, raw=raw), stop)
+    if not PartialState().is_main_process:
+        return
+    from plainloop.predict import load_run
+    from plainloop.report.analysis import analyse
+    from plainloop.report.page import read_metrics
+    from plainloop.row_predictions import RowPredictions, join_rows
+    from plainloop.run_folder import write_metrics
+
+    rows = join_rows([RowPredictions.load(path, "validation") for path in paths])
+    rows.save(folder, "train")
+    found = analyse(rows, inputs.task, intervals=False)
+    kept = ("rows", "scores", "num_suspected", "suspected")
+    metrics = read_metrics(load_run(inputs.config.run_path))
+    metrics[CV_FOLDER] = {"folds": num_folds, **{name: found[name] for name in kept}}
+    write_metrics(inputs.config.run_path, metrics)
+    for path in paths:
+        shutil.rmtree(path)
+    say("Suspected", f"{found['num_suspected']} labels of {found['rows']} training rows")
+
+
+def split_rows(
+    labels: "NDArray[np.int64]", task: "Task", num_folds: int
+) -> "Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]":
+    """For each fold the rows of the others, and its own; by label where each has a row for each fold.
+
+    Args:
+        labels: int (rows,), or multi-hot (rows, num_labels).
+        task: whether a row may have several labels.
+        num_folds: at most the rows.
+    """
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    single = task.problem_type == "single_label_classification"
+    stratifies = single and np.unique(labels, return_counts=True)[1].min() >= num_folds
+    kind = StratifiedKFold if stratifies else KFold
+    folds = kind(num_folds, shuffle=True, random_state=SEED)
+    yield from folds.split(np.zeros(len(labels)), labels)
+
+
+def config_of_fold(config: TrainConfig, number: int) -> TrainConfig:
+    """The settings of a fold's model: the run's, but that the held out rows choose nothing."""
+    by_metric = config.lr_scheduler_type in METRIC_SCHEDULES
+    return replace(
+        config,
+        output_dir=config.run_path / CV_FOLDER / f"fold-{number}",
+        eval_strategy=config.eval_strategy if by_metric else "epoch",
+        load_best_model_at_end=False,
+        early_stopping_patience=None,
+        threshold_metric=None,
+        threshold_costs=None,
+        calibrate=False,
+        report_to=(),
+    )
