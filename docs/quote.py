@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 QUOTED = re.compile(r"`((?:src/|train\.py)[^`:]*):(\d+)` `([^`]+)`")
 DIFFERENCE = re.compile(r"(```diff\n).*?(\n```)", re.DOTALL)
-LOOP = re.compile(r"(<!-- loop -->\n```python\n).*?(```\n)", re.DOTALL)
+LOOP = re.compile(r"(<!-- loop -->\n<!-- run by: [^\n]*\n```python\n).*?(```\n)", re.DOTALL)
 
 
 def line_of(path: str, number: str, code: str) -> str:

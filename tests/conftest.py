@@ -147,7 +147,7 @@ def run_command(tmp_path: Path) -> RunCommand:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=600,
         )
         assert finished.returncode == expect, finished.stdout + finished.stderr
         return finished

@@ -98,7 +98,9 @@ def test_the_readme_fits_on_two_screens():
 
 def test_the_readme_shows_the_loop_as_it_is():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"<!-- loop -->\n```python\n(.*?)```", readme, flags=re.DOTALL)
+    block = re.search(
+        r"<!-- loop -->\n<!-- run by: [^\n]*\n```python\n(.*?)```", readme, flags=re.DOTALL
+    )
     assert block is not None
     shown = [line.strip() for line in block[1].splitlines()]
     loop = [

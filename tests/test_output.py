@@ -42,11 +42,13 @@ def words(tiny_model, tiny_data):
 
 def in_terminal(words, folder, *, columns, **environment):
     """What a real terminal of this width gets."""
+    # readline, which pytest imports, tells children a size that would beat the terminal's own.
+    inherited = {key: value for key, value in os.environ.items() if key not in {"COLUMNS", "LINES"}}
     child = pexpect.spawn(
         sys.executable,
         words,
         cwd=str(folder),
-        env={**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **environment},
+        env={**inherited, "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **environment},
         dimensions=(30, columns),
         encoding="utf-8",
         timeout=120,

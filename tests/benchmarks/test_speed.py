@@ -48,7 +48,7 @@ def test_all_sides_train_on_the_same_rows_and_a_second_run_measures_nothing(
     assert all(seconds > 0 for side in row["sides"].values() for seconds in side["seconds"])
     assert hashes[AUTO] in printed
     before = entries()
-    assert bench("--parts", "train", "--rows", "demo-8") == printed
+    assert bench("--parts", "train", "--rows", "demo-8", "--page", page) == printed
     assert entries() == before
 
 

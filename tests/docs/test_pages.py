@@ -91,6 +91,7 @@ def test_a_block_that_another_test_runs_is_there_with_its_words(block):
     places = ((ROOT / path).parent, ROOT / "examples", ROOT / "benchmarks")
     beside = [place / f"{name}.py" for name in imported for place in places]
     beside += [ROOT / "notebooks" / name for name in re.findall(r"[\w-]+\.ipynb", source)]
+    beside += [ROOT / path for path in re.findall(r"src/plainloop/[\w/]+\.py", source)]
     source += "".join(path.read_text(encoding="utf-8") for path in beside if path.exists())
     words = distinguishing_words(block)
     assert words

@@ -105,6 +105,8 @@ def tokenize_splits(
         with bars_of_datasets():
             return raw.map(tokenize, batched=True, desc="Tokenizing", keep_in_memory=True)
     folder = cache_dir / token_cache_key(raw, tokenizer, text_columns, max_length, stride)
+    # A tokenizer is saved with the truncation of its last call, whether the cache spares the others.
+    tokenize({column: [""] for column in text_columns})
     with bars_of_datasets(), explained_cache_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         return raw.map(
