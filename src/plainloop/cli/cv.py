@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from plainloop.config import METRIC_SCHEDULES, TrainConfig
 from plainloop.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from plainloop.inputs import Inputs
@@ -47,6 +46,7 @@ def suspect_labels(inputs: "Inputs", num_folds: int, stop: "StopRequest") -> Non
         num_folds: at least 2.
         stop: as of `fine_tune`.
     """
+    import numpy as np
     from accelerate import PartialState
     from datasets import DatasetDict
 
@@ -98,6 +98,7 @@ def split_rows(
         task: whether a row may have several labels.
         num_folds: at most the rows.
     """
+    import numpy as np
     from sklearn.model_selection import KFold, StratifiedKFold
 
     single = task.problem_type == "single_label_classification"
