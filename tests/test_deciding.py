@@ -186,6 +186,7 @@ def mean_scores(choose):
     return np.mean(scores)
 
 
+@pytest.mark.slow
 def test_of_noise_the_rows_that_chose_look_good_and_cross_fitted_ones_do_not():
     assert mean_scores(choose_decision) > 0.12
     assert mean_scores(cross_fit) < 0.02

@@ -53,6 +53,7 @@ def test_linear_layers_see_the_real_tokens_alone_and_the_last_layer_reads_the_fi
     assert rows.count(len(LENGTHS)) == in_head + in_last_layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_100_steps_give_the_same_losses_and_gradient_norms(name):
     histories = []
@@ -172,6 +173,7 @@ def test_without_a_mask_all_tokens_are_real():
     torch.testing.assert_close(unpadded(**batch).logits, padded(**batch).logits)
 
 
+@pytest.mark.slow
 def test_with_dropout_the_losses_are_of_the_same_distribution():
     # 5 pairs of seeds; the difference of the mean loss of a run, and its standard error.
     differences = []
