@@ -10,21 +10,6 @@ from cyclopts import Parameter
 from plainloop.errors import MachineError, UserError
 from plainloop.flag_types import RUN
 
-UPLOADED = (
-    "README.md",
-    "config.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-)
-"""The files that are uploaded. Predictions and the report hold texts of the data: they stay here."""
-
 
 @Parameter(name="*", group=RUN.group)
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +86,9 @@ def check_upload(wanted: HubUpload, folder: Path, seeds: Sequence[int] = ()) -> 
 
 
 def upload_run(folder: Path, name: str, *, private: bool | None) -> None:
-    """Upload a finished run's `UPLOADED` files, on one of its processes, and print where they are.
+    """Upload a finished run's model, tokenizer and card, on one of its processes; print where they are.
+
+    Predictions and the report hold texts of the data: they stay here.
 
     Args:
         folder: of the run.
@@ -118,18 +105,19 @@ def upload_run(folder: Path, name: str, *, private: bool | None) -> None:
     from huggingface_hub import HfApi
 
     from plainloop.output import say
+    from plainloop.run_folder import MODEL_FILES
 
-    api = HfApi()
+    api, uploaded = HfApi(), ("README.md", *MODEL_FILES)
     try:
         address = api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(
             repo_id=name,
             folder_path=folder,
-            allow_patterns=list(UPLOADED),
+            allow_patterns=list(uploaded),
             commit_message="Fine-tuned with plainloop",
         )
     except client_errors() as error:
-        included = [word for pattern in UPLOADED for word in ("--include", pattern)]
+        included = [word for pattern in uploaded for word in ("--include", pattern)]
         words = ["hf", "upload", name, str(folder), ".", *included, *["--private"] * bool(private)]
         raise MachineError(
             f"not uploaded: {first_line(error)}",

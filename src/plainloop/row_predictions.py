@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from plainloop.decision import Decision, load_decision
 from plainloop.errors import UserError
+from plainloop.resampled_scores import ResampledScores
 from plainloop.tasks import Task
 
 if TYPE_CHECKING:
@@ -60,6 +61,17 @@ class RowPredictions:
     references: NDArray[Any]
     logits: NDArray[np.float32]
     decision: Decision | None = None
+
+    def resampled_scores(self, names: Sequence[str], task: Task) -> ResampledScores:
+        """These scores of any resamples of the rows."""
+        return ResampledScores(
+            names,
+            self.references,
+            self.logits,
+            task.problem_type,
+            task.label_names,
+            decision=self.decision,
+        )
 
     def save(self, folder: Path, split: str) -> None:
         """Write predictions/SPLIT.parquet into a run's folder: idx, the texts, label, logits."""

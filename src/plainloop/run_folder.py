@@ -29,6 +29,19 @@ HISTORY_FILE = "history.jsonl"
 METRICS_FILE = "metrics.json"
 LOGS_FOLDER = "logs"
 LOCK_FILE = ".lock"
+MODEL_FILES = (
+    "config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+)
+"""The model and its tokenizer, as `from_pretrained` reads them."""
 RUN_FILES = (
     CONFIG_FILE,
     HISTORY_FILE,
@@ -41,16 +54,7 @@ RUN_FILES = (
     "README.md",
     "best",
     "checkpoints",
-    "config.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
+    *MODEL_FILES,
 )
 """What a run writes: the only names that replacing it deletes."""
 CALL_SETTINGS = ("overwrite", "dry_run", "resume", "resume_from_checkpoint", "force")

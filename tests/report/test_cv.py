@@ -65,11 +65,15 @@ def test_wrong_labels_are_found_by_models_that_have_not_seen_them(config, capsys
 def test_a_fold_that_is_finished_is_not_trained_again(config, monkeypatch, capsys):
     trained, fine_tune = [], fine_tuning.fine_tune
 
-    def stops_at_the_second_fold(config, *arguments):
+    def stops_at_the_second_fold(config, inputs, stop):
         trained.append(config.run_path.name)
+        if trained[-1] != "run":
+            seen, held_out = (set(inputs.raw[split]["idx"]) for split in ("train", "validation"))
+            assert len(held_out) == 20
+            assert sorted([*seen, *held_out]) == list(range(NUM_ROWS)), "no row in both"
         if trained.count("fold-2") == 1 and trained[-1] == "fold-2":
             raise KeyboardInterrupt
-        return fine_tune(config, *arguments)
+        return fine_tune(config, inputs, stop)
 
     monkeypatch.setattr(fine_tuning, "fine_tune", stops_at_the_second_fold)
     with pytest.raises(KeyboardInterrupt):

@@ -11,7 +11,6 @@ from plainloop.cli.flags import parse_config
 from plainloop.config import TrainConfig
 from plainloop.errors import UserError
 from plainloop.flag_types import RUN
-from plainloop.run_folder import CONFIG_FILE, is_run
 
 NOTEBOOK_SUFFIX = ".ipynb"
 _SWITCH = Parameter(negative=())
@@ -57,6 +56,8 @@ def eject(
         explain: Print the script with, beside each part, what the Trainer does there.
     """
     _check_words(run, script, config, notebook=notebook, explain=explain)
+    from plainloop.run_folder import CONFIG_FILE
+
     overwrite = config.overwrite
     settings: TrainConfig = config
     if run is not None:
@@ -86,6 +87,8 @@ def eject(
 def _check_words(
     run: Path | None, script: Path | None, config: TrainConfig, *, notebook: bool, explain: bool
 ) -> None:
+    from plainloop.run_folder import CONFIG_FILE, is_run
+
     problems = []
     if script is None and not explain:
         problems.append(

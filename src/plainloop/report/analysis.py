@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from plainloop.intervals import LEVEL, NUM_RESAMPLES, SEED, score_intervals
 from plainloop.metrics import PER_LABEL, TaskMetric, predictions_of, probabilities_of
-from plainloop.resampled_scores import ResampledScores
 from plainloop.row_predictions import RowPredictions
 from plainloop.tasks import Task
 
@@ -85,6 +84,7 @@ def analyse(rows: RowPredictions, task: Task, *, intervals: bool = True) -> dict
         doubt = abs(probabilities[:, -len(thresholds) :] - thresholds).min(axis=1)
 
     def listed(order: NDArray[np.intp]) -> list[dict[str, Any]]:
+        """The first rows of an order, as the report names them."""
         return [
             {
                 "row": int(rows.idx[at]),
@@ -115,14 +115,7 @@ def analyse(rows: RowPredictions, task: Task, *, intervals: bool = True) -> dict
 
 def describe_intervals(rows: RowPredictions, task: Task, names: Sequence[str]) -> dict[str, Any]:
     """The interval of each score, and how it was made."""
-    scores = ResampledScores(
-        names,
-        rows.references,
-        rows.logits,
-        task.problem_type,
-        task.label_names,
-        decision=rows.decision,
-    )
+    scores = rows.resampled_scores(names, task)
     return {
         "level": LEVEL,
         "method": "bootstrap percentiles"

@@ -14,7 +14,6 @@ from plainloop.intervals import LEVEL, difference_intervals
 from plainloop.metrics import PER_LABEL, predictions_of
 from plainloop.predict import Run
 from plainloop.report.content import SCORE_NAMES
-from plainloop.resampled_scores import ResampledScores
 from plainloop.row_predictions import RowPredictions, predicted_splits
 
 
@@ -110,17 +109,7 @@ def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> Comparison:
         check_same_rows(runs[0], rows[0], run, others, split)
     task = runs[0].task
     names = [name for name in task.metrics if name != PER_LABEL]
-    scores = [
-        ResampledScores(
-            names,
-            each.references,
-            each.logits,
-            task.problem_type,
-            task.label_names,
-            decision=each.decision,
-        )
-        for each in rows
-    ]
+    scores = [each.resampled_scores(names, task) for each in rows]
     once = np.ones((1, len(rows[0].idx)))
     sides = scores[: len(first)], scores[len(first) :]
     means = [np.mean([of_seed(once)[:, 0] for of_seed in side], axis=0) for side in sides]

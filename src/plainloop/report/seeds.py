@@ -13,7 +13,6 @@ from plainloop.intervals import LEVEL, NUM_RESAMPLES, SEED, mean_intervals
 from plainloop.predict import Run, load_run
 from plainloop.report.content import main_split, shown_label
 from plainloop.report.page import read_metrics
-from plainloop.resampled_scores import ResampledScores
 from plainloop.row_predictions import RowPredictions
 
 SEED_FOLDERS = "seed-*"
@@ -46,19 +45,7 @@ def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
     task, seeds = runs[0].task, [run.config.seed for run in runs]
     rows = [RowPredictions.load(run.path, split) for run in runs]
     names = [name for name in task.metrics if name in metrics[0]["analysis"][split]["scores"]]
-    intervals = mean_intervals(
-        [
-            ResampledScores(
-                names,
-                each.references,
-                each.logits,
-                task.problem_type,
-                task.label_names,
-                decision=each.decision,
-            )
-            for each in rows
-        ]
-    )
+    intervals = mean_intervals([each.resampled_scores(names, task) for each in rows])
     scores: dict[str, dict[str, Any]] = {}
     for name in names:
         of_seeds = [each["analysis"][split]["scores"].get(name) for each in metrics]
