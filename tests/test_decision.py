@@ -10,7 +10,7 @@ import pytest
 from tiny import run_tiny
 
 from plainloop.config import TrainConfig
-from plainloop.deciding import choose_decision
+from plainloop.deciding import choose_decision, row_losses
 from plainloop.decision import DECISION_FILE, Decision, load_decision
 from plainloop.errors import UserError
 from plainloop.inputs import check_fits_task, check_labels, load_inputs
@@ -132,6 +132,32 @@ def test_a_decision_changes_nothing_of_the_training_and_without_one_nothing_is_t
     assert not (plain.folder / DECISION_FILE).exists()
     assert 'id="decision"' not in render_report(load_run(plain.folder))
     assert load_run(plain.folder).decision is None
+
+
+def test_of_several_labels_the_log_loss_is_the_one_that_the_temperature_was_fitted_to(
+    tiny_model, tmp_path
+):
+    path = tmp_path / "rows.jsonl"
+    kinds = [[], ["a"], ["b"], ["a", "b"]]
+    lines = [
+        json.dumps({"text": f"the cat {row}", "label": kinds[row * 7 % 4]}) for row in range(40)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    files = (str(path),)
+    decided = run_tiny(
+        tmp_path / "run",
+        task=None,
+        train_file=files,
+        validation_file=files,
+        model=str(tiny_model),
+        num_train_epochs=1,
+        threshold_metric="f1_macro",
+        calibrate=True,
+    )
+    rows = RowPredictions.load(decided.folder, "validation")
+    losses = row_losses(rows.logits, rows.references, "multi_label_classification", None)
+    before = decided.metrics["decision"]["splits"]["validation"]["before"]["scores"]
+    assert before["log_loss"] == pytest.approx(losses.mean())
 
 
 def test_a_decision_that_is_missing_or_damaged_is_a_line(decided, tmp_path):

@@ -54,7 +54,8 @@ class ResampledScores:
         self.probabilities = probabilities_of(logits, problem_type, decision)
         self.references, self.predictions = references, predictions
         self.more = more or {}
-        self.keys = [*score_keys(names, label_names), *self.more]
+        self.named = score_keys(names, label_names)
+        self.keys = [*self.named, *self.more]
         if not regression:
             self.truth = _one_hot(references, logits.shape[1])
             self.predicted = _one_hot(predictions, logits.shape[1])
@@ -106,10 +107,10 @@ class ResampledScores:
                 f"{kind}/{label}": of_label
                 for label, of_label in zip(self.label_names, of_labels.T, strict=True)
             }
-        if "log_loss" in self.keys:
+        if "log_loss" in self.named:
             losses = -np.log(self.probabilities.clip(SMALLEST_PROBABILITY, 1))
             values["log_loss"] = counts @ losses[np.arange(len(losses)), self.references] / rows
-        if {"roc_auc", "average_precision"} & set(self.keys):
+        if {"roc_auc", "average_precision"} & set(self.named):
             first = 1 if self.is_binary else 0
             ranked = [
                 _ranking(counts, truth, score)
@@ -125,17 +126,16 @@ class ResampledScores:
     def _of_values(self, counts: Floats) -> dict[str, Floats]:
         rows = counts.sum(axis=1)
         error = self.predictions - self.references
-        centred = self.references - self.references.mean()
         squares = counts @ error**2
-        total = counts @ centred**2 - (counts @ centred) ** 2 / rows
+        total = (counts * _centred(counts, self.references) ** 2).sum(axis=1)
         values = {
             "rmse": np.sqrt(squares / rows),
             "mae": counts @ abs(error) / rows,
-            "r2": np.where(total > 0, 1 - squares / total, math.nan),
+            "r2": np.where(_vary(counts, self.references), 1 - squares / total, math.nan),
         }
-        if "pearson" in self.keys:
+        if "pearson" in self.named:
             values["pearson"] = _correlation(counts, self.references, self.predictions)
-        if "spearmanr" in self.keys:
+        if "spearmanr" in self.named:
             ranks = (_ranks(counts, values) for values in (self.references, self.predictions))
             values["spearmanr"] = _correlation(counts, *ranks)
         return values
@@ -188,9 +188,23 @@ def _ranks(counts: Floats, values: Floats) -> Floats:
 
 def _correlation(counts: Floats, first: Floats, second: Floats) -> Floats:
     """Pearson's correlation in each resample of values (rows,) or (resamples, rows)."""
-    rows = counts.sum(axis=1, keepdims=True)
-    first = first - (counts * first).sum(axis=1, keepdims=True) / rows
-    second = second - (counts * second).sum(axis=1, keepdims=True) / rows
-    products = (counts * first * second).sum(axis=1)
-    spread = (counts * first**2).sum(axis=1) * (counts * second**2).sum(axis=1)
-    return np.where(spread > 0, products / np.sqrt(spread), math.nan)
+    of_first, of_second = _centred(counts, first), _centred(counts, second)
+    products = (counts * of_first * of_second).sum(axis=1)
+    spread = np.sqrt((counts * of_first**2).sum(axis=1) * (counts * of_second**2).sum(axis=1))
+    return np.where(_vary(counts, first) & _vary(counts, second), products / spread, math.nan)
+
+
+def _centred(counts: Floats, values: Floats) -> Floats:
+    """Values (rows,) or (resamples, rows) less their mean in each resample, (resamples, rows)."""
+    mean = (counts * values).sum(axis=1, keepdims=True) / counts.sum(axis=1, keepdims=True)
+    centred: Floats = values - mean
+    return centred
+
+
+def _vary(counts: Floats, values: Floats) -> NDArray[np.bool_]:
+    """Whether the rows that a resample has drawn differ: (resamples,); a sum of squares rounds."""
+    drawn = counts > 0
+    largest = np.where(drawn, values, -math.inf).max(axis=1)
+    smallest = np.where(drawn, values, math.inf).min(axis=1)
+    differ: NDArray[np.bool_] = largest > smallest
+    return differ

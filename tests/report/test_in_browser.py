@@ -7,10 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny import run_tiny
 
-from plainloop.predict import load_run
-from plainloop.report.page import write_report
+from plainloop.cli.app import train
+from plainloop.config import TrainConfig
 
 pytestmark = pytest.mark.browser
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -53,13 +52,14 @@ PAYLOADS = [
     f"\u2028<script>{ALERT}</script>\u202e\x1b[31m",
     f"<scr<script>ipt>{ALERT}</scr</script>ipt>",
 ]  # fmt: skip
-SECTIONS = {
-    "classes": "metrics training confusion labels curves calibration lengths mistakes uncertain "
-    "suspects suspected data settings environment commands verdict",
-    "several": "metrics training confusion labels curves calibration lengths mistakes uncertain "
-    "suspects suspected data settings environment commands verdict",
-    "values": "metrics training curves lengths mistakes data settings environment commands verdict",
+OF_ALL = "verdict metrics training curves lengths mistakes data settings environment commands"
+OF_LABELS = "confusion labels calibration decision uncertain suspects suspected cv cv-suspected"
+KINDS = {
+    "classes": {"threshold_metric": "f1", "calibrate": True},
+    "several": {"threshold_metric": "f1_macro", "calibrate": True},
+    "values": {"problem_type": "regression"},
 }
+"""By the kind of label: the settings that its run has beside those of all."""
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def text_of(row):
     return f"the cat {row} {' and '.join(chosen)}"
 
 
-@pytest.fixture(scope="module", params=["classes", "several", "values"])
+@pytest.fixture(scope="module", params=KINDS)
 def report(request, tiny_model, tmp_path_factory):
     """The report of a run whose texts, labels and path are full of payloads."""
     folder = tmp_path_factory.mktemp("<img src=x onerror=hacked=1>")
@@ -100,16 +100,18 @@ def report(request, tiny_model, tmp_path_factory):
         for row in range(3 * len(PAYLOADS))
     ]  # fmt: skip
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    run = run_tiny(
-        folder / "<script>hacked=1<",
-        task=None,
+    run_folder = folder / "<script>hacked=1<"
+    config = TrainConfig(
         train_file=(str(path),),
         validation_file=(str(path),),
         model=str(tiny_model),
         num_train_epochs=1,
-        problem_type="regression" if request.param == "values" else None,
+        logging_steps=1,
+        output_dir=run_folder,
+        **KINDS[request.param],
     )
-    return request.param, write_report(load_run(run.folder))
+    train(config, cv=None if request.param == "values" else 2)
+    return request.param, run_folder / "report.html"
 
 
 @pytest.fixture
@@ -152,7 +154,8 @@ def test_every_section_can_be_read_and_nothing_of_the_data_runs(open_page, repor
     kind, path = report
     assert path.stat().st_size < 2_000_000
     ids = page.eval_on_selector_all("section", "all => all.map(one => one.id)")
-    assert set(ids) == set(SECTIONS[kind].split())
+    wanted = OF_ALL if kind == "values" else f"{OF_ALL} {OF_LABELS}"
+    assert sorted(ids) == sorted(wanted.split())
     for section in page.query_selector_all("section"):
         section.scroll_into_view_if_needed()
         box = section.bounding_box()
@@ -260,9 +263,6 @@ def test_the_page_reads_the_same_without_scripts(open_page):
 def test_the_page_of_several_seeds_is_as_safe_and_its_numbers_are_those_of_the_summary(
     browser, tiny_model, tiny_data, tmp_path
 ):
-    from plainloop.cli.app import train
-    from plainloop.config import TrainConfig
-
     folder = tmp_path / PAYLOADS[0].replace("/", "-")
     settings = {"task": "demo", "model": str(tiny_model), "data_dir": tiny_data}
     train(TrainConfig(**settings, num_train_epochs=1, output_dir=folder), seeds=(2,))
