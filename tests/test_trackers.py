@@ -1,9 +1,12 @@
 """Trackers: what their files hold is what history.jsonl and metrics.json hold; the bits stay."""
 
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 
+from plainloop import inputs
 from plainloop.config import TrainConfig
 from plainloop.errors import UserError
 from plainloop.inputs import check_trackers
@@ -39,6 +42,42 @@ def test_mlflows_store_holds_them_too(run, tmp_path, monkeypatch):
     assert found.data.metrics["eval/f1"] == pytest.approx(result.metrics["saved"]["f1"])
 
 
+@pytest.fixture
+def tracked(run_command, tiny_model, tiny_data, tmp_path):
+    """A real command that logs to a tracker; its losses, its last F1. Trackers leave threads behind."""
+
+    def tracked(tracker, **environment):
+        source = ("--task", "demo", "--model", tiny_model, "--data-dir", tiny_data)
+        settings = ("--epochs", "1", "--logging-steps", "1", "--report-to", tracker)
+        words = ("-m", "plainloop", "train", *source, *settings, "-o", tmp_path / "named")
+        run_command(*words, **environment)
+        lines = (tmp_path / "named" / "history.jsonl").read_text(encoding="utf-8").splitlines()
+        metrics = json.loads((tmp_path / "named" / "metrics.json").read_text(encoding="utf-8"))
+        return [json.loads(line)["loss"] for line in lines], metrics["saved"]["f1"]
+
+    return tracked
+
+
+def test_trackios_store_holds_them_too(tracked, tmp_path):
+    losses, f1 = tracked("trackio", TRACKIO_DIR=str(tmp_path / "store"), HF_HUB_OFFLINE="1")
+    with closing(sqlite3.connect(tmp_path / "store" / "plainloop.db")) as store:
+        rows = store.execute("select run_name, metrics from metrics order by id").fetchall()
+    assert {name for name, _ in rows} == {"named"}
+    logged = [json.loads(metrics) for _, metrics in rows]
+    assert [each["train/loss"] for each in logged if "train/loss" in each] == losses
+    assert [each["eval/f1"] for each in logged if "eval/f1" in each] == [f1]
+
+
+def test_wandbs_offline_file_holds_them_too(tracked, tmp_path):
+    losses, f1 = tracked("wandb", WANDB_MODE="offline", WANDB_DIR=str(tmp_path))
+    [path] = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    content = path.read_bytes()  # protocol buffers; each value in them is JSON
+    assert b"named" in content
+    assert [loss for loss in losses if json.dumps(loss).encode() not in content] == []
+    assert json.dumps(f1).encode() in content
+    assert content.count(b"train/loss") >= len(losses)
+
+
 def test_a_tracked_run_has_the_bits_of_one_that_is_not(run):
     plain, tracked = run(**SETTINGS), run(report_to=("tensorboard",), **SETTINGS)
     assert plain.series("loss") == tracked.series("loss")
@@ -47,7 +86,8 @@ def test_a_tracked_run_has_the_bits_of_one_that_is_not(run):
     assert json.dumps(without) == json.dumps({key: tracked.metrics[key] for key in without})
 
 
-def test_a_tracker_that_is_not_installed_is_a_line_before_anything():
+def test_a_tracker_that_is_not_installed_is_a_line_before_anything(monkeypatch):
+    monkeypatch.setattr(inputs, "find_spec", lambda name: None)
     with pytest.raises(UserError) as caught:
         check_trackers(TrainConfig(report_to=("trackio", "wandb")))
     assert str(caught.value) == (

@@ -36,7 +36,7 @@ def start_trackers(accelerator: Accelerator, config: TrainConfig) -> None:
             kind: settings
             for kind, settings in {
                 "mlflow": {"run_name": name},
-                "wandb": {"wandb": {"name": name}},
+                "wandb": {"name": name},
                 "trackio": {"name": name},
             }.items()
             if kind in config.report_to
