@@ -66,6 +66,13 @@ def pass_ratio(entry: Entry, side: str, other: str) -> float:
     return ratio(pass_rates(entry[side]), pass_rates(entry[other]))
 
 
+def pass_share_of_limit(prediction: Entry, side: str) -> float:
+    """As `share_of_limit`, of a side that only reads."""
+    measured = prediction["sides"][side]
+    flops = [measured["flops"] / seconds for seconds in measured["seconds"]]
+    return ratio(flops, [number * 1e9 for number in prediction["gflops"]])
+
+
 @dataclass(frozen=True)
 class Target:
     """A figure that was to be reached.
@@ -119,8 +126,9 @@ def targets(
             Target("peak memory over the Trainer's, the most", memory, 1.0, at_most=True),
         ]
     if prediction:
-        times_pipeline = pass_ratio(prediction, "Run.predict", "pipeline")
-        times_trainer = pass_ratio(prediction, "Run.predict", "Trainer.predict")
+        sides = prediction["sides"]
+        times_pipeline = pass_ratio(sides, "Run.predict", "pipeline")
+        times_trainer = pass_ratio(sides, "Run.predict", "Trainer.predict")
         found += [
             Target("prediction: times pipeline", times_pipeline, 2.5),
             Target("prediction: times Trainer.predict", times_trainer, 2.0),

@@ -10,6 +10,7 @@ from speed.figures import (
     Entry,
     memory_ratio,
     pass_rates,
+    pass_share_of_limit,
     rates,
     share_of_limit,
     speed,
@@ -107,12 +108,21 @@ def describe_passes(title: str, entry: Entry) -> list[str]:
     return [f"**{title}**", "", *table(["side", "samples/s"], lines)]
 
 
-def describe_agreement(prediction: Entry) -> list[str]:
-    """Whether the sides came to the same."""
-    ours, theirs = (prediction[side]["outcome"] for side in ("Run.predict", "Trainer.predict"))
+def describe_prediction(prediction: Entry) -> list[str]:
+    """Prediction and evaluation, and whether the sides came to the same."""
+    sides = prediction["sides"]
+    lines = [
+        [side, spread(pass_rates(values)), f"{pass_share_of_limit(prediction, side):.2f}"]
+        for side, values in sides.items()
+    ]
+    ours, theirs = (sides[side]["outcome"] for side in ("Run.predict", "Trainer.predict"))
     most = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
-    losses = [prediction[f"{side}.evaluate"]["outcome"] for side in ("plainloop", "Trainer")]
+    losses = [sides[f"{side}.evaluate"]["outcome"] for side in ("plainloop", "Trainer")]
     return [
+        "**Prediction and evaluation**",
+        "",
+        *table(["side", "samples/s", "share of the limit"], lines),
+        f"Plain products: {spread(prediction['gflops'])} GFLOP/s.",
         f"The probabilities of {len(ours)} rows differ from Trainer.predict's by at most {most:.1e}.",
         f"The losses of the evaluations are {losses[0]:.6f} and the Trainer's {losses[1]:.6f}.",
         "",
@@ -170,8 +180,7 @@ def describe_all(results: Results, plot: str | None) -> str:
         seconds = [[kind, spread(startup[kind])] for kind in ("cold", "warm")]
         lines += table(["cache of tokenized rows", "s"], seconds)
     if prediction := entries.get("prediction"):
-        lines += describe_passes("Prediction and evaluation", prediction)
-        lines += describe_agreement(prediction)
+        lines += describe_prediction(prediction)
     if tokenization := entries.get("tokenization"):
         lines += describe_passes("Tokenization", tokenization)
     if growth := entries.get("growth"):

@@ -2,8 +2,8 @@
 
     python -m speed.prediction SIDE RUN PASSES
 
-A process that answers each request with the seconds and samples of so many passes, and what it
-came out: the probability of each row's label, or the loss of an evaluation.
+A process that answers each request with the seconds, samples and needed FLOPs of so many passes, and
+what came out: the probability of each row's label, or the loss of an evaluation.
 """
 
 import subprocess
@@ -12,17 +12,21 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from plainloop.predict import Run, load_run
+from plainloop.predict import BATCH_SIZE as OUR_BATCH_SIZE, Run, load_run
 from speed.alternate import alternate
 from speed.child import Requests, environment, peak_memory
+from speed.flops import Sizes, needed_flops
 from speed.work import Work
 
 BATCH_SIZE = 8
 """Rows in a batch of the pipeline, as the Trainer's default has it."""
+
+PRODUCTS = "plain products"
 
 Timed = Callable[[], tuple[float, Any]]
 """Runs once over all rows; returns the seconds, and what came out."""
@@ -173,38 +177,57 @@ def measure_prediction(work: Work, *, passes: int, repeats: int, threads: int) -
     """Predict and evaluate on all sides in turn.
 
     Returns:
-        For each side seconds, a number a repeat; samples of a block; peak_memory; and outcome, of
-        a pass: the probability of each row's label, or the loss.
+        sides: for each seconds, a number a repeat; samples and flops (of the needed products) of a
+        block; peak_memory; and outcome, of a pass: the probability of each row's label, or the loss.
+        gflops: GFLOP/s of plain products, a number a repeat.
     """
+    products = replace(work, batch_size=OUR_BATCH_SIZE).dumps()
     with finished_run(work, threads) as run:
         answers = alternate(
-            {side: ("speed.prediction", side, str(run), str(passes)) for side in SIDES},
-            warm_up={},
-            request={},
+            {
+                **{side: ("speed.prediction", side, str(run), str(passes)) for side in SIDES},
+                PRODUCTS: ("speed.limit", products),
+            },
+            warm_up={"steps": 1},
+            request={"steps": 1},
             repeats=repeats,
             folder=run.parent,
             threads=threads,
             title="prediction",
         )
-    return {
+    gflops = [block["gflops"] for block in answers.pop(PRODUCTS)]
+    sides = {
         side: {
             "seconds": [block["seconds"] for block in blocks],
             "samples": blocks[0]["samples"],
+            "flops": blocks[0]["flops"],
             "peak_memory": blocks[-1]["peak_memory"],
             "outcome": blocks[-1]["outcome"],
         }
         for side, blocks in answers.items()
     }
+    return {"sides": sides, "gflops": gflops}
+
+
+def flops_of(run: Run, raw: Any) -> int:
+    """FLOPs of the products that the logits of the validation rows need."""
+    from transformers import AutoConfig
+
+    from plainloop.data.tokenize import tokenize_splits
+    from plainloop.model import load_tokenizer
+
+    rows = tokenize_splits(raw, load_tokenizer(str(run.path)), run.task.text_columns)["validation"]
+    sizes = Sizes.of(AutoConfig.from_pretrained(run.path), labels=run.task.num_labels)
+    return needed_flops(sizes, [len(ids) for ids in rows["input_ids"]])
 
 
 def main(side: str, path: str, passes: str) -> None:
     """Answer until the parent has enough."""
-    from dataclasses import replace
-
     from plainloop.inputs import load_inputs
 
     requests, run = Requests(), load_run(path)
     raw = load_inputs(replace(run.config, dry_run=True)).raw
+    flops = flops_of(run, raw) * int(passes)
     once = SIDES[side](run, raw)
     while True:
         requests.next()
@@ -212,6 +235,7 @@ def main(side: str, path: str, passes: str) -> None:
         requests.answer(
             seconds=sum(times),
             samples=len(raw["validation"]) * int(passes),
+            flops=flops,
             peak_memory=peak_memory(),
             outcome=outcomes[-1],
         )

@@ -54,7 +54,10 @@ def test_all_sides_train_on_the_same_rows_and_a_second_run_measures_nothing(
 
 def test_prediction_evaluation_and_tokenization_give_all_sides_the_same(bench, entries):
     bench("--parts", "prediction", "tokenization", "--passes", "1", "--repeats", "1")
-    prediction, tokenization = entries()["prediction"], entries()["tokenization"]
+    measured, tokenization = entries()["prediction"], entries()["tokenization"]
+    prediction = measured["sides"]
+    assert [number > 1 for number in measured["gflops"]] == [True]
+    assert len({side["flops"] for side in prediction.values()}) == 1
     assert {side["samples"] for side in prediction.values()} == {430}
     ours, pipeline, trainer = (
         prediction[side]["outcome"] for side in ("Run.predict", "pipeline", "Trainer.predict")

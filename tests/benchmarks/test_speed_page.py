@@ -113,16 +113,13 @@ def test_every_part_has_its_table(results, row):
     results.add("train/mrpc-8", row)
     results.add("startup", {"cold": [6.0, 7.0], "warm": [4.0, 5.0]})
     seconds = {"seconds": [2.0, 2.0], "samples": 100, "peak_memory": 1}
-    predicted = ("Run.predict", "pipeline", "Trainer.predict")
-    results.add(
-        "prediction",
-        {
-            **{side: {**seconds, "outcome": [0.5, 0.625]} for side in predicted},
-            **{
-                f"{side}.evaluate": {**seconds, "outcome": 0.5} for side in ("plainloop", "Trainer")
-            },
-        },
-    )
+    pass_of = {**seconds, "flops": 4 * 10**9}
+    outcomes: dict[str, object] = {
+        **dict.fromkeys(("Run.predict", "pipeline", "Trainer.predict"), (0.5, 0.625)),
+        **dict.fromkeys(("plainloop.evaluate", "Trainer.evaluate"), 0.5),
+    }
+    sides = {side: {**pass_of, "outcome": outcome} for side, outcome in outcomes.items()}
+    results.add("prediction", {"sides": sides, "gflops": [4.0, 8.0]})
     results.add("tokenization", {"tokenize_splits": seconds, "DatasetDict.map": seconds})
     stages = ("imports, reading", "checks, tokenization", "loaders", "model", "first step")
     grown = {**dict.fromkeys(stages, 1.0), "samples_per_second": 20.0}
@@ -133,7 +130,7 @@ def test_every_part_has_its_table(results, row):
     lines = describe_all(results, None).splitlines()
     assert "| plainloop | 16.0 (8.0 - 16.0) | 160 | 1,000 | 0.50 | 1.00 | 1.00 | 1.00 |" in lines
     assert "| warm | 4.5 (4.0 - 5.0) |" in lines
-    assert "| pipeline | 50.0 (50.0 - 50.0) |" in lines
+    assert "| pipeline | 50.0 (50.0 - 50.0) | 0.38 |" in lines
     assert "The probabilities of 2 rows differ from Trainer.predict's by at most 0.0e+00." in lines
     assert "| 1,000 | 1.0 | 1.0 | 1.0 | 1.0 | 1.0 | 20.0 | 1,000 | 100 |" in lines
     assert "| accuracy | 0.7500 | 0.7500 | +0.0000 (+0.0000 to +0.0000) |" in lines
