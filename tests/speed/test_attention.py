@@ -54,7 +54,8 @@ def test_values_and_gradients_are_those_of_each_sequence_alone(only_first, windo
     weights = torch.randn_like(expected)
     wanted = torch.autograd.grad((expected * weights).sum(), (query, key, value))
     asking = query[packed.first] if only_first else query
-    context = attend(asking, key, value, packed, num_heads=HEADS, dropout_p=0.0, window=window)
+    asks = {"window": window, "num_queries": 1 if only_first else None}
+    context = attend(asking, key, value, packed, num_heads=HEADS, dropout_p=0.0, **asks)
     torch.testing.assert_close(context, expected, rtol=1e-12, atol=1e-12)
     found = torch.autograd.grad((context * weights).sum(), (query, key, value))
     for ours, theirs in zip(found, wanted, strict=True):
@@ -100,7 +101,9 @@ def test_the_kernel_of_cuda_takes_what_it_is_given(only_first):
     key = torch.empty(4, HEADS * SIZE, device="meta", dtype=torch.bfloat16)
     query = key[:2] if only_first else key
     with CalledOperators() as called:
-        context = flash_attend(query, key, key, packed, num_heads=HEADS, window=None)
+        context = flash_attend(
+            query, key, key, packed, HEADS, window=None, num_queries=1 if only_first else None
+        )
     assert context.shape == query.shape
     assert context.dtype == torch.bfloat16
     assert any("varlen_attn" in name for name in called.names), called.names

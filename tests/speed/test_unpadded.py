@@ -53,6 +53,22 @@ def test_linear_layers_see_the_real_tokens_alone_and_the_last_layer_reads_the_fi
     assert rows.count(len(LENGTHS)) == in_head + in_last_layer
 
 
+@pytest.mark.parametrize("name", ["bert", "distilbert"])
+def test_the_last_layer_makes_no_keys_and_values(name, monkeypatch):
+    _, unpadded = pair(name)
+    called, forward = [], nn.Linear.forward
+    monkeypatch.setattr(
+        nn.Linear,
+        "forward",
+        lambda module, x: called.append(tuple(x.shape)) or forward(module, x),
+    )
+    unpadded(**create_batch(LENGTHS))
+    in_layer = 6  # query, key, value, the projection of the context, and two of the feed-forward
+    num_layers = unpadded.config.num_hidden_layers
+    of_all_tokens = [shape for shape in called if shape[-2] == sum(LENGTHS)]
+    assert len(of_all_tokens) == in_layer * (num_layers - 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_100_steps_give_the_same_losses_and_gradient_norms(name):

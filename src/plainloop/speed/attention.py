@@ -23,25 +23,34 @@ def attend(
     num_heads: int,
     dropout_p: float,
     window: int | None = None,
+    num_queries: int | None = None,
+    scale: float | None = None,
 ) -> torch.Tensor:
-    """softmax(query key^T / sqrt(head size)) value, each token attending to its own sequence.
+    """softmax(scale query key^T) value, each query attending to the tokens of its own sequence.
 
     Args:
-        query: (real tokens, heads * head size), or (sequences, ...): of the first tokens alone.
+        query: (real tokens, heads * head size), or (sequences * num_queries, ...).
         key, value: (real tokens, heads * head size).
         packed: where the sequences lie.
         num_heads: attention heads.
         dropout_p: probability that a weight of the attention is dropped; 0 outside of training.
         window: attend to tokens at most so far away; None: to all.
+        num_queries: queries of each sequence, as of its first tokens; None: one of each token.
+        scale: of the products; None: 1 / sqrt(head size).
 
     Returns:
         As the query.
     """
+    scale = (key.shape[-1] // num_heads) ** -0.5 if scale is None else scale
     # The kernel takes a single query for the last token's, whose window is another one.
     has_kernel = query.is_cuda and query.dtype in FLASH_DTYPES and not dropout_p
-    if has_kernel and (window is None or len(query) == len(key)):
-        return flash_attend(query, key, value, packed, num_heads=num_heads, window=window)
-    arguments = (query, key, value, packed, num_heads, dropout_p, window)
+    if has_kernel and (window is None or num_queries is None):
+        return flash_attend(
+            query, key, value, packed, num_heads, window=window, num_queries=num_queries
+        )
+    lengths = list(packed.lengths)
+    query_lengths = lengths if num_queries is None else [num_queries] * len(lengths)
+    arguments = (query, key, value, lengths, query_lengths, num_heads, dropout_p, window, scale)
     context: torch.Tensor = _Attention.apply(*arguments)  # type: ignore[no-untyped-call]
     return context
 
@@ -51,22 +60,22 @@ def flash_attend(
     key: torch.Tensor,
     value: torch.Tensor,
     packed: Packed,
-    *,
     num_heads: int,
+    *,
     window: int | None,
+    num_queries: int | None,
 ) -> torch.Tensor:
     """`attend` without dropout by torch's kernel for sequences of varying length: CUDA, halves."""
     ends = torch.nn.functional.pad(packed.first, (0, 1), value=len(key)).int()
-    only_first = len(query) != len(key)
-    query_ends = torch.arange(len(ends), device=ends.device, dtype=ends.dtype)
+    numbers = torch.arange(len(ends), device=ends.device, dtype=ends.dtype)
     longest = max(packed.lengths)
     context: Any = varlen_attn(
         query.view(len(query), num_heads, -1),
         key.view(len(key), num_heads, -1),
         value.view(len(value), num_heads, -1),
-        query_ends if only_first else ends,
+        ends if num_queries is None else numbers * num_queries,
         ends,
-        1 if only_first else longest,
+        num_queries or longest,
         longest,
         window_size=(-1, -1) if window is None else (window, window),
     )
@@ -83,18 +92,17 @@ class _Attention(torch.autograd.Function):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        packed: Packed,
+        lengths: list[int],
+        query_lengths: list[int],
         num_heads: int,
         dropout_p: float,
         window: int | None,
+        scale: float,
     ) -> torch.Tensor:
         """As `attend`; keeps the weights of all sequences, and which of them were dropped."""
-        only_first = query.shape[0] != key.shape[0]
-        lengths = list(packed.lengths)
-        query_lengths = [1] * len(lengths) if only_first else lengths
         ctx.lengths, ctx.query_lengths, ctx.num_heads = lengths, query_lengths, num_heads
         ctx.shapes = [(num_heads, n, m) for n, m in zip(query_lengths, lengths, strict=True)]
-        ctx.query_scale = (key.shape[-1] // num_heads) ** -0.5
+        ctx.query_scale = scale
 
         exact = torch.promote_types(query.dtype, torch.float32)  # halves are too coarse for a sum
         weights = query.new_empty(sum(map(math.prod, ctx.shapes)), dtype=exact)
@@ -148,7 +156,7 @@ class _Attention(torch.autograd.Function):
         for_key = join_heads(
             torch.bmm(part.transpose(1, 2), q) for part, q in zip(parts, queries, strict=True)
         )
-        return for_query, for_key, join_heads(by_value), None, None, None, None
+        return for_query, for_key, join_heads(by_value), *[None] * 6
 
 
 def by_head(row: torch.Tensor, lengths: list[int], num_heads: int) -> Sequence[torch.Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from plainloop.speed.unpadded import has_hooks
+from plainloop.speed.layers import has_hooks
 
 if TYPE_CHECKING:
     from datasets import Dataset

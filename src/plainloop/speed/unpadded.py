@@ -15,7 +15,7 @@ from torch import nn
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedModel
 
 from plainloop.speed.dropout import drop
-from plainloop.speed.layers import bert_layer, distilbert_layer, modernbert_layer
+from plainloop.speed.layers import bert_layer, distilbert_layer, has_hooks, modernbert_layer
 from plainloop.speed.packing import Packed, find_tokens
 
 LAYERS: dict[str, tuple[str, Callable[..., torch.Tensor]]] = {
@@ -175,9 +175,3 @@ def bypassed(layers: nn.ModuleList) -> Iterator[nn.Module]:
         for module in layer.modules():
             if module is not layer and not isinstance(module, CALLED):
                 yield module
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether anything waits for a call of a module."""
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, kind) for kind in kinds)
