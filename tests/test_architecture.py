@@ -17,7 +17,7 @@ FLOW = """
     data.columns data.label_values data.labels data.split data.hub data.glue_labels data.read data.own data.findings data.check
     state run_folder inputs windows data.hashing data.token_cache data.tokenize data.sampling data.batches
     peers distributed memory model
-    speed.packing speed.dropout speed.attention speed.layers speed.unpadded speed.embedding speed.execution optim preflight trackers loss stopping generators commit identity checkpoints resume progress
+    speed.packing speed.dropout speed.grouping speed.attention speed.layers speed.unpadded speed.embedding speed.execution optim preflight trackers loss stopping generators commit identity checkpoints resume progress
     report.decided evaluation final_evaluation loop fine_tuning classifier prediction_columns prediction_files prediction_inputs predict
     submissions rescoring eject.metric_lines eject.refusals report.plots report.content report.page report.card report.seeds report.seeds_page report.terminal report.comparison hub_upload
     eject.literals eject.imports eject.rows eject.settings eject.context eject.notebook

@@ -3,6 +3,8 @@
 import csv
 import json
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -358,6 +360,45 @@ def test_texts_give_labels_and_scores_in_their_order(own_runs):
         assert row["label"] == alone["label"]
         assert row["scores"] == pytest.approx(alone["scores"], abs=1e-5)
     assert run.predict([]) == []
+
+
+def test_batches_on_threads_of_their_own_give_what_one_thread_gives(own_runs):
+    import torch
+
+    classifier = load_run(own_runs("one label").run.path).classifier
+    texts = [[row["text"] for row in make_rows(50, seed=7)]]
+    used, threads = set(), torch.get_num_threads()
+    collate = classifier.collate
+
+    def noting_collate(rows):
+        used.add(threading.get_ident())
+        return collate(rows)
+
+    classifier.collate, classifier.threads = noting_collate, 1
+    expected = classifier.logits(texts, batch_size=2)
+    assert used == {threading.get_ident()}
+    used.clear()
+    classifier.threads = 3
+    # Batches of two rows on each of three threads.
+    np.testing.assert_allclose(classifier.logits(texts, batch_size=6), expected, atol=1e-6)
+    assert len(used - {threading.get_ident()}) > 1
+    torch.set_num_threads(threads)  # was set to the pool's
+
+
+def test_a_pool_of_batches_leaves_the_number_of_threads():
+    import torch
+
+    from plainloop.classifier import batch_threads
+
+    threads = torch.get_num_threads()
+    try:
+        with batch_threads(2) as pool:
+            assert {pool.submit(torch.get_num_threads).result() for _ in range(4)} == {1}
+        assert torch.get_num_threads() == 2
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_value_is_predicted_without_scores(own_runs):

@@ -1,7 +1,5 @@
 """Attention within each sequence of a packed row."""
 
-import math
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +7,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.attention.varlen import varlen_attn
 
 from plainloop.speed.dropout import draw_keep_mask, dropped_share
+from plainloop.speed.grouping import KEYS, QUERIES, Layout, group_sequences
 from plainloop.speed.packing import Packed
 
 FLASH_DTYPES = (torch.float16, torch.bfloat16)
@@ -48,10 +47,14 @@ def attend(
         return flash_attend(
             query, key, value, packed, num_heads, window=window, num_queries=num_queries
         )
-    lengths = list(packed.lengths)
-    query_lengths = lengths if num_queries is None else [num_queries] * len(lengths)
-    arguments = (query, key, value, lengths, query_lengths, num_heads, dropout_p, window, scale)
-    context: torch.Tensor = _Attention.apply(*arguments)  # type: ignore[no-untyped-call]
+    layout = group_sequences(
+        packed,
+        num_heads=num_heads,
+        size=key.shape[-1] // num_heads,
+        num_queries=num_queries,
+        window=window,
+    )
+    context: torch.Tensor = _Attention.apply(query, key, value, layout, dropout_p, scale)  # type: ignore[no-untyped-call]
     return context
 
 
@@ -83,8 +86,8 @@ def flash_attend(
 
 
 class _Attention(torch.autograd.Function):
-    # Sequence after sequence: their slices need no padding. What is computed element by element is
-    # computed for all of them at once: on a CPU the calls cost as much as the numbers.
+    # A group of sequences after the other. What is computed element by element is computed for all
+    # of them at once: on a CPU the calls cost as much as the numbers.
 
     @staticmethod
     def forward(  # noqa: PLR0917 - apply takes no keywords
@@ -92,91 +95,94 @@ class _Attention(torch.autograd.Function):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        lengths: list[int],
-        query_lengths: list[int],
-        num_heads: int,
+        layout: Layout,
         dropout_p: float,
-        window: int | None,
         scale: float,
     ) -> torch.Tensor:
         """As `attend`; keeps the weights of all sequences, and which of them were dropped."""
-        ctx.lengths, ctx.query_lengths, ctx.num_heads = lengths, query_lengths, num_heads
-        ctx.shapes = [(num_heads, n, m) for n, m in zip(query_lengths, lengths, strict=True)]
-        ctx.query_scale = scale
-
+        query_rows, key_rows, value_rows = (
+            gather(part, rows, layout.num_heads)
+            for part, rows in (
+                (query, layout.query_rows),
+                (key, layout.key_rows),
+                (value, layout.key_rows),
+            )
+        )
+        query_rows.mul_(scale)
         exact = torch.promote_types(query.dtype, torch.float32)  # halves are too coarse for a sum
-        weights = query.new_empty(sum(map(math.prod, ctx.shapes)), dtype=exact)
-        queries = by_head(query * ctx.query_scale, query_lengths, num_heads)
-        keys = by_head(key, lengths, num_heads)
-        for q, k, weights_of in zip(queries, keys, by_sequence(weights, ctx.shapes), strict=True):
-            scores = torch.bmm(q, k.transpose(1, 2))
-            if window is not None and k.shape[1] > window + 1:
-                scores.masked_fill_(is_outside(q, k, window), -torch.inf)
-            torch.softmax(scores, dim=-1, dtype=exact, out=weights_of)
+        weights = query.new_empty(layout.num_weights, dtype=exact)
+        queries, keys = layout.split(query_rows, QUERIES), layout.split(key_rows, KEYS)
+        for q, k, mask, part in zip(
+            queries, keys, layout.masks, layout.split_weights(weights), strict=True
+        ):
+            products = torch.bmm(q, k.transpose(1, 2))
+            if mask is not None:
+                products.add_(mask)
+            torch.softmax(products, dim=-1, dtype=exact, out=part)
         weights = weights.to(query.dtype)
 
         keep = draw_keep_mask(weights.numel(), dropout_p, query.device) if dropout_p else None
-        ctx.keep_scale = 1 / (1 - dropped_share(dropout_p))
         kept = weights if keep is None else keep.to(weights.dtype).mul_(weights)
-        values = by_head(value, lengths, num_heads)
-        context = join_heads(map(torch.bmm, by_sequence(kept, ctx.shapes), values))
-        context.mul_(ctx.keep_scale)
-        ctx.save_for_backward(query, key, value, keep, weights, context)
-        return context
+        context_rows = torch.empty_like(query_rows)
+        values = layout.split(value_rows, KEYS)
+        for part, v, context in zip(
+            layout.split_weights(kept), values, layout.split(context_rows, QUERIES), strict=True
+        ):
+            torch.bmm(part, v, out=context)
+        ctx.layout, ctx.scale, ctx.keep_scale = layout, scale, 1 / (1 - dropped_share(dropout_p))
+        ctx.save_for_backward(query_rows, key_rows, value_rows, keep, weights, context_rows)
+        return scatter(context_rows, layout.query_places, layout.num_heads).mul_(ctx.keep_scale)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         """The gradients of query, key and value, each of its shape."""
-        query, key, value, keep, weights, context = ctx.saved_tensors
-        queries = by_head(query * ctx.query_scale, ctx.query_lengths, ctx.num_heads)
-        gradients = by_head(gradient * ctx.keep_scale, ctx.query_lengths, ctx.num_heads)
-        keys, values = (by_head(row, ctx.lengths, ctx.num_heads) for row in (key, value))
+        query_rows, key_rows, value_rows, keep, weights, context_rows = ctx.saved_tensors
+        layout: Layout = ctx.layout
+        gradient_rows = gather(gradient, layout.query_rows, layout.num_heads).mul_(ctx.keep_scale)
+        gradient_rows.index_fill_(0, layout.query_padding, 0)
         # The sum that a softmax's derivative takes of each row of weights times their gradients is
         # the context times its gradient (FlashAttention, Dao et al. 2022, appendix B.4).
-        totals = by_head(gradient * context, ctx.query_lengths, ctx.num_heads)
+        totals = layout.split((gradient_rows * context_rows).sum(dim=-1, keepdim=True), QUERIES)
+        queries = layout.split(query_rows, QUERIES)
+        gradients = layout.split(gradient_rows, QUERIES)
+        keys, values = layout.split(key_rows, KEYS), layout.split(value_rows, KEYS)
 
         mask = None if keep is None else keep.to(weights.dtype)
         kept = weights if mask is None else weights * mask
-        by_value = [
-            torch.bmm(weights_of.transpose(1, 2), g)
-            for weights_of, g in zip(by_sequence(kept, ctx.shapes), gradients, strict=True)
-        ]
+        for_value = torch.empty_like(value_rows)
+        for part, g, result in zip(
+            layout.split_weights(kept), gradients, layout.split(for_value, KEYS), strict=True
+        ):
+            torch.bmm(part.transpose(1, 2), g, out=result)
         for_weights = torch.empty_like(weights)
-        parts = by_sequence(for_weights, ctx.shapes)
+        parts = layout.split_weights(for_weights)
         for part, g, v in zip(parts, gradients, values, strict=True):
             torch.bmm(g, v.transpose(1, 2), out=part)
         if mask is not None:
             for_weights.mul_(mask)
         for part, total in zip(parts, totals, strict=True):
-            part.sub_(total.sum(dim=-1, keepdim=True))
+            part.sub_(total)
         for_weights.mul_(weights)
 
-        for_query = join_heads(map(torch.bmm, parts, keys)).mul_(ctx.query_scale)
-        for_key = join_heads(
-            torch.bmm(part.transpose(1, 2), q) for part, q in zip(parts, queries, strict=True)
+        for_query, for_key = torch.empty_like(query_rows), torch.empty_like(key_rows)
+        for part, k, result in zip(parts, keys, layout.split(for_query, QUERIES), strict=True):
+            torch.bmm(part, k, out=result)
+        for part, q, result in zip(parts, queries, layout.split(for_key, KEYS), strict=True):
+            torch.bmm(part.transpose(1, 2), q, out=result)
+        return (
+            scatter(for_query.mul_(ctx.scale), layout.query_places, layout.num_heads),
+            scatter(for_key, layout.key_places, layout.num_heads),
+            scatter(for_value, layout.key_places, layout.num_heads),
+            *[None] * 3,
         )
-        return for_query, for_key, join_heads(by_value), *[None] * 6
 
 
-def by_head(row: torch.Tensor, lengths: list[int], num_heads: int) -> Sequence[torch.Tensor]:
-    """(tokens, heads * head size) -> of each sequence a view (heads, its tokens, head size)."""
-    return torch.split(row.view(len(row), num_heads, -1).transpose(0, 1), lengths, dim=1)
+def gather(packed: torch.Tensor, rows: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """(tokens, heads * size) -> the grouped rows (rows, size), in new memory."""
+    return packed.reshape(len(packed) * num_heads, -1).index_select(0, rows)
 
 
-def join_heads(parts: Iterable[torch.Tensor]) -> torch.Tensor:
-    """The inverse of `by_head`, in new memory."""
-    return torch.cat([part.transpose(0, 1) for part in parts]).flatten(1)
-
-
-def by_sequence(flat: torch.Tensor, shapes: list[tuple[int, int, int]]) -> list[torch.Tensor]:
-    """The weights of all sequences -> of each a view (heads, queries, keys)."""
-    parts = flat.split([math.prod(shape) for shape in shapes])
-    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def is_outside(query: torch.Tensor, key: torch.Tensor, window: int) -> torch.Tensor:
-    """Which keys are further than `window` tokens from a query: bool (queries, keys)."""
-    queries = torch.arange(query.shape[1], device=query.device)
-    keys = torch.arange(key.shape[1], device=key.device)
-    return (queries.unsqueeze(1) - keys).abs() > window
+def scatter(grouped: torch.Tensor, places: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """The inverse of `gather`: (rows, size) -> (tokens, heads * size), in new memory."""
+    return grouped.index_select(0, places).view(len(places) // num_heads, -1)

@@ -1,12 +1,13 @@
 """A padded batch as one row of its real tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 import torch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Packed:
     """Where the sequences of a batch lie in the row of its real tokens.
 
@@ -14,11 +15,13 @@ class Packed:
         is_real: bool (sequences, tokens of the longest): which places of the padded batch are tokens.
         lengths: tokens of each sequence, at least 1.
         first: int64 (sequences,): the place in the row of each sequence's first token.
+        layouts: how attention groups the sequences, kept by `grouping.group_sequences`.
     """
 
     is_real: torch.Tensor
     lengths: tuple[int, ...]
     first: torch.Tensor
+    layouts: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def spans(self) -> list[tuple[int, int]]:
