@@ -13,8 +13,9 @@ from joblib import cpu_count
 
 from plainloop.cli.exits import expected_errors_exit
 from plainloop.cli.flags import run_app
-from plainloop.errors import UserError
+from plainloop.errors import UserError, nearest
 from speed.accuracy import measure_seed
+from speed.architectures import BASE, measure_architecture
 from speed.figures import Entry
 from speed.growth import SIZES, measure_growth
 from speed.page import check_page, describe_all, write_page
@@ -28,7 +29,9 @@ from speed.work import Work
 BUSY = 0.5
 """Load average above which times say little."""
 GROWTH_STEPS = 100
-Part = Literal["train", "startup", "prediction", "tokenization", "growth", "accuracy"]
+Part = Literal[
+    "train", "architectures", "startup", "prediction", "tokenization", "growth", "accuracy"
+]
 _SEVERAL = Parameter(consume_multiple=True, negative=())
 
 app = App(name="python -m speed", help=__doc__)
@@ -41,6 +44,7 @@ class Options:
 
     parts: Annotated[tuple[Part, ...], _SEVERAL] = (
         "train",
+        "architectures",
         "startup",
         "prediction",
         "tokenization",
@@ -50,6 +54,9 @@ class Options:
 
     rows: Annotated[tuple[str, ...], _SEVERAL] = ()
     """Rows of the training table, as mrpc-8. Default: all."""
+
+    architectures: Annotated[tuple[str, ...], _SEVERAL] = tuple(BASE)
+    """Model types of the part architectures."""
 
     repeats: int = 5
     """How often each side is measured."""
@@ -126,6 +133,15 @@ def open_results(options: Options) -> Results:
         for flag, number in counts.items()
         if number < 1
     ]
+    problems += [
+        UserError(
+            f"no architecture '{name}'",
+            where="--architectures",
+            fix=nearest(name, BASE),
+        )
+        for name in options.architectures
+        if name not in BASE
+    ]
     if problems:
         raise UserError.together(problems)
     choose_rows(options.data_dir, options.rows)
@@ -147,6 +163,7 @@ def plan(options: Options) -> dict[str, Callable[[], Entry]]:
     folder = str(options.data_dir.resolve()) if options.data_dir else None
     work = Work("mrpc" if folder else "demo", folder, options.model, batch_size=8, max_steps=1)
     demo = replace(work, task="demo", data_dir=None)
+    short_rows = replace(work, task="stsb") if folder else demo
     train = {
         f"train/{row.name}": partial(
             measure_row,
@@ -162,6 +179,12 @@ def plan(options: Options) -> dict[str, Callable[[], Entry]]:
     growth = partial(measure_growth, sizes=options.sizes, steps=options.steps or GROWTH_STEPS)
     every: dict[str, Callable[[], Entry]] = {
         **train,
+        **{
+            f"architectures/{name}": partial(
+                measure_architecture, name, short_rows, repeats=repeats, threads=threads
+            )
+            for name in options.architectures
+        },
         "startup": partial(measure_startup, demo, repeats=repeats, threads=threads),
         "prediction": partial(
             measure_prediction, work, passes=passes, repeats=repeats, threads=threads

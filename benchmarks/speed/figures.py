@@ -73,6 +73,11 @@ def pass_share_of_limit(prediction: Entry, side: str) -> float:
     return ratio(flops, [number * 1e9 for number in prediction["gflops"]])
 
 
+def unpadded_ratio(architecture: Entry) -> float:
+    """How many times as fast as padded an architecture trains."""
+    return ratio(architecture["padded"], architecture["auto"])
+
+
 @dataclass(frozen=True)
 class Target:
     """A figure that was to be reached.
@@ -103,7 +108,10 @@ class Target:
 
 
 def targets(
-    rows: dict[str, Entry], prediction: Entry | None, startup: Entry | None
+    rows: dict[str, Entry],
+    architectures: dict[str, Entry],
+    prediction: Entry | None,
+    startup: Entry | None,
 ) -> list[Target]:
     """What plainloop is to reach, where it was measured."""
     found = []
@@ -125,6 +133,9 @@ def targets(
             Target("times plainloop, padded, the least", padded, 1.0),
             Target("peak memory over the Trainer's, the most", memory, 1.0, at_most=True),
         ]
+    if architectures:
+        least = min(map(unpadded_ratio, architectures.values()))
+        found.append(Target(f"times padded, the least of {len(architectures)}, base", least, 1.2))
     if prediction:
         sides = prediction["sides"]
         times_pipeline = pass_ratio(sides, "Run.predict", "pipeline")

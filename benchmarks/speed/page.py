@@ -6,6 +6,7 @@ from typing import Any
 
 from plainloop.errors import UserError
 from speed.accuracy import paired_interval
+from speed.architectures import EXECUTIONS
 from speed.figures import (
     Entry,
     memory_ratio,
@@ -16,6 +17,7 @@ from speed.figures import (
     speed,
     speed_ratio,
     targets,
+    unpadded_ratio,
 )
 from speed.growth import STAGES
 from speed.plot import plot_rows
@@ -31,9 +33,11 @@ def table(header: list[str], lines: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in rows] + [""]
 
 
-def spread(values: list[float], middle: float | None = None) -> str:
+def spread(values: list[float], middle: float | None = None, *, digits: int = 1) -> str:
     """The median, or another middle, and from the least to the most of all repeats."""
-    return f"{median(values) if middle is None else middle:,.1f} ({min(values):,.1f} - {max(values):,.1f})"
+    middle = median(values) if middle is None else middle
+    middle_, least, most = (f"{value:,.{digits}f}" for value in (middle, min(values), max(values)))
+    return f"{middle_} ({least} - {most})"
 
 
 def describe(machine: dict[str, Any]) -> str:
@@ -51,7 +55,12 @@ def describe(machine: dict[str, Any]) -> str:
 def describe_targets(results: Results) -> list[str]:
     """What was to be reached, and whether it was."""
     entries = results.entries
-    found = targets(results.part("train"), entries.get("prediction"), entries.get("startup"))
+    found = targets(
+        results.part("train"),
+        results.part("architectures"),
+        entries.get("prediction"),
+        entries.get("startup"),
+    )
     return table(
         ["target", "wanted", "measured", "reached"],
         [
@@ -100,6 +109,25 @@ def describe_row(name: str, row: Entry) -> list[str]:
         f"which has `{hashes[GROUPED]}`.",
         "",
     ]
+
+
+def describe_architectures(architectures: dict[str, Entry]) -> list[str]:
+    """Base-size models, padded and by auto."""
+    lines = [
+        [
+            name,
+            f"{entry['parameters'] / 1e6:,.0f}",
+            *(
+                spread([seconds / entry["steps"] for seconds in entry[side]], digits=2)
+                for side in EXECUTIONS
+            ),
+            f"{unpadded_ratio(entry):.2f}",
+        ]
+        for name, entry in architectures.items()
+    ]
+    header = ["base size, random weights", "parameters, millions"]
+    header += [f"{side}, s a step" for side in EXECUTIONS]
+    return ["**Architectures**", "", *table([*header, "times padded"], lines)]
 
 
 def describe_passes(title: str, entry: Entry) -> list[str]:
@@ -175,6 +203,8 @@ def describe_all(results: Results, plot: str | None) -> str:
         lines += [f"![Samples a second, the Trainer's as 1]({plot})", ""]
     for name, row in rows.items():
         lines += describe_row(name, row)
+    if architectures := results.part("architectures"):
+        lines += describe_architectures(architectures)
     if startup := entries.get("startup"):
         lines += ["**From the command to the first step, demo**", ""]
         seconds = [[kind, spread(startup[kind])] for kind in ("cold", "warm")]

@@ -69,6 +69,14 @@ def test_prediction_evaluation_and_tokenization_give_all_sides_the_same(bench, e
     assert {side["samples"] for side in tokenization.values()} == {5 * 1730}
 
 
+def test_a_base_size_architecture_is_trained_padded_and_unpadded(bench, entries):
+    bench("--parts", "architectures", "--architectures", "distilbert", "--repeats", "1")
+    (measured,) = entries().values()
+    assert measured["parameters"] == 66_955_010  # with two labels, as transformers makes it
+    assert [len(measured[side]) for side in ("padded", "auto")] == [1, 1]
+    assert measured["auto"] != measured["padded"]
+
+
 def test_startup_and_growth_are_of_the_real_command(bench, entries):
     bench("--parts", "startup", "growth", "--steps", "3", "--sizes", "50", "--repeats", "1")
     startup, growth = entries()["startup"], entries()["growth"]

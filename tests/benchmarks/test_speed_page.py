@@ -14,6 +14,9 @@ from plainloop.errors import UserError
 SECONDS = {TUTORIAL: 4.0, TRAINER: 2.0, GROUPED: 1.5, PADDED: 2.0, AUTO: 1.0}
 
 
+ARCHITECTURE = {"parameters": 110_000_000, "steps": 4, "padded": [6.0, 6.0], "auto": [4.0, 4.0]}
+
+
 @pytest.fixture
 def row():
     return {
@@ -62,8 +65,11 @@ def test_the_share_of_the_limit_is_flops_over_time_over_plain_products(row):
 
 
 def test_targets_are_those_of_what_was_measured(row):
-    assert targets({}, None, None) == []
-    found = {target.what: target for target in targets({"mrpc-8": row}, None, {"warm": [6.0]})}
+    assert targets({}, {}, None, None) == []
+    halved = {"bert": {"padded": [2.0, 2.2], "auto": [1.0, 1.0]}, "electra": ARCHITECTURE}
+    measured = targets({"mrpc-8": row}, halved, None, {"warm": [6.0]})
+    found = {target.what: target for target in measured}
+    assert found["times padded, the least of 2, base"].figure == 1.5
     assert found["mrpc-8: times the Trainer"].is_reached
     assert found["mrpc-8: times the tutorial's loop"].figure == 4.0
     assert not found["mrpc-8: share of the limit"].is_reached
@@ -111,6 +117,7 @@ def test_the_page_takes_figures_and_plot_between_its_markers(results, row, tmp_p
 
 def test_every_part_has_its_table(results, row):
     results.add("train/mrpc-8", row)
+    results.add("architectures/bert", ARCHITECTURE)
     results.add("startup", {"cold": [6.0, 7.0], "warm": [4.0, 5.0]})
     seconds = {"seconds": [2.0, 2.0], "samples": 100, "peak_memory": 1}
     pass_of = {**seconds, "flops": 4 * 10**9}
@@ -129,6 +136,7 @@ def test_every_part_has_its_table(results, row):
         results.add(f"accuracy/{seed}", {"plainloop": scores, "Trainer": {**scores, "f1": 0.75}})
     lines = describe_all(results, None).splitlines()
     assert "| plainloop | 16.0 (8.0 - 16.0) | 160 | 1,000 | 0.50 | 1.00 | 1.00 | 1.00 |" in lines
+    assert "| bert | 110 | 1.50 (1.50 - 1.50) | 1.00 (1.00 - 1.00) | 1.50 |" in lines
     assert "| warm | 4.5 (4.0 - 5.0) |" in lines
     assert "| pipeline | 50.0 (50.0 - 50.0) | 0.38 |" in lines
     assert "The probabilities of 2 rows differ from Trainer.predict's by at most 0.0e+00." in lines

@@ -1,0 +1,124 @@
+"""Every architecture that runs unpadded, in its base size with random weights, beside itself padded.
+
+    python -m speed.architectures NAME EXECUTION WORK
+
+A process that trains as `plainloop train` does, without its bar and records, and answers each request
+for some optimizer steps with their seconds. The tokens are those of the demo model's tokenizer, which
+all these vocabularies have: the lengths are those of real rows, the texts mean nothing.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from speed.alternate import alternate
+from speed.child import Requests
+from speed.work import Work, load_tokenized
+
+EXECUTIONS = ("padded", "auto")
+STEPS = 4
+WARM_UP_STEPS = 2
+
+BASE: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "roberta": {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1},
+    "xlm-roberta": {"vocab_size": 250002, "max_position_embeddings": 514, "type_vocab_size": 1},
+    "camembert": {"vocab_size": 32005, "max_position_embeddings": 514, "type_vocab_size": 1},
+    "electra": {
+        "embedding_size": 768,
+        "hidden_size": 768,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+    },
+    "distilbert": {},
+    "modernbert": {},
+}
+"""What differs from transformers' defaults in the configuration of each base-size checkpoint."""
+
+
+def measure_architecture(name: str, work: Work, *, repeats: int, threads: int) -> dict[str, Any]:
+    """Train padded and by auto in turn.
+
+    Returns:
+        parameters: of the model; steps of a block; and for each execution seconds, a number a repeat.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        answers = alternate(
+            {side: ("speed.architectures", name, side, work.dumps()) for side in EXECUTIONS},
+            warm_up={"steps": WARM_UP_STEPS},
+            request={"steps": STEPS},
+            repeats=repeats,
+            folder=Path(folder),
+            threads=threads,
+            title=name,
+        )
+    return {
+        "parameters": answers["padded"][0]["parameters"],
+        "steps": STEPS,
+        **{side: [block["seconds"] for block in blocks] for side, blocks in answers.items()},
+    }
+
+
+def batches_of(rows: Any, tokenizer: Any, padding: int, work: Work) -> Iterator[dict[str, Any]]:
+    """Batches without end, in the order of `plainloop train`, padded with a model's own token."""
+    from transformers import DataCollatorWithPadding
+
+    from plainloop.data.batches import EpochOrder
+
+    collate: Any = DataCollatorWithPadding(tokenizer)
+    order = EpochOrder(len(rows), seed=42)
+    loader: DataLoader[Any] = DataLoader(
+        rows, batch_size=work.batch_size, sampler=order, collate_fn=collate
+    )
+    for epoch in count():
+        order.set_epoch(epoch)
+        for batch in loader:
+            is_padding = batch["attention_mask"] == 0
+            yield {
+                "input_ids": batch["input_ids"].masked_fill(is_padding, padding),
+                "attention_mask": batch["attention_mask"],
+                "labels": batch["labels"],
+            }
+
+
+def main(name: str, execution: str, work: str) -> None:
+    """Answer until the parent has enough."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
+
+    from plainloop.data.tokenize import keep_model_inputs
+    from plainloop.distributed import create_accelerator
+    from plainloop.optim import create_optimizer
+    from plainloop.speed.execution import choose_execution
+
+    requests, settings = Requests(), Work.loads(work)
+    inputs, tokenizer, tokenized = load_tokenized(settings)
+    rows = keep_model_inputs(tokenized, tokenizer)["train"]
+    config = settings.config(execution=execution)
+    set_seed(config.seed)
+    base: Any = AutoConfig.for_model(name, **BASE[name], num_labels=inputs.task.num_labels)
+    model = AutoModelForSequenceClassification.from_config(base)
+    parameters = model.num_parameters()
+    choose_execution(model, rows, config, create_accelerator(use_cpu=True))
+    optimizer = create_optimizer(model, config)
+    batches = batches_of(rows, tokenizer, base.pad_token_id, settings)
+    model.train()
+    while True:
+        steps = requests.next()["steps"]
+        started = time.perf_counter()
+        for _ in range(steps):
+            model(**next(batches)).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+        requests.answer(seconds=time.perf_counter() - started, parameters=parameters)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
