@@ -20,6 +20,11 @@ from speed.figures import Entry
 from speed.growth import SIZES, measure_growth
 from speed.page import check_page, describe_all, write_page
 from speed.prediction import measure_prediction
+from speed.profiled import (
+    BATCH_SIZE as PROFILED_BATCH_SIZE,
+    STEPS as PROFILED_STEPS,
+    measure_profile,
+)
 from speed.results import Results, describe_machine
 from speed.rows import choose_rows, measure_row
 from speed.startup import measure_startup
@@ -30,7 +35,14 @@ BUSY = 0.5
 """Load average above which times say little."""
 GROWTH_STEPS = 100
 Part = Literal[
-    "train", "architectures", "startup", "prediction", "tokenization", "growth", "accuracy"
+    "train",
+    "profile",
+    "architectures",
+    "startup",
+    "prediction",
+    "tokenization",
+    "growth",
+    "accuracy",
 ]
 _SEVERAL = Parameter(consume_multiple=True, negative=())
 
@@ -44,6 +56,7 @@ class Options:
 
     parts: Annotated[tuple[Part, ...], _SEVERAL] = (
         "train",
+        "profile",
         "architectures",
         "startup",
         "prediction",
@@ -179,6 +192,17 @@ def plan(options: Options) -> dict[str, Callable[[], Entry]]:
     growth = partial(measure_growth, sizes=options.sizes, steps=options.steps or GROWTH_STEPS)
     every: dict[str, Callable[[], Entry]] = {
         **train,
+        **{
+            f"profile/{row.name}": partial(
+                measure_profile,
+                row.name,
+                replace(work, task=row.task, batch_size=row.batch_size),
+                steps=options.steps or PROFILED_STEPS,
+                threads=threads,
+            )
+            for row in choose_rows(options.data_dir, options.rows)
+            if row.batch_size == PROFILED_BATCH_SIZE
+        },
         **{
             f"architectures/{name}": partial(
                 measure_architecture, name, short_rows, repeats=repeats, threads=threads

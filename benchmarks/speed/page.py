@@ -21,6 +21,7 @@ from speed.figures import (
 )
 from speed.growth import STAGES
 from speed.plot import plot_rows
+from speed.profiled import KINDS, PROFILED_SIDES, REST
 from speed.results import PACKAGES, Results
 from speed.sides import AUTO, GROUPED, SIDES
 
@@ -109,6 +110,21 @@ def describe_row(name: str, row: Entry) -> list[str]:
         f"which has `{hashes[GROUPED]}`.",
         "",
     ]
+
+
+def describe_profiles(profiles: dict[str, Entry]) -> list[str]:
+    """Milliseconds of a step by kind of operation."""
+    columns = [(name, side) for name in profiles for side in PROFILED_SIDES]
+    lines = []
+    for kind in (*KINDS, REST):
+        cells = []
+        for name, side in columns:
+            kinds = profiles[name][side]["kinds"]
+            share = kinds[kind] / sum(kinds.values())
+            cells.append(f"{kinds[kind] / profiles[name]['steps'] * 1e3:,.1f} ({share:.0%})")
+        lines.append([kind, *cells])
+    header = ["ms a step (share)", *(f"{name}, {side}" for name, side in columns)]
+    return ["**Where the time goes**", "", *table(header, lines)]
 
 
 def describe_architectures(architectures: dict[str, Entry]) -> list[str]:
@@ -203,12 +219,19 @@ def describe_all(results: Results, plot: str | None) -> str:
         lines += [f"![Samples a second, the Trainer's as 1]({plot})", ""]
     for name, row in rows.items():
         lines += describe_row(name, row)
+    if profiles := results.part("profile"):
+        lines += describe_profiles(profiles)
     if architectures := results.part("architectures"):
         lines += describe_architectures(architectures)
     if startup := entries.get("startup"):
         lines += ["**From the command to the first step, demo**", ""]
-        seconds = [[kind, spread(startup[kind])] for kind in ("cold", "warm")]
-        lines += table(["cache of tokenized rows", "s"], seconds)
+        kinds = {
+            "cold": "nothing tokenized before",
+            "warm": "tokenized rows in the cache",
+            "imports": "a Python that only imports the libraries",
+        }
+        seconds = [[words, spread(startup[kind])] for kind, words in kinds.items()]
+        lines += table(["", "s"], seconds)
     if prediction := entries.get("prediction"):
         lines += describe_prediction(prediction)
     if tokenization := entries.get("tokenization"):

@@ -69,6 +69,15 @@ def test_prediction_evaluation_and_tokenization_give_all_sides_the_same(bench, e
     assert {side["samples"] for side in tokenization.values()} == {5 * 1730}
 
 
+def test_a_profile_has_all_the_time_and_most_of_it_by_name(bench, entries):
+    bench("--parts", "profile", "--steps", "3")
+    (measured,) = entries().values()
+    for side in (measured["Trainer"], measured[AUTO]):
+        assert all(seconds >= 0 for seconds in side["kinds"].values())
+        assert side["kinds"]["products of linear maps"] > 0
+        assert sum(side["kinds"].values()) == pytest.approx(side["seconds"], rel=0.3)
+
+
 def test_a_base_size_architecture_is_trained_padded_and_unpadded(bench, entries):
     bench("--parts", "architectures", "--architectures", "distilbert", "--repeats", "1")
     (measured,) = entries().values()
@@ -80,7 +89,7 @@ def test_a_base_size_architecture_is_trained_padded_and_unpadded(bench, entries)
 def test_startup_and_growth_are_of_the_real_command(bench, entries):
     bench("--parts", "startup", "growth", "--steps", "3", "--sizes", "50", "--repeats", "1")
     startup, growth = entries()["startup"], entries()["growth"]
-    assert len(startup["cold"]) == len(startup["warm"]) == 1
+    assert [len(startup[kind]) for kind in ("cold", "warm", "imports")] == [1, 1, 1]
     assert all(seconds > 0 for kind in startup.values() for seconds in kind)
     (seen,) = growth.values()
     assert all(value >= 0 for value in seen.values())  # 0: two lines that came at once

@@ -5,6 +5,7 @@ from speed.accuracy import paired_interval
 from speed.child import Child, peak_memory
 from speed.figures import Target, ratio, share_of_limit, speed, speed_ratio, targets
 from speed.page import BEGIN, END, check_page, describe_all, write_page
+from speed.profiled import KINDS, PROFILED_SIDES, REST
 from speed.results import Results, describe_machine
 from speed.rows import choose_rows
 from speed.sides import AUTO, GROUPED, PADDED, SIDES, TRAINER, TUTORIAL
@@ -117,8 +118,11 @@ def test_the_page_takes_figures_and_plot_between_its_markers(results, row, tmp_p
 
 def test_every_part_has_its_table(results, row):
     results.add("train/mrpc-8", row)
+    kinds = {**dict.fromkeys(KINDS, 0.0), "AdamW": 0.3, REST: 0.1}
+    profiled = {side: {"seconds": 0.5, "kinds": kinds} for side in PROFILED_SIDES}
+    results.add("profile/mrpc-8", {"steps": 2, **profiled})
     results.add("architectures/bert", ARCHITECTURE)
-    results.add("startup", {"cold": [6.0, 7.0], "warm": [4.0, 5.0]})
+    results.add("startup", {"cold": [6.0, 7.0], "warm": [4.0, 5.0], "imports": [3.0, 4.0]})
     seconds = {"seconds": [2.0, 2.0], "samples": 100, "peak_memory": 1}
     pass_of = {**seconds, "flops": 4 * 10**9}
     outcomes: dict[str, object] = {
@@ -136,8 +140,10 @@ def test_every_part_has_its_table(results, row):
         results.add(f"accuracy/{seed}", {"plainloop": scores, "Trainer": {**scores, "f1": 0.75}})
     lines = describe_all(results, None).splitlines()
     assert "| plainloop | 16.0 (8.0 - 16.0) | 160 | 1,000 | 0.50 | 1.00 | 1.00 | 1.00 |" in lines
+    assert "| AdamW | 150.0 (75%) | 150.0 (75%) |" in lines
     assert "| bert | 110 | 1.50 (1.50 - 1.50) | 1.00 (1.00 - 1.00) | 1.50 |" in lines
-    assert "| warm | 4.5 (4.0 - 5.0) |" in lines
+    assert "| tokenized rows in the cache | 4.5 (4.0 - 5.0) |" in lines
+    assert "| a Python that only imports the libraries | 3.5 (3.0 - 4.0) |" in lines
     assert "| pipeline | 50.0 (50.0 - 50.0) | 0.38 |" in lines
     assert "The probabilities of 2 rows differ from Trainer.predict's by at most 0.0e+00." in lines
     assert "| 1,000 | 1.0 | 1.0 | 1.0 | 1.0 | 1.0 | 20.0 | 1,000 | 100 |" in lines
