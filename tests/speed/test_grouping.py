@@ -79,7 +79,7 @@ def test_a_query_sees_the_keys_of_its_own_sequence_and_window(lengths, num_queri
     for index, mask in enumerate(layout.masks):
         sees = torch.ones(layout.shapes[index], dtype=torch.bool)
         if mask is not None:
-            sees = (sees + mask) > 0
+            sees = (sees.unflatten(0, (len(mask), HEADS)) + mask.unsqueeze(1) > 0).flatten(0, 1)
         sees &= layout.split(padding, QUERIES)[index] == 0
         same = of_query[0][index] == of_key[0][index].transpose(1, 2)
         assert same[sees].all()

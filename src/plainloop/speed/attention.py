@@ -117,7 +117,7 @@ class _Attention(torch.autograd.Function):
         ):
             products = torch.bmm(q, k.transpose(1, 2))
             if mask is not None:
-                products.add_(mask)
+                products.unflatten(0, (len(mask), -1)).add_(mask.unsqueeze(1))
             torch.softmax(products, dim=-1, dtype=exact, out=part)
         weights = weights.to(query.dtype)
 

@@ -35,8 +35,8 @@ class Layout:
         num_heads: attention heads.
         shapes: of each group's weights, (sequences * heads, queries, keys) of the longest; from the
             longest sequences to the shortest.
-        masks: of each group what is added to the products, float32, fit to be broadcast to its shape:
-            -inf where a query does not see a key. None: it sees all.
+        masks: of each group what is added to the products of every head, float32
+            (sequences, queries or 1, keys): -inf where a query does not see a key. None: it sees all.
         query_rows, key_rows: int64, of each grouped row the packed one; padding has any.
         query_places, key_places: int64, of each packed row the grouped one.
         query_padding: int64, which grouped rows of queries are none.
@@ -105,7 +105,7 @@ def _make_layout(
     shapes, masks = [], []
     for of_queries, of_keys in zip(queries, keys, strict=True):
         shapes.append((len(of_keys) * num_heads, of_queries.shape[1], of_keys.shape[1]))
-        masks.append(_mask_of(of_queries, of_keys, num_heads, window))
+        masks.append(_mask_of(of_queries, of_keys, window))
     query_rows, query_places, padding = _rows_of(queries, num_heads)
     key_rows, key_places, _ = _rows_of(keys, num_heads)
     device = packed.first.device
@@ -145,9 +145,7 @@ def _tokens_of(numbers: list[int], counts: Sequence[int]) -> torch.Tensor:
     return torch.where(places < own, ends - own + places, -1)
 
 
-def _mask_of(
-    queries: torch.Tensor, keys: torch.Tensor, num_heads: int, window: int | None
-) -> torch.Tensor | None:
+def _mask_of(queries: torch.Tensor, keys: torch.Tensor, window: int | None) -> torch.Tensor | None:
     """The mask of a group, of the tokens that `_tokens_of` finds."""
     hidden = (keys < 0).unsqueeze(1)
     if window is not None:
@@ -157,8 +155,7 @@ def _mask_of(
         hidden = (hidden | far) & (queries >= 0).unsqueeze(2)
     if not hidden.any():
         return None
-    mask = torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
-    return mask.repeat_interleave(num_heads, dim=0)
+    return torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
 
 
 def _rows_of(
