@@ -38,7 +38,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
             cache_dir=pl.token_cache_dir(),
         )
 
-    # 3. Drop the columns that the model does not take, rename label to labels, return tensors.
+    # 3. Drop the columns that the model does not take, rename label to labels.
     model_inputs = pl.keep_model_inputs(tokenized, tokenizer)
     say("columns:", model_inputs["train"].column_names)
 

