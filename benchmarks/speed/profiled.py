@@ -8,7 +8,6 @@ their seconds by kind of operation, as torch's profiler has them.
 
 import sys
 import tempfile
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,24 +81,25 @@ class ProfiledRequests:
         """Answer with the seconds of each kind."""
         if self._profiler is not None:
             self._profiler.stop()
-            self._requests.answer(kinds=seconds_by_kind(self._profiler), seconds=values["seconds"])
+            self._requests.answer(kinds=seconds_by_kind(self._profiler, values["seconds"]))
         self._is_warm = True
 
 
-def seconds_by_kind(profiler: profile) -> dict[str, float]:
-    """The seconds that the operators of each kind took by themselves."""
+def seconds_by_kind(profiler: profile, seconds: float) -> dict[str, float]:
+    """The seconds that the operators of each kind took by themselves, and what is left of all seconds."""
     kind_of = {f"aten::{name}": kind for kind, names in KINDS.items() for name in names}
-    seconds = Counter(dict.fromkeys((*KINDS, REST), 0.0))
+    taken = dict.fromkeys(KINDS, 0.0)
     for event in profiler.key_averages():
-        seconds[kind_of.get(event.key, REST)] += event.self_cpu_time_total / 1e6
-    return dict(seconds)
+        if event.key in kind_of:
+            taken[kind_of[event.key]] += event.self_cpu_time_total / 1e6
+    return {**taken, REST: seconds - sum(taken.values())}
 
 
 def measure_profile(title: str, work: Work, *, steps: int, threads: int) -> dict[str, Any]:
     """Profile the same steps on each side.
 
     Returns:
-        steps; and for each side its seconds, and kinds, the seconds of each kind.
+        steps; and for each side kinds, the seconds of each kind.
     """
     work = replace(work, max_steps=WARM_UP_STEPS + steps)
     sides = {}
