@@ -45,8 +45,8 @@ class Classifier:
         model, _ = load_model(str(folder), task)
         move_into_own_memory(model)
         padding = choose_padding(model, replace(config, execution="auto"), self.accelerator)
-        # Batches side by side, each on a thread of its own, wait for each other nowhere. For the
-        # models that run unpadded this was tried, and on the CPU alone these do.
+        # Batches side by side, each on a thread of its own, wait for each other nowhere. Only the
+        # models that run unpadded, on a CPU, are known to compute the same on several threads.
         self.threads = torch.get_num_threads() if padding == "unpadded" else 1
         collate: Any = DataCollatorWithPadding(self.tokenizer)
         if config.stride is not None:

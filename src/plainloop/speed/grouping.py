@@ -16,8 +16,9 @@ from plainloop.speed.packing import Packed
 MOST_PADDING = 150_000
 """Multiplications of a product that a sequence's padding may take to share the calls of a group.
 
-With MiniLM-L6, batches of 8 and of 32 rows of CoLA, STS-B and MRPC and 2 cores, attention forward and
-backward was fastest between 100,000 and 200,000: 0.73 to 0.92 of the time without groups.
+Measured forward and backward with MiniLM-L6's heads on 2 cores, batches of 8 and of 32 rows of CoLA, STS-B
+and MRPC: at 100,000 0.73 to 0.92 of the time of one sequence after the other, about as much at 200,000,
+more from 400,000 on.
 """
 
 QUERIES, KEYS = 1, 2
@@ -101,13 +102,15 @@ def _make_layout(
     asking = lengths if num_queries is None else (num_queries,) * len(lengths)
     groups = choose_groups(lengths, asking, MOST_PADDING // (num_heads * size))
     keys = [_tokens_of(numbers, lengths) for numbers in groups]
-    queries = [_tokens_of(numbers, asking) for numbers in groups]
+    queries = keys if num_queries is None else [_tokens_of(numbers, asking) for numbers in groups]
     shapes, masks = [], []
     for of_queries, of_keys in zip(queries, keys, strict=True):
         shapes.append((len(of_keys) * num_heads, of_queries.shape[1], of_keys.shape[1]))
         masks.append(_mask_of(of_queries, of_keys, window))
-    query_rows, query_places, padding = _rows_of(queries, num_heads)
-    key_rows, key_places, _ = _rows_of(keys, num_heads)
+    key_rows, key_places, padding = _rows_of(keys, num_heads)
+    query_rows, query_places = key_rows, key_places
+    if num_queries is not None:
+        query_rows, query_places, padding = _rows_of(queries, num_heads)
     device = packed.first.device
     return Layout(
         num_heads,
