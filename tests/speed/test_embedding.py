@@ -161,3 +161,36 @@ def test_frozen_hooked_and_well_used_tables_are_left_alone():
     well_used = create_classifier("bert")
     all_tokens = Dataset.from_dict({"input_ids": [list(range(90))]})
     assert compact_embedding(well_used, all_tokens, decays=False) == []
+
+
+def table_and_places():
+    full = nn.Embedding(100, 16, padding_idx=1)
+    table = CompactEmbedding(copy.deepcopy(full), torch.tensor([1, *USED]), decays=False).train()
+    tokens = torch.tensor([[5, 6, 5, 1], [39, 5, 4, 1]])
+    return full, table, tokens
+
+
+def expected_gradient(full, gradient):
+    """Of the used rows, and of the row of ones."""
+    return torch.cat([gradient[[1, *USED]], gradient.new_zeros(1, full.embedding_dim)])
+
+
+def test_the_gradient_is_that_of_a_plain_table_and_adds_up_over_batches():
+    full, table, tokens = table_and_places()
+    for _ in range(2):  # the second one adds to the first
+        factors = torch.randn(*tokens.shape, 16)
+        for module in (full, table):
+            (module(tokens) * factors).sum().backward()
+        assert torch.equal(table.used_weight.grad, expected_gradient(full, full.weight.grad))
+
+
+def test_the_gradients_of_one_step_after_another_have_the_same_memory_and_no_old_numbers():
+    full, table, tokens = table_and_places()
+    table(torch.tensor([10, 11])).sum().backward()
+    memory = table.used_weight.grad.data_ptr()
+    table.used_weight.grad.fill_(float("nan"))  # what clipping makes of a norm that is not finite
+    table.zero_grad()
+    for module in (full, table):
+        module(tokens).sum().backward()
+    assert table.used_weight.grad.data_ptr() == memory
+    assert torch.equal(table.used_weight.grad, expected_gradient(full, full.weight.grad))

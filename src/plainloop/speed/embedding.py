@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 from plainloop.speed.layers import has_hooks
@@ -51,6 +52,7 @@ class CompactEmbedding(nn.Embedding):
         self.unused = (self.places < 0).nonzero().squeeze(1)
         self.initial = weight[self.unused] if decays else None
         self.undecayed = self.initial
+        self.gradient: torch.Tensor | None = None
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - as nn.Embedding has it
         """Look up tokens: int64 (...) -> (..., size). In training mode all must be used ones."""
@@ -58,7 +60,10 @@ class CompactEmbedding(nn.Embedding):
             return super().forward(input)
         self.places = self.places.to(input.device)
         padding = None if self.padding_idx is None else int(self.places[self.padding_idx])
-        return nn.functional.embedding(self.places[input], self.used_weight, padding)
+        if input.is_cuda:
+            return nn.functional.embedding(self.places[input], self.used_weight, padding)
+        rows: torch.Tensor = _LookUp.apply(self.used_weight, self.places[input], padding, self)  # type: ignore[no-untyped-call]
+        return rows
 
     def train(self, mode: bool = True) -> "CompactEmbedding":
         """Change the mode; the full table is up to date when an evaluation begins."""
@@ -87,6 +92,36 @@ class CompactEmbedding(nn.Embedding):
         del state_dict[f"{prefix}used_weight"]
         if self.initial is not None:
             self.undecayed = weight[self.unused]
+
+
+class _LookUp(torch.autograd.Function):
+    # As nn.functional.embedding, but that the gradient has the same memory in every step. A new one
+    # is megabytes of zeros, in pages that the system takes back and gives anew.
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight: torch.Tensor,
+        places: torch.Tensor,
+        padding: int | None,
+        table: CompactEmbedding,
+    ) -> torch.Tensor:
+        """The rows at some places: int64 (...) -> (..., size)."""
+        ctx.places, ctx.padding, ctx.table = places, padding, table
+        return nn.functional.embedding(places, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_rows: torch.Tensor) -> Any:
+        """The gradient of the weight; that of the padding stays zero."""
+        table: CompactEmbedding = ctx.table
+        if table.gradient is None or table.used_weight.grad is not None:  # in use: it adds up
+            table.gradient = torch.empty_like(table.used_weight)
+        gradient = table.gradient.zero_()
+        gradient.index_add_(0, ctx.places.flatten(), of_rows.flatten(0, -2))
+        if ctx.padding is not None:
+            gradient[ctx.padding] = 0
+        return gradient.detach(), None, None, None  # one more name of the memory is no copy
 
 
 def compact_embedding(model: PreTrainedModel, rows: "Dataset", *, decays: bool) -> list[str]:
