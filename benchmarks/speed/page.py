@@ -23,6 +23,7 @@ from speed.growth import STAGES
 from speed.plot import plot_rows
 from speed.profiled import KINDS, PROFILED_SIDES, REST
 from speed.results import PACKAGES, Results
+from speed.rows import EMBEDDED_ROWS, GLUE_ROWS
 from speed.sides import AUTO, GROUPED, SIDES
 
 BEGIN, END = "<!-- figures -->\n", "<!-- /figures -->"
@@ -213,7 +214,9 @@ def describe_all(results: Results, plot: str | None) -> str:
         results: what was measured.
         plot: where the plot is, as the page links it.
     """
-    entries, rows = results.entries, results.part("train")
+    entries, measured = results.entries, results.part("train")
+    names = [row.name for row in (*GLUE_ROWS, *EMBEDDED_ROWS)]
+    rows = {name: measured[name] for name in names if name in measured}
     lines = [describe(results.machine), *describe_targets(results)]
     if plot and rows:
         lines += [f"![Samples a second, the Trainer's as 1]({plot})", ""]

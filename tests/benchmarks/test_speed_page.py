@@ -1,6 +1,9 @@
 """Measurements become the figures of the page, and only whole results of one machine do."""
 
+import json
+
 import pytest
+from conftest import ROOT
 from speed.accuracy import paired_interval
 from speed.child import Child, peak_memory
 from speed.figures import Target, ratio, share_of_limit, speed, speed_ratio, targets
@@ -114,6 +117,20 @@ def test_the_page_takes_figures_and_plot_between_its_markers(results, row, tmp_p
     write_page(results, page)
     assert page.read_text(encoding="utf-8") == first
     assert page.with_suffix(".svg").read_bytes() == plot
+
+
+def test_the_figures_of_the_documentation_are_those_of_the_measurements_beside_it():
+    measured = ROOT / "docs" / "performance.json"
+    results = Results(measured, json.loads(measured.read_text(encoding="utf-8"))["machine"])
+    page = measured.with_suffix(".md").read_text(encoding="utf-8")
+    assert f"{BEGIN}\n{describe_all(results, 'performance.svg')}\n{END}" in page
+
+
+def test_rows_are_shown_in_their_own_order(results, row):
+    for name in ("stsb-8", "mrpc-8", "cola-32"):
+        results.add(f"train/{name}", row)
+    shown = [line for line in describe_all(results, None).splitlines() if " repeats of " in line]
+    assert [line.partition(":")[0] for line in shown] == ["**mrpc-8**", "**cola-32**", "**stsb-8**"]
 
 
 def test_every_part_has_its_table(results, row):
