@@ -96,7 +96,8 @@ class CompactEmbedding(nn.Embedding):
 
 class _LookUp(torch.autograd.Function):
     # As nn.functional.embedding, but that the gradient has the same memory in every step. A new one
-    # is megabytes of zeros, in pages that the system takes back and gives anew.
+    # is megabytes of zeros, in pages that the system takes back and gives anew. So who keeps a
+    # gradient beyond `zero_grad` must clone it.
 
     @staticmethod
     def forward(
