@@ -57,7 +57,8 @@ class Options:
     parts: Annotated[tuple[Part, ...], _SEVERAL] = tuple(
         part for part in get_args(Part) if part != "accuracy"
     )
-    """What to measure; accuracy, the full training on every seed, only where it is asked for."""
+    """What to measure; accuracy, the full training on every seed, only where it is asked for. Alone it
+    goes on with the results of another machine, too: it measures no time."""
 
     rows: Annotated[tuple[str, ...], _SEVERAL] = ()
     """Rows of the training table, as mrpc-8. Default: all."""
@@ -155,11 +156,14 @@ def open_results(options: Options) -> Results:
     if options.page:
         check_page(options.page)
     data = {"data": "the embedded data" if options.data_dir is None else "GLUE"}
+    only_scores = options.parts == ("accuracy",)
     results = Results(
-        options.results, {**describe_machine(options.threads), **data, "model": options.model}
+        options.results,
+        {**describe_machine(options.threads), **data, "model": options.model},
+        any_hardware=only_scores,
     )
     load = os.getloadavg()[0]
-    if load > BUSY:
+    if load > BUSY and not only_scores:
         print(f"warning: the machine is busy (load {load:.1f}): times say little", file=sys.stderr)
     return results
 

@@ -15,6 +15,7 @@ from scipy.stats import t
 from tqdm.auto import tqdm
 
 from speed.child import Child, Requests
+from speed.results import describe_machine
 from speed.work import Work
 
 SIDES = ("Trainer", "plainloop")
@@ -38,8 +39,13 @@ def train(side: str, work: Work, seed: int, folder: Path) -> dict[str, float]:
 
 
 def measure_seed(work: Work, *, seed: int, threads: int) -> dict[str, Any]:
-    """Train on each side with a seed; return the last evaluation of each."""
-    scores: dict[str, Any] = {}
+    """Train on each side with a seed.
+
+    Returns:
+        For each side the scores of its last evaluation; and machine, on which both were trained.
+    """
+    machine = describe_machine(threads)
+    scores: dict[str, Any] = {"machine": {name: machine[name] for name in ("cpu", "threads")}}
     with tempfile.TemporaryDirectory() as folder:
         for side in tqdm(SIDES, desc=f"accuracy, seed {seed}", unit="training", leave=False):
             words = ("speed.accuracy", side, work.dumps(), str(seed))

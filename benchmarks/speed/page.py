@@ -204,7 +204,13 @@ def describe_accuracy(seeds: dict[str, Entry]) -> list[str]:
         means = [sum(side) / len(side) for side in zip(*pairs, strict=True)]
         lines.append([name, *(f"{value:.4f}" for value in means), difference])
     header = ["3 epochs", "plainloop", "Trainer", "paired difference, 95 % interval"]
-    return [f"**Scores, seeds {', '.join(seeds)}**", "", *table(header, lines)]
+    machines = [scores["machine"] for scores in seeds.values()]
+    trained = {f"{machine['cpu']}, {machine['threads']} thread(s)" for machine in machines}
+    return [
+        f"**Scores, seeds {', '.join(seeds)}**, trained on {' and '.join(sorted(trained))}",
+        "",
+        *table(header, lines),
+    ]
 
 
 def describe_all(results: Results, plot: str | None) -> str:

@@ -13,6 +13,8 @@ from plainloop.errors import UserError
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers")
 ALLOCATOR = ("LD_PRELOAD", "MALLOC_CONF", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
+HARDWARE = ("cpu", "cores", "memory_gib", "threads", "allocator")
+"""Of a machine, what times depend on and scores do not."""
 
 
 def describe_machine(threads: int) -> dict[str, Any]:
@@ -37,12 +39,15 @@ class Results:
     Args:
         path: of the file; where it is there, what it has is not measured again.
         machine: from `describe_machine`.
+        any_hardware: whether it may go on with a file of other hardware, since no times are added.
 
     Raises:
         UserError: the file is of another machine, or of other versions.
     """
 
-    def __init__(self, path: Path, machine: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, machine: dict[str, Any], *, any_hardware: bool = False
+    ) -> None:
         self.path, self.machine = path, machine
         self.entries: dict[str, dict[str, Any]] = {}
         if not path.exists():
@@ -51,7 +56,7 @@ class Results:
         different = [
             f"{name} was {saved['machine'].get(name)} and is {value}"
             for name, value in machine.items()
-            if saved["machine"].get(name) != value
+            if saved["machine"].get(name) != value and not (any_hardware and name in HARDWARE)
         ]
         if different:
             raise UserError(
@@ -59,7 +64,7 @@ class Results:
                 where=str(path),
                 fix="give another --results, or delete it to measure anew",
             )
-        self.entries = saved["entries"]
+        self.machine, self.entries = saved["machine"], saved["entries"]
 
     def add(self, name: str, entry: dict[str, Any]) -> None:
         """Note a measurement and write all of them."""

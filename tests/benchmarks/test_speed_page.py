@@ -104,6 +104,17 @@ def test_results_are_there_again_on_the_same_machine_alone(results, row):
         Results(results.path, {**results.machine, "threads": 2})
 
 
+def test_scores_alone_may_be_of_other_hardware_but_not_of_other_versions(results, row):
+    results.add("train/mrpc-8", row)
+    elsewhere = {**results.machine, "cpu": "Z80", "threads": 2}
+    with pytest.raises(UserError, match="cpu was .* and is Z80"):
+        Results(results.path, elsewhere)
+    again = Results(results.path, elsewhere, any_hardware=True)
+    assert again.machine == results.machine  # the times are still of that one
+    with pytest.raises(UserError, match="torch was .* and is 0.1"):
+        Results(results.path, {**elsewhere, "torch": "0.1"}, any_hardware=True)
+
+
 def test_the_page_takes_figures_and_plot_between_its_markers(results, row, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"# Before\n\n{BEGIN}old\n{END}\n\nAfter.\n", encoding="utf-8")
@@ -154,7 +165,8 @@ def test_every_part_has_its_table(results, row):
     results.add("growth", {"1000": {**grown, "peak_memory": 10**9, "own_memory": 10**8}})
     for seed, f1 in ((42, 0.8), (43, 0.9)):
         scores = {"loss": 0.5, "accuracy": 0.75, "f1": f1}
-        results.add(f"accuracy/{seed}", {"plainloop": scores, "Trainer": {**scores, "f1": 0.75}})
+        entry = {"plainloop": scores, "Trainer": {**scores, "f1": 0.75}}
+        results.add(f"accuracy/{seed}", {**entry, "machine": {"cpu": "Z80", "threads": 1}})
     lines = describe_all(results, None).splitlines()
     assert "| plainloop | 16.0 (8.0 - 16.0) | 160 | 1,000 | 0.50 | 1.00 | 1.00 | 1.00 |" in lines
     assert "| AdamW | 150.0 (75%) | 150.0 (75%) |" in lines
@@ -164,6 +176,7 @@ def test_every_part_has_its_table(results, row):
     assert "| pipeline | 50.0 (50.0 - 50.0) | 0.38 |" in lines
     assert "The probabilities of 2 rows differ from Trainer.predict's by at most 0.0e+00." in lines
     assert "| 1,000 | 1.0 | 1.0 | 1.0 | 1.0 | 1.0 | 20.0 | 1,000 | 100 |" in lines
+    assert "**Scores, seeds 42, 43**, trained on Z80, 1 thread(s)" in lines
     assert "| accuracy | 0.7500 | 0.7500 | +0.0000 (+0.0000 to +0.0000) |" in lines
     assert any(line.startswith("| f1 | 0.8500 | 0.7500 | +0.1000 (-0.5353 to ") for line in lines)
 
