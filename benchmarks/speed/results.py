@@ -45,9 +45,7 @@ class Results:
         UserError: the file is of another machine, or of other versions.
     """
 
-    def __init__(
-        self, path: Path, machine: dict[str, Any], *, any_hardware: bool = False
-    ) -> None:
+    def __init__(self, path: Path, machine: dict[str, Any], *, any_hardware: bool = False) -> None:
         self.path, self.machine = path, machine
         self.entries: dict[str, dict[str, Any]] = {}
         if not path.exists():

@@ -107,11 +107,11 @@ def test_results_are_there_again_on_the_same_machine_alone(results, row):
 def test_scores_alone_may_be_of_other_hardware_but_not_of_other_versions(results, row):
     results.add("train/mrpc-8", row)
     elsewhere = {**results.machine, "cpu": "Z80", "threads": 2}
-    with pytest.raises(UserError, match="cpu was .* and is Z80"):
+    with pytest.raises(UserError, match=r"cpu was .* and is Z80"):
         Results(results.path, elsewhere)
     again = Results(results.path, elsewhere, any_hardware=True)
     assert again.machine == results.machine  # the times are still of that one
-    with pytest.raises(UserError, match="torch was .* and is 0.1"):
+    with pytest.raises(UserError, match=r"torch was .* and is 0\.1"):
         Results(results.path, {**elsewhere, "torch": "0.1"}, any_hardware=True)
 
 

@@ -133,10 +133,9 @@ def _number_texts(splits: Sequence[tuple[pa.ChunkedArray, ...]]) -> list[NDArray
     codes = np.zeros(sum(lengths), np.int64)
     for column in zip(*splits, strict=True):
         chunks = [chunk for split in column for chunk in split.chunks]
-        encoded = pc.dictionary_encode(pa.chunked_array(chunks, pa.large_string()))
-        # One dictionary for all chunks, so that equal texts have equal numbers.
-        parts = [chunk.indices.to_numpy() for chunk in encoded.unify_dictionaries().chunks]
-        numbers = np.concatenate([np.zeros(0, np.int64), *parts])
+        # Unifying the dictionaries of many chunks instead takes the square of their number.
+        whole = pa.chunked_array(chunks, pa.large_string()).combine_chunks()
+        numbers = pc.dictionary_encode(whole).indices.to_numpy()
         codes = np.unique(codes * (len(codes) + 1) + numbers, return_inverse=True)[1]
     return np.split(codes.astype(np.int64), np.cumsum(lengths)[:-1])
 
