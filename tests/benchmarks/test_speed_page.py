@@ -1,9 +1,11 @@
 """Measurements become the figures of the page, and only whole results of one machine do."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from conftest import ROOT
+from speed.__main__ import Options, open_results
 from speed.accuracy import paired_interval
 from speed.child import Child, peak_memory
 from speed.figures import Target, ratio, share_of_limit, speed, speed_ratio, targets
@@ -113,6 +115,21 @@ def test_scores_alone_may_be_of_other_hardware_but_not_of_other_versions(results
     assert again.machine == results.machine  # the times are still of that one
     with pytest.raises(UserError, match=r"torch was .* and is 0\.1"):
         Results(results.path, {**elsewhere, "torch": "0.1"}, any_hardware=True)
+
+
+def test_times_are_not_added_to_those_of_other_hardware_and_scores_are(results, row):
+    results.machine = {
+        **describe_machine(1),
+        "cpu": "Z80",
+        "data": "the embedded data",
+        "model": "demo",
+    }
+    results.add("train/mrpc-8", row)
+    options = Options(results=results.path, threads=1)
+    for parts in (("train",), ("train", "accuracy")):
+        with pytest.raises(UserError, match="cpu was Z80"):
+            open_results(replace(options, parts=parts))
+    assert open_results(replace(options, parts=("accuracy",))).machine["cpu"] == "Z80"
 
 
 def test_the_page_takes_figures_and_plot_between_its_markers(results, row, tmp_path):
