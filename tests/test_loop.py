@@ -27,31 +27,22 @@ ROWS, BATCH = 43, 8
 STEPS_PER_EPOCH = math.ceil(ROWS / BATCH)
 
 
-def test_accumulated_small_batches_equal_one_large_batch(run: RunTiny):
-    large = run(per_device_train_batch_size=32, **STRICT)
-    small = run(per_device_train_batch_size=8, gradient_accumulation_steps=4, **STRICT)
-    assert len(large.history) == len(small.history) == 2 * math.ceil(ROWS / 32)
-    assert min(large.series("grad_norm")) > STRICT["max_grad_norm"], "clipping is active"
-    assert small.series("loss") == pytest.approx(large.series("loss"), rel=1e-5)
-    assert small.series("grad_norm") == pytest.approx(large.series("grad_norm"), rel=1e-5)
-    assert largest_difference(moved(small.weights), moved(large.weights)) < 1e-5
+@pytest.mark.parametrize("more", [{}, {"class_weights": (1.0, 5.0)}], ids=["plain", "weighted"])
+def test_accumulated_small_batches_equal_one_large_batch(run: RunTiny, more):
+    """With class weights too, where a window's sum is divided by the window's weights.
 
-
-def moved(weights):
-    """All but the key biases: softmax does not see them, so their gradient is rounding noise, some
-    1e-9 large, and AdamW makes steps out of noise."""
-    return {name: weight for name, weight in weights.items() if "key.bias" not in name}
-
-
-def test_accumulation_with_class_weights_divides_by_the_windows_weights(run: RunTiny):
-    settings = {"class_weights": (1.0, 5.0), **STRICT}
+    With AdamW's default epsilon, 1e-8, rounding noise of that size moves a weight as far as a true
+    gradient does: elements with gradients near zero, all key biases among them, would differ by up
+    to 1e-4. With 1e-4, which is below the clipped gradients' size, noise stays noise.
+    """
+    settings = {**STRICT, "adam_epsilon": 1e-4, **more}
     large = run(per_device_train_batch_size=32, **settings)
     small = run(per_device_train_batch_size=8, gradient_accumulation_steps=4, **settings)
-    assert small.series("loss") == pytest.approx(large.series("loss"), rel=1e-5)
-    assert small.series("grad_norm") == pytest.approx(large.series("grad_norm"), rel=1e-5)
     assert len(large.history) == len(small.history) == 2 * math.ceil(ROWS / 32)
     assert min(large.series("grad_norm")) > STRICT["max_grad_norm"], "clipping is active"
-    assert largest_difference(moved(small.weights), moved(large.weights)) < 1e-5
+    assert small.series("loss") == pytest.approx(large.series("loss"), rel=2e-6)
+    assert small.series("grad_norm") == pytest.approx(large.series("grad_norm"), rel=2e-6)
+    assert largest_difference(small.weights, large.weights) < 1e-6
 
 
 def test_a_fixed_seed_gives_the_same_bits_and_another_one_does_not(run: RunTiny):
