@@ -44,7 +44,7 @@ class EpochOrder(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        return iter(torch.randperm(self.num_rows, generator=generator).tolist())
+        return map(int, torch.randperm(self.num_rows, generator=generator).numpy())
 
     def __len__(self) -> int:
         return self.num_rows

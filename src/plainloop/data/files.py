@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from plainloop.data.arrow_files import open_arrow, open_parquet
 from plainloop.data.csv_files import open_csv, read_csv
 from plainloop.data.json_files import open_json, read_json
+from plainloop.data.on_disk import hold_on_disk
 from plainloop.data.paths import Format, find_files, format_of
 from plainloop.data.text_files import check_encoding, printable, printable_path
 from plainloop.errors import UserError
@@ -126,7 +127,9 @@ def read_files(paths: Sequence[str | Path], *, encoding: str | None = None) -> S
         Part(name, form, table.num_rows)
         for name, form, table in zip(names, formats, tables, strict=True)
     ]
-    return Source(pa.concat_tables(tables), printable(paths[0], most=1000), tuple(parts))
+    return Source(
+        hold_on_disk(pa.concat_tables(tables)), printable(paths[0], most=1000), tuple(parts)
+    )
 
 
 def iterate_files(

@@ -11,6 +11,7 @@ from pyarrow import csv
 
 from plainloop.data.glue_labels import MOST_LINES_SHOWN, and_more, parse_labels
 from plainloop.data.hub import load_hub_dataset
+from plainloop.data.on_disk import hold_on_disk
 from plainloop.errors import UserError, nearest
 from plainloop.tasks import Layout, Task
 
@@ -252,12 +253,18 @@ def _rows_before_trailing_blanks(table: pa.Table) -> int:
 def to_dataset(table: pa.Table, task: Task) -> Any:
     """A table as a `datasets.Dataset`, the label with the names of its classes."""
     from datasets import ClassLabel, Dataset, DatasetInfo, Features
+    from datasets.fingerprint import generate_random_fingerprint
     from datasets.table import InMemoryTable
 
     features = Features.from_arrow_schema(table.schema)
     if task.problem_type == "single_label_classification" and "label" in features:
         features["label"] = ClassLabel(names=list(task.label_names))
-    return Dataset(InMemoryTable(table), info=DatasetInfo(features=features))
+    return Dataset(
+        InMemoryTable(hold_on_disk(table)),
+        info=DatasetInfo(features=features),
+        # Without one, datasets pickles and hashes the rows, in four times their memory.
+        fingerprint=generate_random_fingerprint(),
+    )
 
 
 def _load_from_hub(task: Task) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class WeightedOrder(Sampler[int]):
         # To the right: a draw on the edge of two rows is the second one's, so that a row of weight
         # 0 is never drawn.
         rows = torch.searchsorted(self._cumulative, draws * self._cumulative[-1], right=True)
-        return iter(rows.tolist())
+        return map(int, rows.numpy())
 
     def __len__(self) -> int:
         return self.num_rows

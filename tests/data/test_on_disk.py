@@ -1,0 +1,50 @@
+"""Large tables live in a file that is mapped: the same rows, out of the process's own memory."""
+
+import pyarrow as pa
+import pytest
+
+from plainloop.data import on_disk
+from plainloop.data.on_disk import hold_on_disk
+
+ROWS = {"text": ["a cat", "ein Hund", "猫"], "labels": [[0.0, 1.0], [], None], "idx": [0, 1, 2]}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where the files go; every table is a large one."""
+    monkeypatch.setattr(on_disk, "LARGE_BYTES", 0)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def test_rows_types_and_metadata_stay_and_no_file_is_left(folder):
+    table = pa.table(ROWS).replace_schema_metadata({"a": "b"})
+    held = hold_on_disk(pa.concat_tables([table, table.slice(1, 1)]))
+    assert held.num_rows == 4
+    assert held.equals(pa.concat_tables([table, table.slice(1, 1)]), check_metadata=True)
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_memory_is_given_back(folder):
+    before = pa.total_allocated_bytes()
+    held = hold_on_disk(pa.table({"text": pa.array(["0123456789" * 100] * 10_000)}))
+    assert held.nbytes > 10_000_000
+    assert pa.total_allocated_bytes() - before < 0.01 * held.nbytes
+    assert held["text"][9_999].as_py() == "0123456789" * 100
+
+
+def test_no_rows_are_no_file(folder):
+    table = pa.table(ROWS).slice(0, 0)
+    assert hold_on_disk(table).equals(table)
+
+
+def test_small_tables_stay_in_memory(folder, monkeypatch):
+    monkeypatch.undo()
+    table = pa.table(ROWS)
+    assert hold_on_disk(table) is table
+
+
+def test_where_nothing_can_be_written_rows_stay_in_memory(folder):
+    folder.write_text("a file where a folder should be")
+    table = pa.table(ROWS)
+    assert hold_on_disk(table) is table
