@@ -97,7 +97,8 @@ def reference():
 
 
 @pytest.mark.parametrize("name", ["cli", "configuration", "api"])
-def test_a_page_of_the_reference_is_what_the_code_says_now(reference, name):
+def test_a_page_of_the_reference_is_what_the_code_says_now(reference, name, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["plainloop"])  # usage lines are made of it
     page = Path(reference.PAGES / f"{name}.md").read_text(encoding="utf-8")
     assert page == getattr(reference, name)(), "run `make quotes`"
 
