@@ -1,5 +1,7 @@
 """Large tables live in a file that is mapped: the same rows, out of the process's own memory."""
 
+import resource
+
 import pyarrow as pa
 import pytest
 
@@ -48,3 +50,16 @@ def test_where_nothing_can_be_written_rows_stay_in_memory(folder):
     folder.write_text("a file where a folder should be")
     table = pa.table(ROWS)
     assert hold_on_disk(table) is table
+
+
+def test_on_a_full_disk_rows_stay_in_memory(folder):
+    table = pa.table({"text": pa.array(["0123456789" * 100] * 10_000)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))  # the write fails within the rows
+    try:
+        held = hold_on_disk(table)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert held is table
+    assert list(folder.rglob("*.arrow")) == []
+    assert hold_on_disk(table) is not table, "with room it is held there"
