@@ -13,7 +13,7 @@ SOURCES = sorted((ROOT / "src" / "plainloop").rglob("*.py"))
 # The order of the data flow: a module imports only from those before it.
 FLOW = """
     errors tasks flag_types config ranges lora pretrained scores decision metrics deciding resampled_scores intervals row_predictions report.analysis
-    data.contents data.text_files output data.csv_files data.json_files data.arrow_files data.paths data.files
+    data.contents data.text_files output data.csv_files data.json_files data.arrow_files data.paths data.on_disk data.files
     data.columns data.label_values data.labels data.split data.hub data.glue_labels data.read data.own data.findings data.check
     state run_folder inputs windows data.hashing data.token_cache data.tokenize data.sampling data.batches
     peers distributed memory model
