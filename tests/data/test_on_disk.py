@@ -1,12 +1,17 @@
 """Large tables live in a file that is mapped: the same rows, out of the process's own memory."""
 
 import resource
+import tracemalloc
 
 import pyarrow as pa
 import pytest
 
+from plainloop.config import TrainConfig
 from plainloop.data import on_disk
 from plainloop.data.on_disk import hold_on_disk
+from plainloop.data.own import read_own_data
+from plainloop.data.read import to_dataset
+from plainloop.tasks import get_task
 
 ROWS = {"text": ["a cat", "ein Hund", "猫"], "labels": [[0.0, 1.0], [], None], "idx": [0, 1, 2]}
 
@@ -63,3 +68,30 @@ def test_on_a_full_disk_rows_stay_in_memory(folder):
     assert held is table
     assert list(folder.rglob("*.arrow")) == []
     assert hold_on_disk(table) is not table, "with room it is held there"
+
+
+def test_rows_read_from_files_and_the_splits_made_of_them_are_held_there(folder, tmp_path):
+    lines = [
+        f"{'good' if row % 2 else 'bad'} {'0123456789' * 10} {row},{row % 2}"
+        for row in range(20_000)
+    ]
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
+    before = pa.total_allocated_bytes()
+    own = read_own_data(TrainConfig(train_file=(str(path),), output_dir=tmp_path / "run"))
+    rows = sum(split.data.nbytes for split in own.raw.values())
+    assert rows > 2_000_000
+    assert pa.total_allocated_bytes() - before < 0.1 * rows, (
+        "neither the file's rows nor the splits'"
+    )
+    assert own.raw["train"]["text"][0] == lines[own.raw["train"]["idx"][0]].split(",")[0]
+
+
+def test_the_rows_are_not_pickled_for_a_fingerprint():
+    table = pa.table({"sentence1": ["0123456789" * 100] * 10_000})
+    to_dataset(table.slice(0, 1), get_task("demo"))  # what is imported is not counted
+    tracemalloc.start()
+    to_dataset(table, get_task("demo"))
+    *_, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 0.1 * table.nbytes
