@@ -71,7 +71,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     lr_scheduler = pl.create_scheduler(optimizer, num_training_steps, config)
     say(f"{config.lr_scheduler_type} schedule, {num_training_steps} optimizer steps")
 
-    # 10. to 12. The training loop, which evaluates after each epoch: src/plainloop/loop.py.
+    # 10. to 12. The training loop, which evaluates after each epoch: src/plainloop/training/loop.py.
     metric = pl.TaskMetric(task.metrics, task.problem_type, task.label_names)
     loss_fn = pl.create_loss(config, raw["train"]["label"], task)
     run = pl.open_run(config, raw, model, optimizer, lr_scheduler, accelerator=accelerator)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from tqdm.auto import tqdm
 
-from plainloop.intervals import mean_intervals, score_intervals
-from plainloop.resampled_scores import ResampledScores
+from plainloop.metrics.bootstrap import mean_intervals, score_intervals
+from plainloop.metrics.resampled import ResampledScores
 
 NUM_ROWS, NUM_POSITIVE = 408, 279  # of MRPC's validation rows
 NAMES = ("accuracy", "f1")

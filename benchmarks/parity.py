@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from plainloop.cli.flags import parse_config
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
+from plainloop.config.validation import flag
 from plainloop.errors import PlainloopError, UserError
-from plainloop.progress import describe_scores
-from plainloop.ranges import flag
+from plainloop.training.progress import describe_scores
 
 SHARED = (
     "num_train_epochs",
@@ -60,7 +60,7 @@ COMPARED = ("loss", "grad_norm", "learning_rate")
 
 def run_plainloop(config: TrainConfig) -> dict[str, Any]:
     """Run plainloop; return what is compared."""
-    from plainloop.fine_tuning import fine_tune
+    from plainloop.training.fine_tune import fine_tune
 
     metrics = fine_tune(config)
     assert config.output_dir is not None
@@ -83,8 +83,8 @@ def run_trainer(config: TrainConfig) -> dict[str, Any]:
         set_seed,
     )
 
-    from plainloop.inputs import load_inputs
-    from plainloop.metrics import TaskMetric
+    from plainloop.metrics.task_metric import TaskMetric
+    from plainloop.training.prepare import load_inputs
 
     inputs = load_inputs(config)
     task = inputs.task

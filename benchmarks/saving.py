@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from plainloop import fine_tuning
-from plainloop.checkpoints import Checkpoints, list_checkpoints
 from plainloop.cli.exits import expected_errors_exit
 from plainloop.cli.flags import parse_config
-from plainloop.config import TrainConfig
-from plainloop.loop import train
+from plainloop.config.settings import TrainConfig
+from plainloop.run.checkpoints import Checkpoints, list_checkpoints
+from plainloop.training import fine_tune as fine_tuning
+from plainloop.training.loop import train
 
 LIMIT = 0.05
 

@@ -28,7 +28,7 @@ def line_of(path: str, number: str, code: str) -> str:
 
 def loop() -> str:
     """The loop, from its epochs to where the gradients are cleared."""
-    lines = (ROOT / "src/plainloop/loop.py").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "src/plainloop/training/loop.py").read_text(encoding="utf-8").splitlines()
     start = next(at for at, line in enumerate(lines) if line.strip().startswith("for epoch in "))
     end = next(
         at for at, line in enumerate(lines) if at > start and "optimizer.zero_grad()" in line

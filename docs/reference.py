@@ -12,9 +12,9 @@ import typing
 from itertools import groupby, pairwise
 from pathlib import Path
 
-from plainloop import config
 from plainloop.cli.app import app
-from plainloop.config import TrainConfig
+from plainloop.config import settings
+from plainloop.config.settings import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "reference"
@@ -60,7 +60,7 @@ def cli() -> str:
 
 def texts_of_fields() -> dict[str, str]:
     """The text under each field of TrainConfig."""
-    tree = ast.parse(inspect.getsource(config))
+    tree = ast.parse(inspect.getsource(settings))
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))
     return {
         field.target.id: " ".join(ast.literal_eval(text.value).split())

@@ -8,8 +8,8 @@ from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from plainloop.data.read import SAMPLES_DIR, read_glue_tsv
-from plainloop.tasks import get_task
+from plainloop.config.tasks import get_task
+from plainloop.data.glue import SAMPLES_DIR, read_glue_tsv
 
 TASK = get_task("demo")
 FEATURES = ("words", "shared and unshared words", "overlap")

@@ -93,7 +93,7 @@ def test_the_sdist_has_what_a_build_needs(built):
     (sdist,) = (built / "from-sdist").glob("*.tar.gz")
     with tarfile.open(sdist) as files:
         names = {name.partition("/")[2] for name in files.getnames()}
-    assert {"pyproject.toml", "README.md", "LICENSE", "src/plainloop/loop.py"} <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", "src/plainloop/training/loop.py"} <= names
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from plainloop.config import TrainConfig
-from plainloop.fine_tuning import fine_tune
+from plainloop.config.settings import TrainConfig
+from plainloop.training.fine_tune import fine_tune
 
 
 @dataclass

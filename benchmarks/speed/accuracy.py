@@ -26,7 +26,7 @@ def train(side: str, work: Work, seed: int, folder: Path) -> dict[str, float]:
     """Train, and evaluate after each epoch; return the last evaluation."""
     from parity import run_trainer
 
-    from plainloop.fine_tuning import fine_tune
+    from plainloop.training.fine_tune import fine_tune
 
     config = work.config(
         seed=seed, num_train_epochs=EPOCHS, max_steps=-1, eval_strategy="epoch", output_dir=folder

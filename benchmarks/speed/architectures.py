@@ -70,7 +70,7 @@ def batches_of(rows: Any, tokenizer: Any, padding: int, work: Work) -> Iterator[
     """Batches without end, in the order of `plainloop train`, padded with a model's own token."""
     from transformers import DataCollatorWithPadding
 
-    from plainloop.data.batches import EpochOrder
+    from plainloop.data.batches.loaders import EpochOrder
 
     collate: Any = DataCollatorWithPadding(tokenizer)
     order = EpochOrder(len(rows), seed=42)
@@ -92,10 +92,10 @@ def main(name: str, execution: str, work: str) -> None:
     """Answer until the parent has enough."""
     from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
-    from plainloop.data.tokenize import keep_model_inputs
-    from plainloop.distributed import create_accelerator
-    from plainloop.optim import create_optimizer
-    from plainloop.speed.execution import choose_execution
+    from plainloop.data.batches.tokenize import keep_model_inputs
+    from plainloop.model.unpadded.execution import choose_execution
+    from plainloop.run.accelerator import create_accelerator
+    from plainloop.training.optim import create_optimizer
 
     requests, settings = Requests(), Work.loads(work)
     inputs, tokenizer, tokenized = load_tokenized(settings)

@@ -25,8 +25,8 @@ STAGES = {
 
 def write_rows(work: Work, path: Path, split: str, num_rows: int) -> None:
     """Write a csv file of a task's rows, repeated, each made different by a number behind it."""
-    from plainloop.data.read import read_splits
-    from plainloop.tasks import get_task
+    from plainloop.config.tasks import get_task
+    from plainloop.data.glue import read_splits
 
     task = get_task(work.task)
     raw = read_splits(task, Path(work.data_dir) if work.data_dir else None)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from plainloop.predict import BATCH_SIZE as OUR_BATCH_SIZE, Run, load_run
+from plainloop.predict.loaded_run import BATCH_SIZE as OUR_BATCH_SIZE, Run, load_run
 from speed.alternate import alternate
 from speed.child import Requests, environment, peak_memory
 from speed.flops import Sizes, needed_flops
@@ -70,7 +70,7 @@ def create_trainer(run: Run, raw: Any, folder: str) -> tuple[Any, Any]:
         TrainingArguments,
     )
 
-    from plainloop.data.tokenize import tokenize_splits
+    from plainloop.data.batches.tokenize import tokenize_splits
 
     tokenizer = AutoTokenizer.from_pretrained(run.path)
     model = AutoModelForSequenceClassification.from_pretrained(run.path)
@@ -96,8 +96,8 @@ def predict_with_trainer(run: Run, raw: Any) -> Timed:
 
 def evaluate_with_plainloop(run: Run, raw: Any) -> Timed:  # noqa: ARG001 - it reads them itself
     """Tokenized rows -> loss and metrics, within `evaluate_run`."""
-    from plainloop import evaluation
-    from plainloop.rescoring import evaluate_run
+    from plainloop.predict.evaluate_run import evaluate_run
+    from plainloop.training import evaluation
 
     evaluate = evaluation.evaluate
 
@@ -120,7 +120,7 @@ def evaluate_with_plainloop(run: Run, raw: Any) -> Timed:  # noqa: ARG001 - it r
 
 def evaluate_with_trainer(run: Run, raw: Any) -> Timed:
     """Tokenized rows -> loss and the same metrics, with Trainer.evaluate."""
-    from plainloop.metrics import TaskMetric
+    from plainloop.metrics.task_metric import TaskMetric
 
     metric = TaskMetric(run.task.metrics, run.task.problem_type, run.task.label_names)
     trainer, rows = create_trainer(run, raw, tempfile.mkdtemp(dir=run.path.parent))
@@ -213,8 +213,8 @@ def flops_of(run: Run, raw: Any) -> int:
     """FLOPs of the products that the logits of the validation rows need."""
     from transformers import AutoConfig
 
-    from plainloop.data.tokenize import tokenize_splits
-    from plainloop.model import load_tokenizer
+    from plainloop.data.batches.tokenize import tokenize_splits
+    from plainloop.model.load import load_tokenizer
 
     rows = tokenize_splits(raw, load_tokenizer(str(run.path)), run.task.text_columns)["validation"]
     sizes = Sizes.of(AutoConfig.from_pretrained(run.path), labels=run.task.num_labels)
@@ -223,7 +223,7 @@ def flops_of(run: Run, raw: Any) -> int:
 
 def main(side: str, path: str, passes: str) -> None:
     """Answer until the parent has enough."""
-    from plainloop.inputs import load_inputs
+    from plainloop.training.prepare import load_inputs
 
     requests, run = Requests(), load_run(path)
     raw = load_inputs(replace(run.config, dry_run=True)).raw

@@ -25,7 +25,7 @@ Tokenize = Callable[[Any, Any, tuple[str, ...]], object]
 
 def tokenize_with_plainloop(raw: Any, tokenizer: Any, columns: tuple[str, ...]) -> object:
     """What `plainloop train` calls."""
-    from plainloop.data.tokenize import tokenize_splits
+    from plainloop.data.batches.tokenize import tokenize_splits
 
     with tempfile.TemporaryDirectory() as folder:
         return tokenize_splits(raw, tokenizer, columns, cache_dir=Path(folder))
@@ -83,8 +83,8 @@ def measure_tokenization(work: Work, *, repeats: int, threads: int) -> dict[str,
 
 def main(side: str, work: str) -> None:
     """Answer until the parent has enough."""
-    from plainloop.inputs import load_inputs
-    from plainloop.model import load_tokenizer
+    from plainloop.model.load import load_tokenizer
+    from plainloop.training.prepare import load_inputs
 
     requests = Requests()
     inputs = load_inputs(Work.loads(work).config(dry_run=True))

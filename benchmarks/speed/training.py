@@ -34,7 +34,7 @@ def run_tutorial(work: Work, folder: Path, pauses: Pauses) -> None:  # noqa: ARG
         set_seed,
     )
 
-    from plainloop.data.tokenize import keep_model_inputs
+    from plainloop.data.batches.tokenize import keep_model_inputs
 
     inputs, tokenizer, tokenized = load_tokenized(work)
     config = inputs.config
@@ -103,8 +103,8 @@ def run_trainer(work: Work, folder: Path, pauses: Pauses, **arguments: Any) -> N
 
 def run_plainloop(work: Work, folder: Path, pauses: Pauses, *, execution: str) -> None:
     """What `plainloop train` does."""
-    from plainloop import fine_tuning
-    from plainloop.loop import train
+    from plainloop.training import fine_tune as fine_tuning
+    from plainloop.training.loop import train
 
     def forget_and_train(*args: Any, **kwargs: Any) -> Any:
         pauses.forget_batches()  # the one that is shown before the training

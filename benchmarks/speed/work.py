@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
     from transformers import PreTrainedTokenizerBase
 
-    from plainloop.inputs import Inputs
+    from plainloop.training.prepare import Inputs
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Work:
 
 def load_tokenized(work: Work) -> "tuple[Inputs, PreTrainedTokenizerBase, DatasetDict]":
     """The task, the tokenizer, and the splits with the tokenizer's columns, truncated alike."""
-    from plainloop.data.tokenize import tokenize_splits
-    from plainloop.inputs import load_inputs
-    from plainloop.model import load_tokenizer
+    from plainloop.data.batches.tokenize import tokenize_splits
+    from plainloop.model.load import load_tokenizer
+    from plainloop.training.prepare import load_inputs
 
     inputs = load_inputs(work.config(dry_run=True))
     tokenizer = load_tokenizer(inputs.pretrained)

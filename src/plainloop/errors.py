@@ -5,6 +5,7 @@ Everything else is a bug of ours and keeps its traceback.
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class PlainloopError(Exception):
@@ -69,3 +70,25 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"known: {', '.join(known[:12])}" if known else ""
+
+
+def printable(text: object, *, most: int = 100) -> str:
+    """Text of a file as a message shows it: control characters escaped, long text cut."""
+    text = str(text)
+    shown = text if len(text) <= most else text[:most] + "..."
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown)
+
+
+def printable_path(path: Path) -> str:
+    """A path as a message shows it: whole, control characters escaped."""
+    return printable(path, most=len(str(path)))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is of a GPU's, torch's CPU or Python's allocator."""
+    # torch.OutOfMemoryError is a RuntimeError, and so is what the CPU allocator raises.
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in said for word in words)
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from plainloop.cli.eject import eject
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError
 
 

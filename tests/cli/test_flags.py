@@ -7,9 +7,9 @@ import pytest
 from cyclopts import App
 
 from plainloop.cli.flags import parse_config, read_settings, run_app
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError
-from plainloop.run_folder import RunFolder
+from plainloop.run.folder import RunFolder
 
 
 def parse(*tokens):

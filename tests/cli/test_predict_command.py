@@ -25,8 +25,8 @@ ROWS = "text,label\n" + "".join(
 @pytest.fixture(scope="module")
 def folder(tiny_model, tmp_path_factory):
     """A folder with the rows, the run that was trained on them, and one that was not finished."""
-    from plainloop.config import TrainConfig
-    from plainloop.fine_tuning import fine_tune
+    from plainloop.config.settings import TrainConfig
+    from plainloop.training.fine_tune import fine_tune
 
     folder = tmp_path_factory.mktemp("commands")
     (folder / "train.csv").write_text(ROWS, encoding="utf-8")

@@ -220,7 +220,7 @@ class Bench:
         import sklearn.metrics  # noqa: F401
         import transformers.models.bert.modeling_bert  # noqa: F401
 
-        import plainloop.fine_tuning  # noqa: F401
+        import plainloop.training.fine_tune  # noqa: F401
 
     def start(self, run: Path, processes: int, *more: str, fork: bool, **crash) -> Run:
         words = [*self.words, *more, "--output-dir", str(run)]
@@ -407,8 +407,8 @@ def make_inputs(folder: Path) -> tuple[Path, Path]:
 
 def outcome(run: Path) -> dict:
     """All that must be equal, by name."""
-    from plainloop.checkpoints import list_checkpoints
-    from plainloop.commit import damage, hash_file
+    from plainloop.run.atomic import damage, hash_file
+    from plainloop.run.checkpoints import list_checkpoints
 
     metrics = json.loads((run / "metrics.json").read_text())
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]

@@ -26,9 +26,9 @@ from pathlib import Path
 
 LINEAR = "torch.nn:Linear.forward"
 WRITERS = [
-    "plainloop.generators:save_file",
-    "plainloop.checkpoints:save_model",
-    "plainloop.checkpoints:save_file",
+    "plainloop.run.rng:save_file",
+    "plainloop.run.checkpoints:save_model",
+    "plainloop.run.checkpoints:save_file",
     "pathlib:Path.write_text",
 ]
 PLACES = {
@@ -43,23 +43,23 @@ PLACES = {
         "accelerate.optimizer:AcceleratedOptimizer.zero_grad": ["before"],
     },
     "evaluation": {
-        "plainloop.metrics:TaskMetric.add_batch": ["before"],
-        "plainloop.checkpoints:commit_folder": ["before", "after"],
-        "plainloop.metrics:TaskMetric.compute": ["before"],
-        "plainloop.state:TrainState.note_evaluation": ["after"],
+        "plainloop.metrics.task_metric:TaskMetric.add_batch": ["before"],
+        "plainloop.run.checkpoints:commit_folder": ["before", "after"],
+        "plainloop.metrics.task_metric:TaskMetric.compute": ["before"],
+        "plainloop.run.state:TrainState.note_evaluation": ["after"],
     },
     "write": {
         **{writer: ["torn", "before"] for writer in WRITERS},
-        "plainloop.commit:flush": ["before"],
-        "plainloop.commit:hash_file": ["before"],
+        "plainloop.run.atomic:flush": ["before"],
+        "plainloop.run.atomic:hash_file": ["before"],
     },
     "rename": {
         "pathlib:Path.rename": ["before", "after"],
         "os:unlink": ["before"],  # within the removal of an older checkpoint
         "shutil:rmtree": ["before", "after"],
     },
-    "record": {"plainloop.run_folder:RunFolder.log_step": ["before", "after"]},
-    "finish": {"plainloop.run_folder:RunFolder.save": ["before", "after"]},
+    "record": {"plainloop.run.folder:RunFolder.log_step": ["before", "after"]},
+    "finish": {"plainloop.run.folder:RunFolder.save": ["before", "after"]},
 }
 
 
@@ -71,7 +71,7 @@ class Failpoint:
         self.step, self.left, self.at = int(step), int(count), 0
 
     def install(self) -> None:
-        state, _ = resolve("plainloop.state:TrainState.count_step")
+        state, _ = resolve("plainloop.run.state:TrainState.count_step")
         counted = state.count_step
 
         def count_step(state, *counts):
@@ -148,7 +148,7 @@ def install() -> None:
     if "CRASH_AT" in os.environ and mine and first_life:
         Failpoint(os.environ["CRASH_AT"]).install()
     if "CRASH_SLOW" in os.environ:
-        commit = importlib.import_module("plainloop.commit")
+        commit = importlib.import_module("plainloop.run.atomic")
         flush = commit.flush
 
         def slow(path):

@@ -68,11 +68,11 @@ class Case(NamedTuple):
                 steps,
             ),
             "evaluation": (
-                f"/plainloop.metrics:TaskMetric.add_batch/before/{steps - 1}/2",
+                f"/plainloop.metrics.task_metric:TaskMetric.add_batch/before/{steps - 1}/2",
                 steps - 1,
             ),
             # Half of the second checkpoint's optimizer is written.
-            "save": (f"write/plainloop.checkpoints:save_file/torn/{2 * steps}/1", steps),
+            "save": (f"write/plainloop.run.checkpoints:save_file/torn/{2 * steps}/1", steps),
         }[self.place]
 
 
@@ -113,7 +113,7 @@ def resume(case: Case, run: Path, *, stop_adds_one: bool = True) -> list[str]:
 
 def stop_and_resume(case: Case) -> list[str]:
     """Stop a run where the case says, and resume it; the names of what then differs."""
-    from plainloop.checkpoints import list_checkpoints, step_of
+    from plainloop.run.checkpoints import list_checkpoints, step_of
 
     at, step = case.stop
     killed = case.place == "save"

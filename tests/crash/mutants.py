@@ -26,12 +26,13 @@ import numpy as np
 import torch
 from transformers import BertForSequenceClassification
 
-from plainloop import checkpoints, fine_tuning, loop
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
 from plainloop.errors import StoppedError
-from plainloop.generators import Generators
-from plainloop.state import TrainState
-from plainloop.stopping import StopRequest
+from plainloop.run import checkpoints
+from plainloop.run.rng import Generators
+from plainloop.run.signals import StopRequest
+from plainloop.run.state import TrainState
+from plainloop.training import fine_tune as fine_tuning, loop
 
 SETTINGS = {
     **crash.SETTINGS,

@@ -7,8 +7,8 @@ import crash
 import matrix
 import pytest
 
-from plainloop.checkpoints import list_checkpoints, step_of
-from plainloop.commit import damage
+from plainloop.run.atomic import damage
+from plainloop.run.checkpoints import list_checkpoints, step_of
 
 pytestmark = pytest.mark.crash
 
@@ -19,11 +19,11 @@ FULL, READ_ONLY = "the disk is full", "the disk is read-only"
 @pytest.mark.parametrize(
     ("place", "rank", "error", "said"),
     [
-        ("plainloop.checkpoints:begin_folder", 0, errno.EROFS, READ_ONLY),
-        ("plainloop.checkpoints:save_file", 0, errno.ENOSPC, FULL),
-        ("plainloop.generators:save_file", 1, errno.ENOSPC, FULL),
-        ("plainloop.commit:flush", 0, errno.ENOSPC, FULL),
-        ("plainloop.checkpoints:commit_folder", 0, errno.EROFS, READ_ONLY),
+        ("plainloop.run.checkpoints:begin_folder", 0, errno.EROFS, READ_ONLY),
+        ("plainloop.run.checkpoints:save_file", 0, errno.ENOSPC, FULL),
+        ("plainloop.run.rng:save_file", 1, errno.ENOSPC, FULL),
+        ("plainloop.run.atomic:flush", 0, errno.ENOSPC, FULL),
+        ("plainloop.run.checkpoints:commit_folder", 0, errno.EROFS, READ_ONLY),
     ],
     ids=["folder", "optimizer", "generators of rank 1", "flush", "best model"],
 )
@@ -55,7 +55,7 @@ def test_a_folder_that_cannot_be_opened_ends_both_processes_with_one_line(tmp_pa
     run = tmp_path / "run"
     codes = matrix.bench().start(
         run, 2, *KIND.words, fork=True,
-        CRASH_AT="disk/plainloop.run_folder:lock_folder/before/0/1", CRASH_ERRNO=errno.ENOSPC,
+        CRASH_AT="disk/plainloop.run.folder:lock_folder/before/0/1", CRASH_ERRNO=errno.ENOSPC,
         CRASH_LOG=run.with_suffix(".fell"),
     ).wait()  # fmt: skip
     printed = crash.log_of(run).read_text(errors="replace")

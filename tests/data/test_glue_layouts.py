@@ -4,9 +4,9 @@ import logging
 
 import pytest
 
-from plainloop.data.read import read_glue_tsv, read_splits
+from plainloop.config.tasks import TASKS
+from plainloop.data.glue import read_glue_tsv, read_splits
 from plainloop.errors import UserError
-from plainloop.tasks import TASKS
 
 # The official columns of a labelled file and of an unlabelled one; CoLA's labelled ones have no header.
 PAIR_OF_IDS = ("index", "sentence1", "sentence2")

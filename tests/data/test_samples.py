@@ -7,7 +7,7 @@ import pytest
 from bag_of_words import FEATURES, bag_of_words_accuracy, rows
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
-from plainloop.tasks import get_task
+from plainloop.config.tasks import get_task
 
 SECOND_LABELS = Path(__file__).parent / "second_labels"
 TASK = get_task("demo")

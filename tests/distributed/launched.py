@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from plainloop import TaskMetric, TrainConfig, create_accelerator, evaluate, evaluation, fine_tune
+from plainloop import TaskMetric, TrainConfig, create_accelerator, evaluate, fine_tune
+from plainloop.training import evaluation
 
 
 class Linear(nn.Module):

@@ -6,11 +6,12 @@ import pytest
 import torch
 from joblib import cpu_count
 
-from plainloop import distributed, preflight
-from plainloop.config import TrainConfig
-from plainloop.distributed import check_environment, create_accelerator, share_cores
+from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError
-from plainloop.preflight import describe_run, launcher_name
+from plainloop.run import accelerator as distributed
+from plainloop.run.accelerator import check_environment, create_accelerator, share_cores
+from plainloop.training import announce as preflight
+from plainloop.training.announce import describe_run, launcher_name
 
 PREFIXES = (
     "ACCELERATE_",

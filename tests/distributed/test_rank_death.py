@@ -25,7 +25,7 @@ PLACES = {
     "forward": "torch.nn:Linear.forward",
     "backward": "accelerate:Accelerator.backward",
     "optimizer": "torch:_fused_adamw_",
-    "evaluation": "plainloop.metrics:TaskMetric.add_batch",
+    "evaluation": "plainloop.metrics.task_metric:TaskMetric.add_batch",
 }
 KILLED, FROZEN = signal.SIGKILL, signal.SIGSTOP
 MOST_SECONDS = 60
@@ -117,7 +117,9 @@ def check_death(death: Death, model: Path, data: Path, run: Path) -> None:
     assert int(step) - death.step in ((0, 1) if death.phase == "optimizer" else (0,))
     assert rest.startswith(f"rank {death.rank} {what}; ")
     assert "--resume" in said[0]
-    assert "plainloop/loop.py" not in printed  # no traceback of ours; the launcher has its own
+    assert (
+        "plainloop/training/loop.py" not in printed
+    )  # no traceback of ours; the launcher has its own
     assert re.search(rf"rank +: {1 - death.rank} .*\n *exitcode +: 4 ", printed)
 
 

@@ -62,7 +62,7 @@ def test_two_processes_give_the_summary_of_one(train_both_ways):
 
 
 def test_two_processes_judge_each_training_row_as_one_does(train_both_ways):
-    from plainloop.row_predictions import RowPredictions
+    from plainloop.metrics.row_predictions import RowPredictions
 
     judged = {}
     for name, (folder, said) in train_both_ways("--cv", "2").items():

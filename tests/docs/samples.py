@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from plainloop.data.read import SAMPLES_DIR
+from plainloop.data.glue import SAMPLES_DIR
 
 OPINIONS = {
     "good": ["I love it", "it works very well", "a great buy, I am happy"],

@@ -7,7 +7,7 @@ a rule must be in the script as it is.
 import ast
 from dataclasses import dataclass
 
-from plainloop.config import METRIC_SCHEDULES, TrainConfig
+from plainloop.config.settings import METRIC_SCHEDULES, TrainConfig
 
 BODY = "its body"
 

@@ -12,9 +12,9 @@ from nbclient import NotebookClient
 from runs import make_runs
 from tiny import run_tiny
 
-from plainloop.config import TrainConfig
+from plainloop.config.flag_types import Schedule
+from plainloop.config.settings import TrainConfig
 from plainloop.eject.script import make_script
-from plainloop.flag_types import Schedule
 
 NEEDED = {
     "cosine_with_min_lr": {"min_lr": 1e-4},

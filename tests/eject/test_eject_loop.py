@@ -7,10 +7,10 @@ from conftest import ROOT
 from loop_rules import BODY, expected_loop, loop_of, rules_for
 from runs import make_runs
 
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
 from plainloop.eject.script import make_script
 
-LOOP = (ROOT / "src" / "plainloop" / "loop.py").read_text(encoding="utf-8")
+LOOP = (ROOT / "src" / "plainloop" / "training" / "loop.py").read_text(encoding="utf-8")
 
 # What is missing, and the flag that is off or what a script does without.
 ALWAYS = {

@@ -14,9 +14,9 @@ from datasets import ClassLabel, Dataset, DatasetDict
 from runs import SHARP, make_runs
 from tiny import run_tiny
 
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
+from plainloop.config.tasks import get_task
 from plainloop.eject.script import make_script
-from plainloop.tasks import get_task
 
 LEAST_COMPARED = 8
 CLOSE = 1e-12  # relative: scores are of numpy here and of scikit-learn there; losses are equal

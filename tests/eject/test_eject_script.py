@@ -16,13 +16,13 @@ from conftest import write_pairs
 from hypothesis import given, settings, strategies as st
 from runs import make_runs
 
-from plainloop.config import TrainConfig
-from plainloop.data.read import SAMPLES_DIR, layout_of
+from plainloop.config.settings import TrainConfig
+from plainloop.config.tasks import TASKS
+from plainloop.data.glue import SAMPLES_DIR, layout_of
 from plainloop.eject.explanations import MARK, explain_parts, read_explanations
 from plainloop.eject.literals import constant, literal
 from plainloop.eject.script import make_script
 from plainloop.errors import UserError
-from plainloop.tasks import TASKS
 
 ALLOWED = {"torch", "transformers", "accelerate", "datasets", "numpy", "pyarrow", "tqdm"}
 MOST_LINES_OF_MRPC = 200

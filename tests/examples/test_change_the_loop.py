@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from tiny import largest_difference
 from torch.nn import functional
 
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
 from plainloop.errors import StoppedError
-from plainloop.stopping import StopRequest
+from plainloop.run.signals import StopRequest
 
 PAGE = ROOT / "docs" / "how-to" / "change-the-loop.md"
 

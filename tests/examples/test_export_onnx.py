@@ -12,7 +12,7 @@ from tiny import run_tiny
 from tokenizers import Tokenizer
 
 from plainloop.errors import UserError
-from plainloop.predict import load_run
+from plainloop.predict.loaded_run import load_run
 
 pytestmark = pytest.mark.slow
 

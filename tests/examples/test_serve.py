@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, write_pairs
 from tiny import run_tiny
 
-from plainloop.predict import load_run
+from plainloop.predict.loaded_run import load_run
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ from conftest import ROOT
 from optuna.trial import TrialState
 from sweep import ReportingMetric, sweep
 
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError
-from plainloop.metrics import TaskMetric
+from plainloop.metrics.task_metric import TaskMetric
 
 
 @pytest.fixture

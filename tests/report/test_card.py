@@ -3,7 +3,7 @@
 import pytest
 from huggingface_hub import ModelCard
 
-from plainloop.predict import load_run
+from plainloop.predict.loaded_run import load_run
 from plainloop.report.card import is_local, render_card, write_card
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from plainloop.cli.app import train
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
 
 pytestmark = pytest.mark.browser
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

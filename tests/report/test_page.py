@@ -15,7 +15,7 @@ from plainloop.cli import report as command
 from plainloop.cli.app import app
 from plainloop.cli.flags import run_app
 from plainloop.errors import UserError
-from plainloop.predict import load_run
+from plainloop.predict.loaded_run import load_run
 from plainloop.report import page
 from plainloop.report.content import compare_with_baselines, main_split, readable, shown_label
 

@@ -14,10 +14,11 @@ from plainloop.cli.evaluate import evaluate
 from plainloop.cli.predict import predict
 from plainloop.cli.report import report, write_pages
 from plainloop.cli.seeds import train_seeds
-from plainloop.config import TrainConfig
+from plainloop.config.flag_types import WHOLE
+from plainloop.config.settings import TrainConfig
+from plainloop.console import LogFormat
 from plainloop.errors import UserError
-from plainloop.flag_types import WHOLE, LogFormat
-from plainloop.hub_upload import NO_UPLOAD, HubUpload, check_upload, upload_run
+from plainloop.report.hub_upload import NO_UPLOAD, HubUpload, check_upload, upload_run
 
 app = App(
     name="plainloop",
@@ -69,10 +70,10 @@ def train(
     # What a command needs is imported in it, so that --help need not wait; and the data are read
     # before torch is imported, so that a mistake in them is an answer in a second.
 
-    from plainloop.inputs import load_inputs
-    from plainloop.memory import explained_machine_limits
-    from plainloop.output import printing
-    from plainloop.stopping import StopRequest
+    from plainloop.console import printing
+    from plainloop.run.machine_limits import explained_machine_limits
+    from plainloop.run.signals import StopRequest
+    from plainloop.training.prepare import load_inputs
 
     with printing(log_format, quiet=quiet), StopRequest() as stop:
         if seeds:
@@ -85,7 +86,7 @@ def train(
         if cv is not None:
             check_folds(inputs, cv)
         name = check_upload(hub, config.run_path)
-        from plainloop.fine_tuning import fine_tune
+        from plainloop.training.fine_tune import fine_tune
 
         with explained_machine_limits(config):
             if fine_tune(config, inputs, stop):

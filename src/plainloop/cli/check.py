@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
 
 
 def check(
@@ -29,13 +29,13 @@ def check(
     Args:
         report: File for all of it as JSON.
     """
-    from plainloop.inputs import load_inputs
+    from plainloop.training.prepare import load_inputs
 
     inputs = load_inputs(replace(config, dry_run=True))
-    from plainloop.data.check import check_data
-    from plainloop.data.tokenize import check_tokenizer
+    from plainloop.data.batches.tokenize import check_tokenizer
+    from plainloop.data.quality.summary import check_data
     from plainloop.errors import UserError
-    from plainloop.model import load_tokenizer
+    from plainloop.model.load import load_tokenizer
 
     tokenizer = load_tokenizer(inputs.pretrained)
     check_tokenizer(tokenizer, len(inputs.task.text_columns), config.max_length)

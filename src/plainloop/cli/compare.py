@@ -31,11 +31,11 @@ def compare(
         second: Folder of the other.
         output: JSON file for all of it, with the rows that changed.
     """
-    from plainloop.data.text_files import printable_path
-    from plainloop.prediction_files import check_output, open_output
-    from plainloop.report.comparison import compare_runs
+    from plainloop.errors import printable_path
+    from plainloop.experiments.comparison import compare_runs
+    from plainloop.experiments.seeds import load_seeds
+    from plainloop.predict.output_files import check_output, open_output
     from plainloop.report.content import SCORE_NAMES
-    from plainloop.report.seeds import load_seeds
 
     if output is not None:
         check_output(output)

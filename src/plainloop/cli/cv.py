@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from plainloop.config import METRIC_SCHEDULES, TrainConfig
+from plainloop.config.settings import METRIC_SCHEDULES, TrainConfig
 from plainloop.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from plainloop.inputs import Inputs
-    from plainloop.stopping import StopRequest
-    from plainloop.tasks import Task
+    from plainloop.config.tasks import Task
+    from plainloop.run.signals import StopRequest
+    from plainloop.training.prepare import Inputs
 
 CV_FOLDER = "cv"
 SEED = 0
@@ -51,9 +51,9 @@ def suspect_labels(inputs: "Inputs", num_folds: int, stop: "StopRequest") -> Non
     from datasets import DatasetDict
 
     from plainloop.cli.seeds import is_finished
-    from plainloop.fine_tuning import fine_tune
-    from plainloop.memory import explained_machine_limits
-    from plainloop.output import say
+    from plainloop.console import say
+    from plainloop.run.machine_limits import explained_machine_limits
+    from plainloop.training.fine_tune import fine_tune
 
     train, folder = inputs.raw["train"], inputs.config.run_path / CV_FOLDER
     labels, paths = np.array(train["label"][:]), []
@@ -70,11 +70,11 @@ def suspect_labels(inputs: "Inputs", num_folds: int, stop: "StopRequest") -> Non
                 fine_tune(config, replace(inputs, config=config, raw=raw), stop)
     if not PartialState().is_main_process:
         return
-    from plainloop.predict import load_run
-    from plainloop.report.analysis import analyse
+    from plainloop.metrics.analysis import analyse
+    from plainloop.metrics.row_predictions import RowPredictions, join_rows
+    from plainloop.predict.loaded_run import load_run
     from plainloop.report.page import read_metrics
-    from plainloop.row_predictions import RowPredictions, join_rows
-    from plainloop.run_folder import write_metrics
+    from plainloop.run.folder import write_metrics
 
     rows = join_rows([RowPredictions.load(path, "validation") for path in paths])
     rows.save(folder, "train")

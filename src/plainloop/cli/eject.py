@@ -8,9 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from plainloop.cli.flags import parse_config
-from plainloop.config import TrainConfig
+from plainloop.config.flag_types import RUN
+from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError
-from plainloop.flag_types import RUN
 
 NOTEBOOK_SUFFIX = ".ipynb"
 _SWITCH = Parameter(negative=())
@@ -56,7 +56,7 @@ def eject(
         explain: Print the script with, beside each part, what the Trainer does there.
     """
     _check_words(run, script, config, notebook=notebook, explain=explain)
-    from plainloop.run_folder import CONFIG_FILE
+    from plainloop.run.folder import CONFIG_FILE
 
     overwrite = config.overwrite
     settings: TrainConfig = config
@@ -67,7 +67,7 @@ def eject(
 
     # Before torch is imported, so that a mistake is an answer in a second.
     from plainloop.eject.refusals import check_settings
-    from plainloop.inputs import load_inputs
+    from plainloop.training.prepare import load_inputs
 
     check_settings(settings)
     inputs = load_inputs(replace(settings, dry_run=True))
@@ -87,7 +87,7 @@ def eject(
 def _check_words(
     run: Path | None, script: Path | None, config: TrainConfig, *, notebook: bool, explain: bool
 ) -> None:
-    from plainloop.run_folder import CONFIG_FILE, is_run
+    from plainloop.run.folder import CONFIG_FILE, is_run
 
     problems = []
     if script is None and not explain:

@@ -32,11 +32,11 @@ def evaluate(
         encoding: Encoding of text files, as in latin-1 or cp949. Default: UTF-8.
         output: JSON file for the scores of each split or file.
     """
-    from plainloop.memory import explained_limits
-    from plainloop.predict import load_run
-    from plainloop.prediction_files import check_output, open_output
-    from plainloop.rescoring import describe_labels, evaluate_run
-    from plainloop.stopping import StopRequest
+    from plainloop.predict.evaluate_run import describe_labels, evaluate_run
+    from plainloop.predict.loaded_run import load_run
+    from plainloop.predict.output_files import check_output, open_output
+    from plainloop.run.machine_limits import explained_limits
+    from plainloop.run.signals import StopRequest
 
     with StopRequest():
         opened = load_run(run)
@@ -53,8 +53,8 @@ def evaluate(
             if output is not None:
                 with open_output(str(output)) as written:
                     written.write(json.dumps(scores, indent=2, allow_nan=False).encode() + b"\n")
-    from plainloop.progress import describe_scores
-    from plainloop.report.decided import show_decision
+    from plainloop.metrics.threshold_effect import show_decision
+    from plainloop.training.progress import describe_scores
 
     if opened.decision:
         own = "" if file else "; validation rows, which chose it, as trained"

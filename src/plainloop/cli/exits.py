@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from plainloop.cli.flags import parse_config
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
 from plainloop.errors import PlainloopError, UserError
-from plainloop.memory import explained_machine_limits
-from plainloop.peers import is_first_to_say, leave_the_word
-from plainloop.stopping import StopRequest
+from plainloop.run.machine_limits import explained_machine_limits
+from plainloop.run.rank_failure import is_first_to_say, leave_the_word
+from plainloop.run.signals import StopRequest
 
 EXIT_CTRL_C = 130
 

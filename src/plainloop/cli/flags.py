@@ -10,7 +10,7 @@ import yaml
 from cyclopts import App, CycloptsError
 from cyclopts.config import Dict
 
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError, nearest
 
 

@@ -74,9 +74,9 @@ def predict(
         useless = {**of_files, "--text-column": text_column}
         _check_flags("with", {"--data-dir": data_dir}, useless, batch_size)
 
-    from plainloop.memory import explained_limits
-    from plainloop.predict import load_run
-    from plainloop.stopping import StopRequest
+    from plainloop.predict.loaded_run import load_run
+    from plainloop.run.machine_limits import explained_limits
+    from plainloop.run.signals import StopRequest
 
     limits = explained_limits(
         where=str(glue_submission or output),
@@ -87,7 +87,7 @@ def predict(
     with StopRequest(), limits:
         opened = load_run(run)
         if glue_submission is not None:
-            from plainloop.submissions import write_submissions
+            from plainloop.predict.submissions import write_submissions
 
             assert data_dir is not None  # noqa: S101
             for path in write_submissions(
@@ -112,7 +112,7 @@ def predict(
             sys.exit(EXIT_BROKEN_PIPE)
         # Not to stdout, which may be the predictions'.
         if opened.decision:
-            from plainloop.report.decided import show_decision
+            from plainloop.metrics.threshold_effect import show_decision
 
             print(f"Decision       {show_decision(opened.decision, opened.task)}", file=sys.stderr)
         print(f"Predicted      {output}: added {', '.join(added)}", file=sys.stderr)

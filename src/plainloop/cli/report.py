@@ -15,12 +15,12 @@ def report(run: Path, /) -> None:
     Args:
         run: Folder of the run, or of its seeds.
     """
-    from plainloop.output import say
-    from plainloop.predict import load_run
+    from plainloop.console import say
+    from plainloop.experiments.seeds import SEED_FOLDERS, load_seeds, write_summary
+    from plainloop.experiments.seeds_page import write_seeds_report
+    from plainloop.predict.loaded_run import load_run
     from plainloop.report.card import write_card
     from plainloop.report.page import check_report_packages, write_report
-    from plainloop.report.seeds import SEED_FOLDERS, load_seeds, write_summary
-    from plainloop.report.seeds_page import write_seeds_report
 
     check_report_packages(f"plainloop report {run}")
     if [*run.glob(SEED_FOLDERS)]:
@@ -38,9 +38,9 @@ def write_pages(folder: Path) -> None:
 
     if not PartialState().is_main_process:
         return
+    from plainloop.console import draws_on_terminal, say
     from plainloop.errors import UserError
-    from plainloop.output import draws_on_terminal, say
-    from plainloop.predict import load_run
+    from plainloop.predict.loaded_run import load_run
     from plainloop.report.card import write_card
     from plainloop.report.page import check_report_packages, write_report
     from plainloop.report.terminal import draw_run

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError
 
 if TYPE_CHECKING:
-    from plainloop.inputs import Inputs
-    from plainloop.stopping import StopRequest
+    from plainloop.run.signals import StopRequest
+    from plainloop.training.prepare import Inputs
 
 LARGEST_SEED = 2**32 - 1
 
@@ -46,10 +46,10 @@ def train_seeds(config: TrainConfig, given: Sequence[int], stop: "StopRequest") 
     """
     inputs, configs = read_once(config, choose_seeds(given, config.seed))
     from plainloop.cli.report import write_pages
-    from plainloop.distributed import create_accelerator
-    from plainloop.fine_tuning import fine_tune
-    from plainloop.memory import explained_machine_limits
-    from plainloop.output import say
+    from plainloop.console import say
+    from plainloop.run.accelerator import create_accelerator
+    from plainloop.run.machine_limits import explained_machine_limits
+    from plainloop.training.fine_tune import fine_tune
 
     # The processes meet here: whoever asks for Accelerate's state before takes himself to be alone.
     accelerator = create_accelerator(use_cpu=config.use_cpu, ddp_timeout=config.ddp_timeout)
@@ -77,8 +77,8 @@ def read_once(config: TrainConfig, seeds: Sequence[int]) -> tuple["Inputs", list
         )
     if config.eval_strategy == "no":
         raise UserError("needs evaluations", where="--seeds", fix="set --eval-strategy epoch")
-    from plainloop.inputs import load_inputs
-    from plainloop.run_folder import check_output_dir
+    from plainloop.run.folder import check_output_dir
+    from plainloop.training.prepare import load_inputs
 
     folder = config.run_path
     if not (config.task or config.validation_file):
@@ -97,13 +97,13 @@ def read_once(config: TrainConfig, seeds: Sequence[int]) -> tuple["Inputs", list
 
 def conclude(folder: Path, paths: Sequence[Path]) -> None:
     """Write and print what finished seeds say together."""
-    from plainloop.output import draws_on_terminal, emit, say
-    from plainloop.predict import load_run
-    from plainloop.progress import describe_scores
+    from plainloop.console import draws_on_terminal, emit, say
+    from plainloop.experiments.seeds import SUMMARY_FILE, write_summary
+    from plainloop.experiments.seeds_page import write_seeds_report
+    from plainloop.predict.loaded_run import load_run
     from plainloop.report.page import check_report_packages
-    from plainloop.report.seeds import SUMMARY_FILE, write_summary
-    from plainloop.report.seeds_page import write_seeds_report
     from plainloop.report.terminal import draw_seeds
+    from plainloop.training.progress import describe_scores
 
     runs = [load_run(path) for path in paths]
     summary = write_summary(folder, runs)
@@ -125,7 +125,7 @@ def conclude(folder: Path, paths: Sequence[Path]) -> None:
 
 def is_finished(config: TrainConfig) -> bool:
     """Whether a seed's run is done, with all that is written at its end."""
-    from plainloop.predict import load_run
+    from plainloop.predict.loaded_run import load_run
     from plainloop.report.page import read_metrics
 
     try:

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plainloop.config.tasks import Task
 from plainloop.errors import UserError
-from plainloop.tasks import Task
 
 MOST_LINES_SHOWN = 3
 

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from plainloop.config import METRIC_SCHEDULES, TrainConfig
+from plainloop.config.settings import METRIC_SCHEDULES, TrainConfig
 from plainloop.eject.literals import literal
 from plainloop.eject.metric_lines import METRIC_LINES, script_metrics
 from plainloop.eject.rows import Rows
 from plainloop.eject.settings import Limits
-from plainloop.inputs import Inputs
-from plainloop.model import DROPOUT_FIELDS, load_tokenizer
-from plainloop.optim import schedule_kwargs
+from plainloop.model.load import DROPOUT_FIELDS, load_tokenizer
+from plainloop.training.optim import schedule_kwargs
+from plainloop.training.prepare import Inputs
 
 NO_LIMIT = 10**9  # tokens: a tokenizer that knows no limit names a larger number
 

@@ -1,6 +1,6 @@
 """The scores that a script computes with numpy alone, as the entries of its dictionary."""
 
-from plainloop.tasks import Task
+from plainloop.config.tasks import Task
 
 METRIC_LINES = {
     "single_label_classification": {

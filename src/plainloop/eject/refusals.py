@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
+from plainloop.config.tasks import Task
+from plainloop.config.validation import flag
 from plainloop.eject.metric_lines import script_metrics
 from plainloop.errors import UserError
-from plainloop.lora import is_lora_folder
-from plainloop.ranges import flag
-from plainloop.tasks import Task
+from plainloop.model.lora import is_lora_folder
 
 NOT_EJECTED = {
     "dataset": "give its files with --train-file",

@@ -9,17 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plainloop.config import TrainConfig
-from plainloop.data.contents import is_list
-from plainloop.data.csv_files import quotes_enclose
-from plainloop.data.files import SEPARATORS, Source, read_files
-from plainloop.data.label_values import items_of
-from plainloop.data.paths import find_files, format_of
-from plainloop.data.read import SAMPLES_DIR, layout_of
+from plainloop.config.settings import TrainConfig
+from plainloop.config.tasks import Task
+from plainloop.data.custom.column_types import is_list
+from plainloop.data.custom.label_checks import items_of
+from plainloop.data.files.csv_reader import quotes_enclose
+from plainloop.data.files.paths import find_files, format_of
+from plainloop.data.files.tables import SEPARATORS, Source, read_files
+from plainloop.data.glue import SAMPLES_DIR, layout_of
 from plainloop.eject.literals import literal
 from plainloop.errors import UserError
-from plainloop.inputs import Inputs
-from plainloop.tasks import Task
+from plainloop.training.prepare import Inputs
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plainloop import __version__
-from plainloop.config import TrainConfig
-from plainloop.data.tokenize import check_tokenizer
+from plainloop.config.settings import TrainConfig
+from plainloop.config.tasks import Task
+from plainloop.data.batches.tokenize import check_tokenizer
 from plainloop.eject.context import context_of, token_limits
 from plainloop.eject.imports import imports_for, names_in
 from plainloop.eject.notebook import to_notebook
 from plainloop.eject.refusals import check_settings, check_targets, check_task_and_model
 from plainloop.eject.rows import rows_of_files, rows_of_task
 from plainloop.eject.settings import NOTEBOOK_SUFFIX, settings_of
-from plainloop.inputs import Inputs, load_inputs
-from plainloop.model import load_tokenizer
-from plainloop.optim import check_schedule
-from plainloop.tasks import Task
+from plainloop.model.load import load_tokenizer
+from plainloop.training.optim import check_schedule
+from plainloop.training.prepare import Inputs, load_inputs
 
 PARTS = (
     "accelerator",

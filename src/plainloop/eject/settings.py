@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plainloop.config import TrainConfig
+from plainloop.config.settings import TrainConfig
 from plainloop.eject.literals import constant, literal
 from plainloop.eject.rows import Rows
-from plainloop.inputs import Inputs
-from plainloop.optim import schedule_kwargs
-from plainloop.pretrained import DEMO_MODEL
-from plainloop.run_folder import is_run
+from plainloop.model.pretrained import DEMO_MODEL
+from plainloop.run.folder import is_run
+from plainloop.training.optim import schedule_kwargs
+from plainloop.training.prepare import Inputs
 
 NOTEBOOK_SUFFIX = ".ipynb"
 COMMENTS = {

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from plainloop.data.text_files import printable
-from plainloop.predict import Run
-from plainloop.pretrained import DEMO_MODEL
+from plainloop.errors import printable
+from plainloop.model.pretrained import DEMO_MODEL
+from plainloop.predict.loaded_run import Run
 from plainloop.report.content import SCORE_NAMES, UNITS, main_split
 from plainloop.report.page import read_metrics
 

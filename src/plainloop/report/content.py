@@ -8,13 +8,12 @@ from typing import Any
 
 import yaml
 
-from plainloop.config import LESS_IS_BETTER
-from plainloop.data.text_files import printable
+from plainloop.config.settings import LESS_IS_BETTER
 from plainloop.eject.refusals import check_settings, check_task_and_model
-from plainloop.errors import UserError
-from plainloop.predict import Run
-from plainloop.row_predictions import RowPredictions
-from plainloop.run_folder import CONFIG_FILE
+from plainloop.errors import UserError, printable
+from plainloop.metrics.row_predictions import RowPredictions
+from plainloop.predict.loaded_run import Run
+from plainloop.run.folder import CONFIG_FILE
 
 MOST_CHARACTERS = 1000  # of a text in the page
 SCORE_NAMES = {

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plainloop.errors import UserError
-from plainloop.predict import Run
+from plainloop.predict.loaded_run import Run
 from plainloop.report.content import SCORE_NAMES, UNITS, describe_run
-from plainloop.run_folder import HISTORY_FILE, METRICS_FILE
+from plainloop.run.folder import HISTORY_FILE, METRICS_FILE
 
 if TYPE_CHECKING:
     from markupsafe import Markup

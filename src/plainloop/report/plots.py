@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plainloop.data.text_files import printable
-from plainloop.metrics import probabilities_of
-from plainloop.report.analysis import text_lengths
-from plainloop.row_predictions import RowPredictions
-from plainloop.tasks import Task
+from plainloop.config.tasks import Task
+from plainloop.errors import printable
+from plainloop.metrics.analysis import text_lengths
+from plainloop.metrics.row_predictions import RowPredictions
+from plainloop.metrics.task_metric import probabilities_of
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; and a dash for each.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

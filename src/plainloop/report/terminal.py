@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from plainloop.predict import Run
+from plainloop.predict.loaded_run import Run
 from plainloop.report.content import SCORE_NAMES, compare_with_baselines, series
 from plainloop.report.page import read_history, read_metrics
 

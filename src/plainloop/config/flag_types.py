@@ -1,0 +1,50 @@
+"""How the words of a flag become a value, and under which heading of --help it stands."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from cyclopts import CoercionError, Group, Parameter, Token
+
+DATA = Parameter(group=Group("Data", sort_key=1))
+MODEL = Parameter(group=Group("Model", sort_key=2))
+OPTIM = Parameter(group=Group("Optimization", sort_key=3))
+EVAL = Parameter(group=Group("Evaluation", sort_key=4))
+RUN = Parameter(group=Group("Run", sort_key=5))
+
+Schedule = Literal[
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+    "reduce_lr_on_plateau",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
+    "warmup_stable_decay",
+    "greedy",
+]
+Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
+
+
+def to_whole_number(_type: Any, tokens: Sequence[Token]) -> int:
+    """Refuse 1.5, which would be rounded."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise CoercionError(token=tokens[0], target_type=int) from None
+
+
+def to_class_weights(_type: Any, tokens: Sequence[Token]) -> str | tuple[float, ...]:
+    """The word balanced, or a number for each label."""
+    words = [token.value for token in tokens]
+    try:
+        return "balanced" if words == ["balanced"] else tuple(map(float, words))
+    except ValueError:
+        raise CoercionError(token=tokens[0], target_type=float) from None
+
+
+FILES = Parameter(consume_multiple=True, negative=(), show_default=False)
+WHOLE = Parameter(converter=to_whole_number)
+WEIGHTS = Parameter(converter=to_class_weights, consume_multiple=True, n_tokens=-1)

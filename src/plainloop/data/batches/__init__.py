@@ -1,0 +1,1 @@
+"""Raw splits tokenized, ordered, batched and padded."""

@@ -1,0 +1,143 @@
+"""Model inputs -> batches: the order of the rows, the loaders, padding."""
+
+import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import PartialState
+from torch.utils.data import DataLoader, Sampler
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+
+from plainloop.config.settings import TrainConfig
+from plainloop.config.tasks import Task
+from plainloop.data.batches.sliding_windows import WindowCollator
+from plainloop.data.batches.weighted_order import WeightedOrder, row_weights
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+Batch = dict[str, torch.Tensor]
+ROW_NUMBERS = "idx"
+"""What a batch calls the numbers of its rows."""
+
+
+class EpochOrder(Sampler[int]):
+    """The order of the rows in each epoch, a function of the seed and the epoch alone.
+
+    It is the order of `transformers.Trainer`, which has it from accelerate's
+    `SeedableRandomSampler`: `torch.randperm` under `manual_seed(seed + epoch)`. A generator of its
+    own keeps it apart from dropout's random numbers, so that any epoch's order can be had at once.
+
+    Attributes:
+        num_rows: rows in an epoch.
+        seed: of the run.
+        epoch: whose order the next iteration gives; `set_epoch` moves it.
+    """
+
+    def __init__(self, num_rows: int, seed: int) -> None:
+        self.num_rows, self.seed, self.epoch = num_rows, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; accelerate's prepared loader passes its own on to here."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        return map(int, torch.randperm(self.num_rows, generator=generator).numpy())
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+
+def create_dataloaders(
+    inputs: "DatasetDict", tokenizer: PreTrainedTokenizerBase, config: TrainConfig, task: Task
+) -> dict[str, DataLoader[Batch]]:
+    """A loader for each split: train in the order of `EpochOrder`, the others in the file's.
+
+    A batch holds input_ids, attention_mask, ... (int64, rows x tokens of its longest row; with
+    `config.stride` see `WindowCollator`), labels (int64 (rows,); float32 (rows,) in a regression,
+    (rows, labels) of several labels a row) and idx (int32, rows: each row's number in its file).
+    With `train_sampling_strategy` weighted the order is a `WeightedOrder`.
+    """
+    collate: Any = DataCollatorWithPadding(tokenizer)
+    if config.stride is not None:
+        collate = WindowCollator(tokenizer)
+    return {
+        split: DataLoader(
+            rows,
+            batch_size=config.per_device_train_batch_size
+            if split == "train"
+            else config.per_device_eval_batch_size,
+            sampler=_training_order(rows, config, task) if split == "train" else None,
+            collate_fn=collate,
+            num_workers=config.dataloader_num_workers,
+            worker_init_fn=outlive_the_step,
+        )
+        for split, rows in inputs.items()
+    }
+
+
+def _training_order(rows: "Dataset", config: TrainConfig, task: Task) -> Sampler[int]:
+    if config.train_sampling_strategy == "weighted":
+        labels = rows.with_format("numpy")["labels"][:]
+        return WeightedOrder(row_weights(labels, task.problem_type), config.seed)
+    return EpochOrder(len(rows), config.seed)
+
+
+def outlive_the_step(_worker: int) -> None:
+    """Let a worker that has the process group's signal serve the step in hand, 10 s at most."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(10))  # an alarm ends the process
+
+
+def peek(dataloader: DataLoader[Batch]) -> Batch:
+    """The first batch of an unprepared loader, without moving the generators of the training."""
+    with torch.random.fork_rng(devices=[]):  # a loader draws from the CPU's
+        batch: Any = next(iter(dataloader))
+    return dict(batch)
+
+
+def model_inputs_of(batch: Batch) -> Batch:
+    """What a model takes of a batch: all but the rows' numbers."""
+    return {name: value for name, value in batch.items() if name != ROW_NUMBERS}
+
+
+def rows_in(dataloader: DataLoader[Batch], num_batches: int) -> int:
+    """Rows of an epoch in its first so many batches of each process, over all processes."""
+    sampler: Any = dataloader.batch_sampler
+    num_rows: int = len(dataloader.dataset)  # type: ignore[arg-type]
+    rows: int = num_batches * sampler.batch_size * PartialState().num_processes
+    return min(num_rows, rows)
+
+
+def own_rows(dataloader: DataLoader[Batch], number: int) -> int:
+    """How many rows of this process's batch of that number are its own.
+
+    Accelerate deals the batches of an order to the processes in turn, and fills the last ones up
+    with rows of the beginning, so that all processes have as many batches of the same size. Those
+    rows are another batch's.
+    """
+    sampler: Any = dataloader.batch_sampler
+    state = PartialState()
+    before: int = (number * state.num_processes + state.process_index) * sampler.batch_size
+    num_rows: int = len(dataloader.dataset)  # type: ignore[arg-type]
+    size: int = sampler.batch_size
+    return max(0, min(num_rows - before, size))
+
+
+def own_part(batch: Batch, dataloader: DataLoader[Batch], number: int) -> tuple[Batch, int]:
+    """A batch without the rows that only fill it up, and how many are left.
+
+    A process without a row of its own keeps one, since all must compute something: it is not
+    counted.
+    """
+    if PartialState().num_processes == 1:
+        return batch, len(batch["labels"])
+    own = own_rows(dataloader, number)
+    kept = max(own, 1)
+    inputs_kept = int(batch["windows"][:kept].sum()) if "windows" in batch else kept
+    of_rows = ("labels", "windows", ROW_NUMBERS)
+    return {
+        name: value[: kept if name in of_rows else inputs_kept] for name, value in batch.items()
+    }, own

@@ -1,0 +1,77 @@
+"""Where tokenized rows are kept, so that the next run with the same rows need not make them."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from plainloop.data.row_hash import hash_rows
+from plainloop.errors import MachineError
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+    from transformers import PreTrainedTokenizerBase
+
+PACKAGES = ("transformers", "tokenizers", "datasets")
+
+
+def token_cache_dir() -> Path:
+    """Plainloop's folder in datasets' own cache, which HF_DATASETS_CACHE and HF_HOME move."""
+    from datasets import config
+
+    return Path(config.HF_DATASETS_CACHE) / "plainloop-tokenized"
+
+
+def token_cache_key(
+    raw: "DatasetDict",
+    tokenizer: "PreTrainedTokenizerBase",
+    text_columns: Sequence[str],
+    max_length: int | None,
+    stride: int | None,
+) -> str:
+    """SHA-256 of all that tokenized rows depend on: as `tokenize_splits`, and the libraries' versions."""
+    with tempfile.TemporaryDirectory(prefix="plainloop-") as folder:
+        tokenizer.save_pretrained(folder)
+        files = {path.name: path.read_text(encoding="utf-8") for path in Path(folder).iterdir()}
+    whole = json.loads(files.pop("tokenizer.json", "{}"))
+    for of_the_last_call in ("truncation", "padding"):
+        whole.pop(of_the_last_call, None)
+    parts = {
+        "rows": {split: hash_rows(raw[split]) for split in raw},
+        "tokenizer": [type(tokenizer).__name__, whole, files],
+        "text_columns": list(text_columns),
+        "max_length": max_length,
+        "stride": stride,
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def explained_cache_errors(folder: Path) -> Iterator[None]:
+    """Say in one line that the cache cannot be written, or read.
+
+    Raises:
+        MachineError: no right to write there, no room, no folder can be made; or a file that is
+            there is not whole.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(
+            f"tokenized rows cannot be kept: {error}",
+            where=str(folder),
+            fix="set HF_DATASETS_CACHE to a folder that can be written and has room",
+        ) from error
+    except pa.ArrowInvalid as error:
+        raise MachineError(
+            f"tokenized rows cannot be read: {error}",
+            where=str(folder),
+            fix="delete this folder; it is made again",
+        ) from error

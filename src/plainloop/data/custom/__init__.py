@@ -1,0 +1,1 @@
+"""A user's own rows as a task: columns, labels, splits."""

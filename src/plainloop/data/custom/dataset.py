@@ -1,0 +1,234 @@
+"""A person's own rows: files or a data set on the hub -> a task and raw splits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from plainloop.config.settings import TrainConfig
+from plainloop.config.tasks import Task
+from plainloop.data.custom.columns import Columns, find_columns
+from plainloop.data.custom.labels import Labels, encode_labels, infer_labels
+from plainloop.data.custom.split import split_rows
+from plainloop.data.files.tables import Source, read_files
+from plainloop.data.glue import to_dataset
+from plainloop.data.hub import load_hub_dataset
+from plainloop.errors import UserError
+from plainloop.metrics.task_metric import OWN_METRICS
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+TEXT_COLUMNS = ("text", "text_pair")
+"""What the texts are called in the raw splits, whatever their files call them."""
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """What was read and found.
+
+    Attributes:
+        task: made of what was found.
+        raw: splits train, validation and, where there is a test file, test, as `read_splits` has them.
+        config: the settings with what was found filled in, so that the next run need not look for it.
+        found: printable lines: which columns, which labels, which split, and why.
+        sources: where the rows of each split stand; of a split that was made, those of train.
+    """
+
+    task: Task
+    raw: "DatasetDict"
+    config: TrainConfig
+    found: tuple[str, ...]
+    sources: Mapping[str, Source]
+
+    def show(self, split: str, rows: Sequence[int]) -> str:
+        """Rows of a split, by their `idx`, as a person finds them in their file."""
+        return self.sources.get(split, self.sources["train"]).show(rows)
+
+
+def read_own_data(config: TrainConfig, checkpoint_labels: Sequence[str] | None = None) -> OwnData:
+    """Read the rows that the settings name, and find their columns, labels and validation part.
+
+    Args:
+        config: with `train_file` or `dataset`.
+        checkpoint_labels: the labels of a checkpoint that has a head, in its order.
+
+    Raises:
+        UserError: what is wrong with the files, columns or labels, with the rows at fault.
+    """
+    sources = _read_sources(config)
+    train = sources["train"]
+    columns = find_columns(
+        train,
+        text_column=config.text_column,
+        label_column=config.label_column,
+        group_column=config.group_column,
+    )
+    assert columns.label is not None  # noqa: S101
+    labels = infer_labels(
+        train,
+        columns.label,
+        problem_type=config.problem_type,
+        label_separator=config.label_separator,
+        checkpoint_labels=checkpoint_labels,
+    )
+    tables, problems = {}, []
+    for split, source in sources.items():
+        try:
+            tables[split] = read_rows(source, columns, labels, config)
+        except UserError as problem:
+            problems.append(problem)
+    if problems:
+        raise UserError.together(problems)
+    found = [*columns.reasons, labels.reason]
+    if "validation" not in tables:
+        groups = _groups(train.table, config.group_column, tables["train"])
+        rows, held_out = split_rows(
+            _as_array(tables["train"]["label"], labels),
+            labels.problem_type,
+            validation_fraction=config.validation_fraction,
+            seed=config.split_seed,
+            groups=groups,
+            label_names=labels.label_names,
+        )
+        tables["validation"] = tables["train"].take(pa.array(held_out))
+        tables["train"] = tables["train"].take(pa.array(rows))
+        found.append(
+            f"validation: {len(held_out)} of {len(rows) + len(held_out)} rows, seed {config.split_seed} "
+            f"(--validation-fraction {config.validation_fraction:g})"
+        )
+    task = Task(
+        name=config.data_name,
+        text_columns=TEXT_COLUMNS[: len(columns.text)],
+        label_names=labels.label_names,
+        metrics=OWN_METRICS[labels.problem_type],
+        problem_type=labels.problem_type,
+    )
+    tables["train"] = tables["train"].slice(0, config.max_train_samples)
+    from datasets import DatasetDict
+
+    order = [split for split in ("train", "validation", "test") if split in tables]
+    raw = DatasetDict({split: to_dataset(tables[split], task) for split in order})
+    resolved = replace(
+        config,
+        text_column=columns.text,
+        label_column=columns.label,
+        problem_type=labels.problem_type,
+        label_separator=labels.separator,
+    )
+    return OwnData(task, raw, resolved, tuple(found), sources)
+
+
+def read_rows(
+    source: Source, columns: Columns, labels: Labels | None, config: TrainConfig
+) -> pa.Table:
+    """The columns of a raw split, of one source.
+
+    Args:
+        source: as read.
+        columns: which of its columns are the texts and the label.
+        labels: how to number its labels; None: leave them out.
+        config: its `on_null` says what a missing text is.
+
+    Raises:
+        UserError: a column or a text is missing, or a label cannot be used.
+    """
+    wanted = [*columns.text, *([columns.label] if labels else [])]
+    missing = [name for name in wanted if name not in source.table.column_names]
+    if missing:
+        raise UserError(
+            f"no column {missing[0]!r}, which the training data have; found: "
+            f"{', '.join(source.table.column_names)}",
+            where=source.path,
+            fix="give a file with the same columns, or rename its own",
+        )
+    problems, data = [], {}
+    texts = [source.table[name].cast(pa.string()) for name in columns.text]
+    is_null = pc.is_null(texts[0])
+    for text in texts[1:]:
+        is_null = pc.or_(is_null, pc.is_null(text))
+    rows = pc.indices_nonzero(is_null).to_pylist()
+    if rows and config.on_null == "error":
+        problems.append(
+            UserError(
+                f"no text in {source.show(rows)}",
+                where=source.path,
+                fix="--on-null drop leaves them out, --on-null empty takes them as empty",
+            )
+        )
+    for name, text in zip(TEXT_COLUMNS, texts, strict=False):
+        data[name] = pc.fill_null(text, "")
+    if labels and columns.label:
+        try:
+            data["label"] = encode_labels(source, columns.label, labels)
+        except UserError as problem:
+            problems.append(problem)
+    if problems:
+        raise UserError.together(problems)
+    data["idx"] = pa.array(np.arange(source.table.num_rows, dtype=np.int32))
+    table = pa.table(data)
+    return table.filter(pc.invert(is_null)) if rows and config.on_null == "drop" else table
+
+
+def _read_sources(config: TrainConfig) -> dict[str, Source]:
+    if config.dataset is not None:
+        return _read_hub_sources(config.dataset)
+    sources, problems = {}, []
+    for split, paths in (
+        ("train", config.train_file),
+        ("validation", config.validation_file),
+        ("test", config.test_file),
+    ):
+        try:
+            if paths:
+                sources[split] = read_files(paths, encoding=config.encoding)
+        except UserError as problem:
+            problems.append(problem)
+    if problems:
+        raise UserError.together(problems)
+    return sources
+
+
+def _read_hub_sources(dataset: str) -> dict[str, Source]:
+    name, _, configuration = dataset.partition(":")
+    where = f"--dataset {dataset}"
+    splits = load_hub_dataset(name, configuration or None, where=where)
+    if "train" not in splits:
+        raise UserError(
+            f"no split 'train'; found: {', '.join(splits)}", where=where, fix="choose another"
+        )
+    return {
+        split: Source(_with_label_names(rows), f"{where}, {split}")
+        for split, rows in splits.items()
+        if split in {"train", "validation", "test"}
+    }
+
+
+def _with_label_names(rows: Any) -> pa.Table:
+    """The rows as a table, with each label's name instead of its number."""
+    table = rows.with_format("arrow")[:]
+    for position, (name, feature) in enumerate(rows.features.items()):
+        if hasattr(feature, "int2str"):
+            names = pa.array(feature.names).take(
+                pc.if_else(pc.less(table[name], 0), None, table[name])
+            )
+            table = table.set_column(position, name, names)
+    return table
+
+
+def _groups(table: pa.Table, column: str | None, rows: pa.Table) -> np.ndarray[Any, Any] | None:
+    if column is None:
+        return None
+    groups = table[column].take(rows["idx"]).combine_chunks().dictionary_encode()
+    numbers: np.ndarray[Any, Any] = pc.fill_null(groups.indices, -1).to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _as_array(column: pa.ChunkedArray, labels: Labels) -> np.ndarray[Any, Any]:
+    if labels.problem_type == "multi_label_classification":
+        flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return np.asarray(flat).reshape(len(column), len(labels.label_names))
+    return np.asarray(column.to_numpy())

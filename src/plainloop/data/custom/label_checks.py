@@ -1,0 +1,257 @@
+"""A column of labels as texts or numbers, and what is wrong with them, by row."""
+
+import reprlib
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from plainloop.data.custom.column_types import describe, is_list, is_number, is_text
+from plainloop.errors import UserError
+
+if TYPE_CHECKING:
+    from plainloop.config.tasks import ProblemType
+    from plainloop.data.files.tables import Source
+
+Column = pa.Array | pa.ChunkedArray
+Rows = NDArray[np.int64]
+
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+INTEGER = r"^[+-]?\d+(\.0*)?$"
+NOT_FINITE = r"^(?i:[+-]?(nan|inf|infinity))$"
+UNLABELLED = "-1"
+SEPARATORS = "|;,"
+MOST_INTEGER_CLASSES = 300
+FEW_CLASSES = 10  # this many may be in any number of rows
+MOST_SHOWN = 3
+MOST_ROWS_A_CLASS_SHARES = 0.5
+
+
+def check_kind(
+    source: "Source", column: str, problem_type: "ProblemType", separator: str | None
+) -> None:
+    """Check that a column's type can hold labels of this kind.
+
+    Raises:
+        UserError: it cannot.
+    """
+    kind = source.table.schema.field(column).type
+    several = problem_type == "multi_label_classification"
+    item = kind.value_type if is_list(kind) else kind
+    plain = is_text(item) or is_number(item) or pa.types.is_boolean(item) or pa.types.is_null(item)
+    if several:
+        fits = plain and (is_list(kind) or separator is not None)
+        wanted = "lists of labels, or texts and a --label-separator"
+    else:
+        fits, wanted = plain and not is_list(kind), "one text or number a row"
+    if not fits:
+        of_what = f" of {describe(item)}" if is_list(kind) and not plain else ""
+        raise UserError(
+            f"column {column!r} holds {describe(kind)}{of_what}, need {wanted}",
+            where=source.path,
+            fix="set --problem-type, or name another --label-column",
+        )
+
+
+def items_of(
+    source: "Source", column: str, problem_type: "ProblemType", separator: str | None
+) -> tuple[pa.Array, Rows]:
+    """Every label as a text, null where it is missing or empty, and the row that has it.
+
+    Integers are written without a fraction, booleans as true and false; a float that is not a
+    number is missing. Labels that a separator
+    divides lose the spaces around them, and what is empty between two separators is none.
+
+    Raises:
+        UserError: as `check_kind`.
+    """
+    check_kind(source, column, problem_type, separator)
+    values = source.table[column].combine_chunks()
+    rows = np.arange(len(values), dtype=np.int64)
+    if problem_type == "multi_label_classification":
+        divided = separator is not None and not is_list(values.type)
+        if divided:
+            values = pc.split_pattern(pc.fill_null(values.cast(pa.string()), ""), separator)
+        rows = pc.list_parent_indices(values).to_numpy().astype(np.int64)
+        values = pc.list_flatten(values)
+        if divided:
+            values = pc.utf8_trim_whitespace(values)
+            is_there = pc.not_equal(values, "")
+            rows, values = rows[is_there.to_numpy(zero_copy_only=False)], values.filter(is_there)
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values.cast(pa.float64())), None, values)
+    texts = values.cast(pa.string())
+    integral = pc.match_substring_regex(texts, INTEGER)
+    texts = pc.if_else(integral, pc.replace_substring_regex(texts, r"\.0*$", ""), texts)
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), None, texts), rows
+
+
+def rows_of(items: pa.Array, rows: Rows, name: str) -> list[int]:
+    """The rows that have a label."""
+    found: list[int] = rows[pc.indices_nonzero(pc.equal(items, name)).to_numpy()].tolist()
+    return found
+
+
+def parse_targets(source: "Source", column: str) -> pa.Array:
+    """The targets of a regression, float32.
+
+    Raises:
+        UserError: a target is missing, no number, or not finite in float32, with the rows.
+    """
+    check_kind(source, column, "regression", None)
+    texts = source.table[column].cast(pa.string()).combine_chunks()
+    trimmed = pc.utf8_trim_whitespace(texts)
+    missing = pc.fill_null(pc.equal(trimmed, ""), True)
+    number = pc.fill_null(pc.match_substring_regex(trimmed, NUMBER), False)
+    not_finite = pc.fill_null(pc.match_substring_regex(trimmed, NOT_FINITE), False)
+    values = pc.if_else(number, trimmed, None).cast(pa.float64())
+    with np.errstate(over="ignore"):
+        targets = values.to_numpy(zero_copy_only=False).astype(np.float32)
+    too_large = number.to_numpy(zero_copy_only=False) & ~np.isfinite(targets)
+    word = pc.invert(pc.or_(pc.or_(missing, number), not_finite))
+    infinite = pc.or_(not_finite, pa.array(too_large))
+    problems = []
+    for wrong, what in ((missing, "no target"), (word, "not a number"), (infinite, "not finite")):
+        found = pc.indices_nonzero(wrong).to_pylist()
+        if found:
+            example = "" if what == "no target" else f"{reprlib.repr(texts[found[0]].as_py())} is "
+            problems.append(
+                UserError(
+                    f"{source.show(found)}: {example}{what}",
+                    where=f"{source.path}, column {column!r}",
+                    fix="every row needs a finite number; is it a test split?"
+                    if what == "no target"
+                    else "mend these rows, or choose another --label-column or --problem-type",
+                )
+            )
+    if problems:
+        raise UserError.together(problems)
+    return pa.array(targets)
+
+
+def find_missing(
+    source: "Source", column: str, items: pa.Array, rows: Rows, problem_type: "ProblemType"
+) -> list[UserError]:
+    """Rows without a label, and splits that have none at all."""
+    where = f"{source.path}, column {column!r}"
+    labels = items.drop_null().unique().to_pylist()
+    if labels in ([], [UNLABELLED]):
+        what = "every label is -1" if labels else "no row has a label"
+        return [
+            UserError(
+                f"{what}: this looks like an unlabelled split", where=where, fix="give labels"
+            )
+        ]
+    missing = rows[pc.is_null(items).to_numpy(zero_copy_only=False)]
+    if problem_type == "multi_label_classification":
+        # A row with an empty list has no label of any; only a list that is not there is missing.
+        nulls = pc.indices_nonzero(pc.is_null(source.table[column])).to_numpy()
+        missing = np.union1d(missing, nulls.astype(np.int64))
+    if not len(missing):
+        return []
+    return [
+        UserError(
+            f"no label in {source.show(missing.tolist())}",
+            where=where,
+            fix="label them or take them out; is it a test split?",
+        )
+    ]
+
+
+def find_no_classes(
+    source: "Source", column: str, items: pa.Array, rows: Rows, names: Sequence[str]
+) -> list[UserError]:
+    """Labels that look like numbers of a regression, or like texts, where nobody said that they are classes."""
+    where = f"{source.path}, column {column!r}"
+    texts = pa.array(names, pa.string())
+    most = max(FEW_CLASSES, MOST_ROWS_A_CLASS_SHARES * source.table.num_rows)
+    numbers = pc.or_(
+        pc.match_substring_regex(texts, NUMBER), pc.match_substring_regex(texts, NOT_FINITE)
+    )
+    if pc.all(numbers).as_py() and pc.any(pc.match_substring_regex(texts, NUMBER)).as_py():
+        gaps = texts.filter(pc.match_substring_regex(texts, NOT_FINITE)).to_pylist()
+        if gaps:
+            found = f"{gaps[0]!r} ({source.show(rows_of(items, rows, gaps[0]))})"
+            return [
+                UserError(
+                    f"{found} is not a number, and the other labels are",
+                    where=where,
+                    fix="label these rows or take them out",
+                )
+            ]
+        fractions = texts.filter(pc.invert(pc.match_substring_regex(texts, INTEGER))).to_pylist()
+        if fractions:
+            found = f"{fractions[0]} ({source.show(rows_of(items, rows, fractions[0]))})"
+            what = f"numbers with fractions, as {found}"
+        elif len(names) > min(MOST_INTEGER_CLASSES, most):
+            what = f"{len(names)} different numbers"
+        else:
+            return []
+        return [
+            UserError(
+                f"{what}: classes, or the targets of a regression?",
+                where=where,
+                fix="set --problem-type regression or single_label_classification",
+            )
+        ]
+    if len(names) > most:
+        return [
+            UserError(
+                f"{len(names)} different labels in {source.table.num_rows} rows: "
+                "this looks like a text, not like a class",
+                where=where,
+                fix="name another --label-column, or set --problem-type if it is right",
+            )
+        ]
+    return []
+
+
+def find_several_in_one(
+    source: "Source", column: str, items: pa.Array, rows: Rows, names: Sequence[str]
+) -> list[UserError]:
+    """Labels that are several: "a,b" where a and b are labels too, a list as text, zeros and ones."""
+    where = f"{source.path}, column {column!r}"
+    values = source.table[column]
+    if is_list(values.type) and {*names} <= {"0", "1"}:
+        lengths = pc.list_value_length(values).unique().drop_null().to_pylist()
+        if len(lengths) == 1 and lengths[0] > 1:
+            what = f"lists of {lengths[0]} zeros and ones, one for each label"
+            return [UserError(what, where=where, fix="list the names of a row's labels instead")]
+    known = {*names}
+    for name in names:
+        what = f"{reprlib.repr(name)} ({source.show(rows_of(items, rows, name))})"
+        if name.startswith("[") and name.endswith("]"):
+            fix = "give jsonl or parquet, or write a|b and set --label-separator '|'"
+            return [UserError(f"{what} is a list written as text", where=where, fix=fix)]
+        for separator in SEPARATORS:
+            if separator in name and {part.strip() for part in name.split(separator)} <= known:
+                fix = f"set --label-separator '{separator}', or --problem-type if it is one label"
+                return [UserError(f"{what} is several labels", where=where, fix=fix)]
+    return []
+
+
+def find_twins(
+    source: "Source", column: str, items: pa.Array, rows: Rows, names: Sequence[str]
+) -> list[UserError]:
+    """Labels that differ only by case or space."""
+    alike = defaultdict(list)
+    for name in sorted(names):
+        alike[" ".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
+    return [
+        UserError(
+            "labels differ only by space or case: "
+            + " and ".join(
+                f"{reprlib.repr(name)} ({source.show(rows_of(items, rows, name)[:MOST_SHOWN])})"
+                for name in twins
+            ),
+            where=f"{source.path}, column {column!r}",
+            fix="write them alike",
+        )
+        for twins in alike.values()
+        if len(twins) > 1
+    ]

@@ -1,0 +1,114 @@
+"""A text file as lines: its encoding, its byte-order mark, and what is not text at all."""
+
+import codecs
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from plainloop.errors import UserError, printable, printable_path
+
+BLOCK_BYTES = 2**20
+LINE_BREAK = re.compile(r"\r\n|\r|\n")
+NOT_TEXT = {
+    b"\x1f\x8b": ("compressed with gzip", "gunzip it first"),
+    b"PK\x03\x04": ("a zip archive or a spreadsheet", "unzip it, or save the sheet as csv"),
+    b"BZh91AY&SY": ("compressed with bzip2", "bunzip2 it first"),
+    b"\xfd7zXZ\x00": ("compressed with xz", "unxz it first"),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "unzstd it first"),
+    b"PAR1": ("a Parquet file", "name it .parquet"),
+    b"ARROW1": ("an Arrow file", "name it .arrow"),
+}
+# UTF-32's mark begins with UTF-16's, so it comes first.
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def check_encoding(encoding: str | None) -> None:
+    """Check that Python knows an encoding of text by this name.
+
+    Raises:
+        UserError: it does not.
+    """
+    try:
+        " ".encode(encoding or "utf-8")
+    except (LookupError, ValueError):  # "hex" and "rot13" are codecs, but not of text
+        raise UserError(
+            f"no encoding '{printable(encoding)}'",
+            where="--encoding",
+            fix="name one that Python knows, such as latin-1, cp1252, cp949 or utf-16",
+        ) from None
+
+
+def check_is_text(path: Path, encoding: str | None) -> None:
+    """Check a file's first bytes: text, and not in an encoding that they rule out.
+
+    Raises:
+        UserError: they are those of another kind of file, or of UTF-16 where it is not named.
+    """
+    with path.open("rb") as file:
+        first = file.read(16)
+    where = printable_path(path)
+    for magic, (what, fix) in NOT_TEXT.items():
+        if first.startswith(magic):
+            raise UserError(f"this is {what}", where=where, fix=fix)
+    for mark, name in MARKS.items():
+        if encoding is None and first.startswith(mark):
+            raise UserError(
+                f"{name.upper()} mark found, so it is not UTF-8",
+                where=where,
+                fix=f"give --encoding {name}, or save the file as UTF-8",
+            )
+
+
+def read_lines(path: Path, encoding: str | None) -> Iterator[str]:
+    r"""Yield each line with its end (\n, \r\n or \r), without a byte-order mark.
+
+    Args:
+        path: a text file.
+        encoding: a codec of Python; None is UTF-8.
+
+    Raises:
+        UserError: bytes that are not in this encoding, or a NUL, with the line.
+    """
+    with path.open(encoding=encoding or "utf-8", newline="") as file:
+        number = 0
+        try:
+            for line in file:
+                number += 1
+                if "\0" in line:
+                    raise UserError(
+                        f"NUL byte on line {number}, so it is damaged or no text in this encoding",
+                        where=printable_path(path),
+                        fix="save the file as UTF-8, or name its encoding with --encoding",
+                    )
+                yield line.removeprefix("\ufeff") if number == 1 else line
+        except UnicodeError as error:
+            raise _not_in_encoding(path, encoding, error) from None
+
+
+def _not_in_encoding(path: Path, encoding: str | None, error: UnicodeError) -> UserError:
+    """Name the byte and its line; the error knows only its place in some block of bytes."""
+    name = encoding or "UTF-8"
+    fix = "save the file as UTF-8, or name its encoding with --encoding (such as cp1252 or cp949)"
+    where = printable_path(path)
+    decoder = codecs.getincrementaldecoder(encoding or "utf-8")()
+    lines, ends_in_cr = 1, False
+    with path.open("rb") as file:
+        try:
+            while block := file.read(BLOCK_BYTES):
+                text = decoder.decode(block)
+                lines += len(LINE_BREAK.findall(text)) - (ends_in_cr and text.startswith("\n"))
+                ends_in_cr = text.endswith("\r") if text else ends_in_cr
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as found:
+            text = found.object[: found.start].decode(encoding or "utf-8", errors="replace")
+            lines += len(LINE_BREAK.findall(text)) - (ends_in_cr and text.startswith("\n"))
+            what = f"byte 0x{found.object[found.start]:02X} on line {lines} is not {name}"
+            return UserError(what, where=where, fix=fix)
+        except UnicodeError as found:
+            error = found
+    return UserError(f"not {name}: {printable(error)}", where=where, fix=fix)

@@ -1,0 +1,1 @@
+"""Problems in texts and labels, and simple baselines."""

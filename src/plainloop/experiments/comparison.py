@@ -1,0 +1,175 @@
+"""compare_runs(): two runs, or the seeds of two, on the same rows: what differs, and is it chance?"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plainloop.config.settings import LESS_IS_BETTER
+from plainloop.errors import UserError, printable_path
+from plainloop.metrics.bootstrap import LEVEL, difference_intervals
+from plainloop.metrics.row_predictions import RowPredictions, predicted_splits
+from plainloop.metrics.task_metric import PER_LABEL, predictions_of
+from plainloop.predict.loaded_run import Run
+from plainloop.report.content import SCORE_NAMES
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A score of two runs; of several seeds the mean.
+
+    Attributes:
+        first, second: the score of each.
+        difference: second minus first.
+        interval: its 95 % interval, a paired bootstrap; None where it is not defined.
+    """
+
+    first: float
+    second: float
+    difference: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare_runs` found, as plain values.
+
+    Attributes:
+        split: the rows' name.
+        rows: how many there are.
+        seeds: how many seeds each side has.
+        scores: each metric of the task by its name; the first is the headline.
+        only_first, only_second: `idx` of the rows that only this run has right, of one seed each.
+        mcnemar_p: the exact McNemar test's p-value of these two numbers; None where there are
+            several seeds, or values instead of labels.
+    """
+
+    split: str
+    rows: int
+    seeds: tuple[int, int]
+    scores: dict[str, Difference]
+    only_first: tuple[int, ...] | None
+    only_second: tuple[int, ...] | None
+    mcnemar_p: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def conclusion(self) -> str:
+        """What may be concluded of the headline metric, in a plain sentence."""
+        name, found = next(iter(self.scores.items()))
+        shown = SCORE_NAMES.get(name, name)
+        if found.interval is None:
+            return f"Nothing can be concluded: the {shown} has no interval on these rows."
+        low, high = found.interval
+        interval = f"{found.difference:+.4f} ({LEVEL:.0%} interval {low:+.4f} to {high:+.4f})"
+        if low <= 0 <= high:
+            text = (
+                f"No difference can be concluded: the second run's {shown} differs by {interval}, "
+                "which the draw of the rows may explain."
+            )
+        else:
+            better = (found.difference > 0) is (name not in LESS_IS_BETTER)
+            text = (
+                f"The second run is {'better' if better else 'worse'} on rows like these: its "
+                f"{shown} differs by {interval}."
+            )
+        if 1 in self.seeds:
+            text += " This is about the models that were trained, not about their settings: another seed may turn it."
+        return text
+
+
+def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> Comparison:
+    """Compare two runs row by row; of several seeds each side's mean.
+
+    Test rows are compared where both have them, else validation rows.
+
+    Args:
+        first, second: one run, or one of each seed.
+
+    Raises:
+        UserError: they were not evaluated on the same rows.
+    """
+    runs = [*first, *second]
+    splits = [set(predicted_splits(run.path)) for run in runs]
+    common = set.intersection(*splits)
+    if not common:
+        raise UserError(
+            "have no predictions of a common split",
+            where=" and ".join(printable_path(run.path) for run in (first[0], second[0])),
+            fix="train both with evaluations",
+        )
+    split = "test" if "test" in common else min(common, key=lambda name: name != "validation")
+    rows = [RowPredictions.load(run.path, split) for run in runs]
+    for run, others in zip(runs[1:], rows[1:], strict=True):
+        check_same_rows(runs[0], rows[0], run, others, split)
+    task = runs[0].task
+    names = [name for name in task.metrics if name != PER_LABEL]
+    scores = [each.resampled_scores(names, task) for each in rows]
+    once = np.ones((1, len(rows[0].idx)))
+    sides = scores[: len(first)], scores[len(first) :]
+    means = [np.mean([of_seed(once)[:, 0] for of_seed in side], axis=0) for side in sides]
+    intervals = difference_intervals(*sides)
+    differences = {
+        name: Difference(float(one), float(two), float(two - one), intervals.get(name))
+        for name, one, two in zip(scores[0].keys, *means, strict=True)
+        if np.isfinite(one + two)
+    }
+    of_one_seed = len(runs) == 2 and task.problem_type != "regression"  # noqa: PLR2004
+    only_first, only_second, p = None, None, None
+    if of_one_seed:
+        right = [which_are_right(each, run) for each, run in zip(rows, runs, strict=True)]
+        only_first = tuple(rows[0].idx[right[0] & ~right[1]].tolist())
+        only_second = tuple(rows[0].idx[right[1] & ~right[0]].tolist())
+        p = mcnemar(len(only_first), len(only_second))
+    seeds = len(first), len(second)
+    return Comparison(split, len(rows[0].idx), seeds, differences, only_first, only_second, p)
+
+
+def check_same_rows(
+    run: Run, rows: RowPredictions, other: Run, others: RowPredictions, split: str
+) -> None:
+    """Check that two runs were evaluated on the same rows with the same labels.
+
+    Raises:
+        UserError: they were not; says what differs.
+    """
+    where = f"{printable_path(run.path)} and {printable_path(other.path)}"
+    fix = "compare runs of the same rows: the same files, the same seed of the split, the same task"
+    if run.task.label_names != other.task.label_names or (
+        run.task.problem_type != other.task.problem_type
+    ):
+        raise UserError("have different labels", where=where, fix=fix)
+    if len(rows.idx) != len(others.idx):
+        what = f"have {len(rows.idx):,} and {len(others.idx):,} {split} rows"
+        raise UserError(what, where=where, fix=fix)
+    columns = list(rows.texts.values()), list(others.texts.values())
+    same = [
+        *(list(one) == list(two) for one, two in zip(*columns, strict=False)),
+        np.array_equal(rows.references, others.references),
+        len(columns[0]) == len(columns[1]),
+    ]
+    if not all(same):
+        raise UserError(f"have different {split} rows", where=where, fix=fix)
+
+
+def which_are_right(rows: RowPredictions, run: Run) -> NDArray[np.bool_]:
+    """Which rows have their label predicted, or all of their labels, bool (rows,)."""
+    predictions = predictions_of(rows.logits, run.task.problem_type, rows.decision)
+    equal: Any = predictions == rows.references.astype(np.int64)
+    right: NDArray[np.bool_] = np.logical_and.reduce(equal.reshape(len(equal), -1), axis=1)
+    return right
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The two-sided p-value of McNemar's exact test: that a row only one has right is either's.
+
+    A binomial test of one half (Q. McNemar, 1947); 1 where no row differs.
+    """
+    from scipy.stats import binomtest
+
+    changed = only_first + only_second
+    return float(binomtest(only_first, changed).pvalue) if changed else 1.0

@@ -1,0 +1,1 @@
+"""Load, freeze, adapt and speed up a sequence classifier."""

@@ -1,0 +1,270 @@
+"""A checkpoint -> tokenizer, and classifier with the task's head and label names."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from plainloop.config.settings import TrainConfig
+from plainloop.config.tasks import Task
+from plainloop.data.batches.loaders import Batch, model_inputs_of
+from plainloop.data.batches.sliding_windows import pool_windows
+from plainloop.errors import DivergedError, UserError, is_out_of_memory
+from plainloop.model.lora import add_lora, is_lora_folder, merge_lora
+
+MOST_NAMES_SHOWN = 12
+DROPOUT_FIELDS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "dropout",
+    "attention_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+    "classifier_dropout",
+    "seq_classif_dropout",
+)
+"""What the configurations of BERT, DistilBERT, ModernBERT and their kin call it."""
+
+
+def load_tokenizer(pretrained: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub name, as `resolve_model` gives it.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    with _explained(pretrained):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            pretrained, trust_remote_code=False
+        )
+        config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
+    # Some tokenizers name no limit, but every table of positions has one.
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions:
+        # RoBERTa and its kin count positions from the padding token on.
+        unused = (
+            config.pad_token_id + 1
+            if "roberta" in config.model_type or "camembert" in config.model_type
+            else 0
+        )
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions - unused)
+    return tokenizer
+
+
+def load_model(
+    pretrained: str, task: Task, *, dropout: float | None = None, new_head: bool = False
+) -> tuple[PreTrainedModel, list[str]]:
+    """Load a classifier with one logit for each label; with one in all for a regression.
+
+    A checkpoint that has a head for these labels keeps it; else the head is new and drawn from
+    torch's global generator, so seed it before. No code of the checkpoint's is ever run.
+
+    Args:
+        pretrained: a folder or hub name, as `resolve_model` gives it.
+        task: its labels and their kind, which are saved with the model.
+        dropout: probability for every dropout of the model; None: the checkpoint's own.
+        new_head: take a new head, whatever the checkpoint has.
+
+    Returns:
+        The model (float32, on the CPU, in evaluation mode) and the names of its new parameters.
+
+    Raises:
+        UserError: the checkpoint cannot be had, is damaged, or has a head for other labels.
+    """
+    with _explained(pretrained):
+        config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
+        if not new_head:
+            _check_head(config, pretrained, task)
+        config.num_labels = task.num_labels
+        config.problem_type = task.problem_type
+        if task.label_names:
+            config.id2label = dict(enumerate(task.label_names))
+            config.label2id = {name: label for label, name in enumerate(task.label_names)}
+        if dropout is not None:
+            for name in DROPOUT_FIELDS:
+                if getattr(config, name, None) is not None:
+                    setattr(config, name, dropout)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            pretrained,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=new_head,
+        )
+        if is_lora_folder(Path(pretrained)):
+            model = merge_lora(model)
+        new = set(info["missing_keys"])
+        if new_head:
+            fresh = AutoModelForSequenceClassification.from_config(config).state_dict()
+            head = {name for name in fresh if not name.startswith(f"{model.base_model_prefix}.")}
+            model.load_state_dict({name: fresh[name] for name in head}, strict=False)
+            new |= head
+    return model, sorted(new)
+
+
+def create_model(
+    pretrained: str, task: Task, config: TrainConfig
+) -> tuple[PreTrainedModel, list[str]]:
+    """The model that the settings ask for: loaded, partly frozen, with adapters, taking windows.
+
+    Args:
+        pretrained: a folder or hub name, as `resolve_model` gives it.
+        task: its labels and their kind.
+        config: dropout, new_head, freeze_*, gradient_checkpointing, lora_* and stride.
+
+    Returns:
+        As `load_model`.
+
+    Raises:
+        UserError: as `load_model`, `freeze` and `add_lora`; or its layers cannot be computed again.
+    """
+    model, new_parameters = load_model(
+        pretrained, task, dropout=config.dropout, new_head=config.new_head
+    )
+    freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
+    if config.gradient_checkpointing:
+        if not model.supports_gradient_checkpointing:
+            raise UserError(
+                f"{type(model).__name__} cannot compute its layers again",
+                where="--gradient-checkpointing",
+                fix="leave it out, and give a smaller batch with more accumulation",
+            )
+        model.activation_checkpointing_enable({"use_reentrant": False})  # torch's advice
+    if config.lora_rank is not None:
+        model = add_lora(model, config.lora_rank, config.lora_alpha, new_parameters=new_parameters)
+    if config.stride is not None:
+        model = pool_windows(model)
+    return model, new_parameters
+
+
+def move_into_own_memory(model: nn.Module) -> None:
+    """Give each weight memory of its own.
+
+    Loaded weights lie where they lie in the file, and the sum of a product of few rows is added up
+    in another order where that is not aligned. So a saved model gives the bits of its training.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+
+
+def freeze(model: PreTrainedModel, *, embeddings: bool, layers: int) -> None:
+    """Leave the embeddings, or the first encoder layers and the embeddings, out of the training.
+
+    Raises:
+        UserError: the model has fewer layers.
+    """
+    if layers:
+        depth = model.config.num_hidden_layers
+        if layers > depth:
+            raise UserError(
+                f"{layers} layers are more than the model's {depth}",
+                where="--freeze-layers",
+                fix=f"give at most {depth}",
+            )
+        stacks = [
+            module
+            for module in model.base_model.modules()
+            if isinstance(module, nn.ModuleList) and len(module) == depth
+        ]
+        if not stacks:
+            raise UserError(
+                f"{type(model).__name__} has no list of layers to freeze",
+                where="--freeze-layers",
+                fix="freeze its embeddings alone, or nothing",
+            )
+        for layer in stacks[0][:layers]:
+            layer.requires_grad_(False)
+    if embeddings or layers:
+        table = getattr(model.base_model, "embeddings", model.get_input_embeddings())
+        table.requires_grad_(False)
+
+
+def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[int, ...]]:
+    """Run the model once on a batch before any training, without moving any generator.
+
+    Returns:
+        The loss and the shape of the logits (rows, labels).
+
+    Raises:
+        UserError: the tokenizer has tokens that the model does not know.
+        DivergedError: the loss is not finite, so training could not work.
+    """
+    embeddings: Any = model.get_input_embeddings()
+    known, highest = embeddings.num_embeddings, int(batch["input_ids"].max())
+    if highest >= known:
+        raise UserError(
+            f"the tokenizer gives token {highest}, the model has {known} embeddings",
+            where="--model",
+            fix="its tokenizer is another model's: copy the right one into its folder",
+        )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # the model is on the CPU here
+        outputs = model.train()(**model_inputs_of(batch))
+    loss = float(outputs.loss)
+    if not torch.isfinite(outputs.loss):
+        raise DivergedError(
+            f"the loss of the first batch is {loss} before any training",
+            where="first forward pass",
+            fix="the checkpoint's weights are damaged or not finite: load them anew",
+        )
+    return loss, tuple(outputs.logits.shape)
+
+
+def _check_head(config: Any, pretrained: str, task: Task) -> None:
+    if not any("ForSequenceClassification" in name for name in config.architectures or []):
+        return
+    theirs = [str(config.id2label[label]) for label in sorted(config.id2label)]
+    unnamed = [f"LABEL_{label}" for label in range(task.num_labels)]
+    if theirs not in (list(task.label_names), unnamed):
+        ours = (
+            f"{len(task.label_names)} ({_some(task.label_names)})" if task.label_names else "none"
+        )
+        raise UserError(
+            f"{pretrained} has a head for {len(theirs)} labels ({_some(theirs)}), "
+            f"the task has {ours}",
+            where="--model",
+            fix="--new-head replaces it; or choose a checkpoint for this task",
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMES_SHOWN]) + (", ..." if len(names) > MOST_NAMES_SHOWN else "")
+
+
+@contextmanager
+def _explained(pretrained: str) -> Iterator[None]:
+    """Turn what transformers raises for a checkpoint into one line; say nothing meanwhile."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{pretrained} cannot be loaded: {reason}",
+            where="--model",
+            fix="its files are damaged or not a classifier's: copy or download them again"
+            if Path(pretrained).is_dir()
+            else "fetch it once with a network (hf download NAME), give a folder, or set HF_TOKEN "
+            "if it is private; --model demo needs no network",
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

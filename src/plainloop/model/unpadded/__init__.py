@@ -1,0 +1,1 @@
+"""Forward passes that compute no padding."""

@@ -1,0 +1,1 @@
+"""A finished run: load it, predict with it, score it."""

@@ -1,0 +1,116 @@
+"""A saved model: texts -> logits, tokenized and batched as in the training."""
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import DataCollatorWithPadding
+
+from plainloop.config.settings import TrainConfig
+from plainloop.config.tasks import Task
+from plainloop.data.batches.sliding_windows import WindowCollator, pool_windows
+from plainloop.data.batches.tokenize import create_tokenize
+from plainloop.errors import DivergedError
+from plainloop.model.load import load_model, load_tokenizer, move_into_own_memory
+from plainloop.model.unpadded.execution import choose_padding
+from plainloop.run.accelerator import create_accelerator
+
+
+class Classifier:
+    """The model and tokenizer of a run's folder.
+
+    Args:
+        folder: what `save_pretrained` wrote.
+        task: the labels that the model must have.
+        config: of the training: how long a text may be, and its windows.
+
+    Raises:
+        UserError: the folder's files are damaged, or of other labels.
+    """
+
+    def __init__(self, folder: Path, task: Task, config: TrainConfig) -> None:
+        self.folder, self.task = folder, task
+        self.accelerator = create_accelerator(use_cpu=config.use_cpu)
+        self.tokenizer = load_tokenizer(str(folder))
+        self.tokenize = create_tokenize(
+            self.tokenizer, task.text_columns, config.max_length, config.stride
+        )
+        model, _ = load_model(str(folder), task)
+        move_into_own_memory(model)
+        padding = choose_padding(model, replace(config, execution="auto"), self.accelerator)
+        # Batches side by side, each on a thread of its own, wait for each other nowhere. Only the
+        # models that run unpadded, on a CPU, are known to compute the same on several threads.
+        self.threads = torch.get_num_threads() if padding == "unpadded" else 1
+        collate: Any = DataCollatorWithPadding(self.tokenizer)
+        if config.stride is not None:
+            model, collate = pool_windows(model), WindowCollator(self.tokenizer)
+        self.collate = collate
+        self.model = model.to(self.accelerator.device)
+
+    def logits(self, texts: Sequence[Sequence[str]], batch_size: int) -> NDArray[np.float32]:
+        """Run the model on texts.
+
+        Rows of like length share a batch, so that little is padded: a row's logits move by some
+        1e-7 with the rows beside it.
+
+        Args:
+            texts: one column of texts, or the two of pairs.
+            batch_size: rows that run at once, on all threads together.
+
+        Returns:
+            float32 (rows, num_labels), in the order of the texts.
+
+        Raises:
+            DivergedError: a logit is not finite.
+        """
+        encoding = self.tokenize(dict(zip(self.task.text_columns, texts, strict=True)))
+        rows = [
+            dict(zip(encoding.keys(), values, strict=True))
+            for values in zip(*encoding.values(), strict=True)
+        ]
+        lengths = [np.size(row["input_ids"][0]) * len(row["input_ids"]) for row in rows]
+        order = np.argsort(lengths, kind="stable")[::-1]  # what does not fit fails at once
+        logits = np.empty((len(rows), self.task.num_labels), np.float32)
+        self.model.eval()
+        rows_of_a_thread = math.ceil(batch_size / self.threads)
+
+        def run(start: int) -> None:
+            numbers = order[start : start + rows_of_a_thread]
+            batch = self.collate([rows[number] for number in numbers])
+            with torch.inference_mode():
+                outputs = self.model(
+                    **{name: value.to(self.model.device) for name, value in batch.items()}
+                )
+            logits[numbers] = outputs.logits.float().cpu().numpy()
+
+        starts = range(0, len(rows), rows_of_a_thread)
+        if self.threads == 1:
+            for start in starts:
+                run(start)
+        else:
+            with batch_threads(self.threads) as pool:
+                list(pool.map(run, starts))
+        if not np.isfinite(logits).all():
+            raise DivergedError(
+                "the model gives logits that are not finite",
+                where=str(self.folder),
+                fix="its training diverged, or its weights are damaged: train it anew",
+            )
+        return logits
+
+
+@contextmanager
+def batch_threads(number: int) -> Iterator[ThreadPoolExecutor]:
+    """So many threads, in each of which torch computes on that thread alone."""
+    try:
+        with ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(number)  # threads that are made later would take the pool's, too

@@ -1,0 +1,141 @@
+"""evaluate_run(): the scores of a finished run, on its own rows again or on others."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plainloop.data.custom.columns import Columns
+from plainloop.data.custom.dataset import read_rows
+from plainloop.data.custom.label_checks import items_of
+from plainloop.data.custom.labels import Labels
+from plainloop.data.files.tables import Source, read_files
+from plainloop.data.glue import read_glue_tsv, to_dataset
+from plainloop.errors import UserError, printable
+from plainloop.metrics.task_metric import Scores
+from plainloop.predict.loaded_run import Run
+from plainloop.training.prepare import load_inputs
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+
+def evaluate_run(
+    run: Run, files: Sequence[str | Path] = (), *, encoding: str | None = None
+) -> dict[str, Scores]:
+    """Score a run's model as its training did: same batches, same metrics.
+
+    With its decision, where it has one; but the validation rows, which chose that, as trained.
+
+    Args:
+        run: from `load_run`.
+        files: labelled rows with the columns of the training file, read as one; for a task a file
+            in its layout. Default: the run's own rows, read, and where need be split, anew.
+        encoding: of text files; None is UTF-8.
+
+    Returns:
+        The scores of each split by its name, or those of the files by the name of the first. On its
+        own rows they are those of metrics.json, bit for bit on the same machine with the same
+        threads; but for LoRA, whose adapters are added into the weights when they are loaded.
+
+    Raises:
+        UserError: what is wrong with the files, with the rows at fault.
+    """
+    if encoding is not None and not (files and run.task.layout is None):
+        rows = (
+            f"a run of --task {run.task.name}: its files are UTF-8"
+            if files
+            else "the run's own rows"
+        )
+        raise UserError(f"has no effect with {rows}", where="--encoding", fix="leave it out")
+    raw = _read_files(run, files, encoding) if files else _read_own_splits(run)
+    from plainloop.data.batches.loaders import create_dataloaders
+    from plainloop.data.batches.tokenize import keep_model_inputs, tokenize_splits
+    from plainloop.metrics.task_metric import TaskMetric
+    from plainloop.training.evaluation import evaluate
+
+    config, task, classifier = run.config, run.task, run.classifier
+    tokenized = tokenize_splits(
+        raw, classifier.tokenizer, task.text_columns, config.max_length, stride=config.stride
+    )
+    dataloaders = create_dataloaders(
+        keep_model_inputs(tokenized, classifier.tokenizer),
+        classifier.tokenizer,
+        config,
+        task,
+    )
+    accelerator = classifier.accelerator
+    model = accelerator.prepare_model(classifier.model, evaluation_mode=True)
+    scores = {}
+    for split, own_loader in dataloaders.items():
+        chose = split == "validation" and not files
+        decision = None if chose else run.decision
+        metric = TaskMetric(task.metrics, task.problem_type, task.label_names, decision)
+        dataloader = accelerator.prepare(own_loader)
+        scores[split] = evaluate(model, dataloader, metric, accelerator=accelerator) or {}
+    return scores
+
+
+def describe_labels(scores: Scores) -> list[str]:
+    """The scores of single labels, as in f1/positive, as the lines of a table."""
+    kinds = list(dict.fromkeys(key.partition("/")[0] for key in scores if "/" in key))
+    names = list(dict.fromkeys(key.partition("/")[2] for key in scores if "/" in key))
+    if not names:
+        return []
+    shown = [printable(name) for name in names]
+    width = max(map(len, shown))
+    lines = ["  ".join([" " * width, *(f"{kind:>9}" for kind in kinds)])]
+    for name, label in zip(names, shown, strict=True):
+        cells = [scores.get(f"{kind}/{name}") for kind in kinds]
+        texts = [
+            f"{value:9.0f}" if kind == "support" else f"{value:9.4f}"
+            for kind, value in zip(kinds, cells, strict=True)
+            if value is not None
+        ]
+        lines.append("  ".join([f"{label:<{width}}", *texts]))
+    return lines
+
+
+def _read_own_splits(run: Run) -> "DatasetDict":
+    """What the run was evaluated on, as the training reads it."""
+    config = replace(
+        run.config,
+        model=str(run.path),  # its labels are those of the training, and it is there
+        lora_rank=None,
+        lora_alpha=None,
+        merge_lora=False,
+        dry_run=True,  # nothing is written, so the folder may hold the run
+    )
+    raw = load_inputs(config).raw
+    del raw["train"]
+    return raw
+
+
+def _read_files(run: Run, files: Sequence[str | Path], encoding: str | None) -> "DatasetDict":
+    if run.task.layout is None:
+        source = read_files(files, encoding=encoding)
+        columns = Columns(run.config.text_column, run.config.label_column, ())
+        table = read_rows(source, columns, _labels_of(run, source), run.config)
+    else:
+        if len(files) > 1:
+            raise UserError(
+                f"task {run.task.name} takes one",
+                where=f"--file {files[1]}",
+                fix="evaluate each alone",
+            )
+        table = read_glue_tsv(Path(files[0]), run.task)
+    from datasets import DatasetDict
+
+    return DatasetDict({Path(files[0]).name: to_dataset(table, run.task)})
+
+
+def _labels_of(run: Run, source: Source) -> Labels:
+    """The run's labels; a file may have their numbers instead of their names, if it has only these."""
+    column, names = run.config.label_column, run.task.label_names
+    labels = Labels(run.task.problem_type, names, run.config.label_separator, "the run's own")
+    if not names or column is None or column not in source.table.column_names:
+        return labels
+    items, _ = items_of(source, column, labels.problem_type, labels.separator)
+    found = set(items.drop_null().unique().to_pylist())
+    numbers = {str(number) for number in range(len(names))}
+    return replace(labels, numbered=found <= numbers and not found <= set(names))

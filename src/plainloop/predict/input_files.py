@@ -1,0 +1,154 @@
+"""The files to predict: looked through whole before a model is loaded."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from plainloop.config.settings import TrainConfig
+from plainloop.config.tasks import Task
+from plainloop.data.custom.columns import find_columns
+from plainloop.data.files.tables import Source, iterate_files
+from plainloop.errors import UserError, printable
+from plainloop.predict.output_columns import name_columns
+from plainloop.predict.output_files import (
+    DELIMITERS,
+    STANDARD_STREAM,
+    PredictionFormat,
+    check_schema,
+    rows_with_nul,
+)
+
+ROWS_PER_CHUNK = 1000
+OnNull = Literal["error", "empty"]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found in the files.
+
+    Attributes:
+        text: the columns of the texts.
+        added: names for the new columns.
+        num_rows: of all files.
+    """
+
+    text: tuple[str, ...]
+    added: list[str]
+    num_rows: int
+
+
+@contextmanager
+def open_inputs(
+    paths: Sequence[str | Path], stream_format: PredictionFormat
+) -> Iterator[Sequence[str | Path]]:
+    """The paths; for - a file that holds stdin, since a file is checked whole before it is used.
+
+    Raises:
+        UserError: - beside others.
+    """
+    if STANDARD_STREAM not in map(str, paths):
+        yield paths
+        return
+    if len(paths) > 1:
+        raise UserError("is stdin, which is read alone", where="--file -", fix="give it alone")
+    with tempfile.TemporaryDirectory(prefix="plainloop-") as folder:
+        file = Path(folder) / f"stdin.{stream_format}"
+        with file.open("wb") as spooled:
+            shutil.copyfileobj(sys.stdin.buffer, spooled)
+        try:
+            yield [file]
+        except UserError as error:
+            raise UserError(str(error).replace(f"{folder}/", "")) from None
+
+
+def survey_files(
+    files: Sequence[str | Path],
+    task: Task,
+    config: TrainConfig,
+    *,
+    text_column: Sequence[str],
+    encoding: str | None,
+    on_null: OnNull,
+    form: PredictionFormat,
+) -> Survey:
+    """Read files once, a chunk at a time, for everything that could stop their prediction.
+
+    Args:
+        files: as `iterate_files` takes them.
+        task: what is predicted.
+        config: of the run.
+        text_column: the files' columns of texts. Default: those of the training.
+        encoding: of text files; None is UTF-8.
+        on_null: whether a text may be missing.
+        form: of the output, which must hold the files' columns.
+
+    Raises:
+        UserError: what is wrong, with the rows.
+    """
+    where = printable(files[0], most=1000)
+    survey: Survey | None = None
+    num_rows = 0
+    without_text: list[int] = []
+    with_nul: list[int] = []
+    for batch in iterate_files(files, encoding=encoding, rows=ROWS_PER_CHUNK):
+        names = batch.schema.names
+        if survey is None:
+            source = Source(pa.Table.from_batches([batch]), where)
+            wanted = tuple(text_column) or _columns_of_training(task, config, names)
+            text = find_columns(source, text_column=wanted, labelled=False).text
+            if len(text) != len(task.text_columns):
+                raise UserError(
+                    f"{len(text)} given, and the run was trained on {len(task.text_columns)}",
+                    where="--text-column",
+                    fix="name as many columns",
+                )
+            check_schema(batch.schema, form, where)
+            survey = Survey(text, name_columns(task, names, where), 0)
+        nulls = {row for name in survey.text for row in _null_rows(batch[name])}
+        without_text += [num_rows + row for row in sorted(nulls)]
+        if form in DELIMITERS:
+            with_nul += [num_rows + row for row in rows_with_nul(batch)]
+        num_rows += batch.num_rows
+    assert survey is not None  # noqa: S101 - files without rows are refused
+    rows = Source(pa.table({}), where)
+    problems = []
+    if without_text and on_null == "error":
+        problems.append(
+            UserError(
+                f"no text in {rows.show(without_text)}",
+                where=where,
+                fix="--on-null empty takes them as empty",
+            )
+        )
+    if with_nul:
+        problems.append(
+            UserError(
+                f"{len(with_nul)} rows hold a NUL, which {form} cannot: {rows.show(with_nul)}",
+                where=where,
+                fix="give an --output with the suffix .jsonl or .parquet",
+            )
+        )
+    if problems:
+        raise UserError.together(problems)
+    return Survey(survey.text, survey.added, num_rows)
+
+
+def _null_rows(column: pa.Array) -> list[int]:
+    rows: list[int] = pc.indices_nonzero(pc.is_null(column)).to_pylist()
+    return rows
+
+
+def _columns_of_training(task: Task, config: TrainConfig, names: Sequence[str]) -> tuple[str, ...]:
+    """For a task those of its files, or else our names for them."""
+    if task.layout is None:
+        return config.text_column
+    theirs = tuple(task.layout.columns[name] for name in task.text_columns)
+    return theirs if set(theirs) <= set(names) else task.text_columns

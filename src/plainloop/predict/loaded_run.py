@@ -1,0 +1,271 @@
+"""load_run(): a finished run, and its predictions for texts and for files."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from plainloop.config.settings import TrainConfig
+from plainloop.config.tasks import Task, get_task
+from plainloop.console import progress_bar
+from plainloop.data.custom.dataset import TEXT_COLUMNS
+from plainloop.data.files.paths import find_files
+from plainloop.data.files.tables import iterate_files
+from plainloop.errors import UserError, nearest, printable, printable_path
+from plainloop.metrics.decision import DECISION_FILE, Decision, decides, load_decision
+from plainloop.metrics.task_metric import OWN_METRICS
+from plainloop.model.lora import check_lora_folder, is_lora_folder
+from plainloop.predict.input_files import ROWS_PER_CHUNK, OnNull, open_inputs, survey_files
+from plainloop.predict.output_columns import label_scores, labels_of, make_columns
+from plainloop.predict.output_files import (
+    STANDARD_STREAM,
+    PredictionFormat,
+    check_output,
+    open_output,
+    prediction_format,
+    write_tables,
+)
+from plainloop.run.folder import CONFIG_FILE, METRICS_FILE, is_run
+
+if TYPE_CHECKING:
+    from plainloop.predict.classifier import Classifier
+
+BATCH_SIZE = 32
+
+
+def load_run(path: str | Path) -> "Run":
+    """Open the folder of a finished run.
+
+    Its settings and labels are read and its files looked for; the model is loaded when it is first
+    used, so that a mistake in what it is to predict is known before.
+
+    Args:
+        path: the run's output folder. No code of it is ever run.
+
+    Raises:
+        UserError: no run, or one that is not finished.
+    """
+    folder = Path(path)
+    where = printable_path(folder)
+    if not folder.is_dir():
+        parent = folder.parent
+        beside = (
+            [entry.name for entry in parent.iterdir() if is_run(entry)] if parent.is_dir() else []
+        )
+        hint = nearest(folder.name, map(printable, beside))
+        raise UserError("no such folder", where=where, fix=hint or "give the folder of a run")
+    if not is_run(folder):
+        raise UserError(
+            f"not a run (no {CONFIG_FILE} of ours)",
+            where=where,
+            fix="give the --output-dir of plainloop train",
+        )
+    needed = (METRICS_FILE, "config.json")  # the metrics are written last
+    if not all((folder / name).is_file() for name in needed) or not any(
+        folder.glob("*.safetensors")
+    ):
+        raise UserError(
+            "the run is not finished: it has no model yet",
+            where=where,
+            fix=f"plainloop train --config {printable_path(folder / CONFIG_FILE)} --resume",
+        )
+    if is_lora_folder(folder):
+        check_lora_folder(folder)
+    config = _read_config(folder)
+    return Run(folder, config, _read_task(folder, config))
+
+
+def _read_config(folder: Path) -> TrainConfig:
+    """The run's settings: the inverse of `TrainConfig.to_dict`."""
+    path = folder / CONFIG_FILE
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    unknown = sorted(settings.keys() - {field.name for field in fields(TrainConfig)})
+    if unknown:
+        raise UserError(
+            f"unknown setting '{printable(unknown[0])}'",
+            where=printable_path(path),
+            fix="use the version of plainloop that wrote the run, or mend the file",
+        )
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
+    for name in ("data_dir", "output_dir"):
+        values[name] = Path(values[name]) if values.get(name) else None
+    return TrainConfig(**values)
+
+
+def _read_task(folder: Path, config: TrainConfig) -> Task:
+    if config.task:
+        return get_task(config.task)
+    assert config.problem_type is not None  # noqa: S101 - the resolved settings are written
+    names = json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"]
+    regression = config.problem_type == "regression"
+    return Task(
+        name=config.data_name,
+        text_columns=TEXT_COLUMNS[: len(config.text_column)],
+        label_names=() if regression else tuple(names[label] for label in sorted(names, key=int)),
+        metrics=OWN_METRICS[config.problem_type],
+        problem_type=config.problem_type,
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        path: its folder.
+        config: its settings, with what was found in the data filled in.
+        task: its texts and labels.
+    """
+
+    path: Path
+    config: TrainConfig
+    task: Task
+
+    @cached_property
+    def classifier(self) -> "Classifier":
+        """The model, loaded when it is first asked for."""
+        from plainloop.predict.classifier import Classifier
+
+        return Classifier(self.path, self.task, self.config)
+
+    @cached_property
+    def decision(self) -> Decision | None:
+        """What makes labels and probabilities of the logits; None: as trained.
+
+        Raises:
+            UserError: it is not there although the settings ask for it, or cannot be read.
+        """
+        decision = load_decision(self.path)
+        if decision is None and decides(self.config):
+            raise UserError(
+                f"the run is not finished: it has no {DECISION_FILE} yet",
+                where=printable_path(self.path),
+                fix=f"plainloop train --config {printable_path(self.path / CONFIG_FILE)} --resume",
+            )
+        return decision
+
+    def predict(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]], *, batch_size: int = BATCH_SIZE
+    ) -> list[dict[str, Any]]:
+        """Predict texts, or pairs of texts where the run was trained on pairs.
+
+        Args:
+            texts: one for each row.
+            batch_size: rows that run at once.
+
+        Returns:
+            For each row, in their order: label, the name of the most probable label, or labels,
+            the names of those above one half where a row may have several, or what the run's
+            decision says; and scores, the probability of each label by its name. For a regression
+            label is the value.
+
+        Raises:
+            UserError: a row is not what the run takes.
+        """
+        num_texts = len(self.task.text_columns)
+        rows = [tuple(row) if isinstance(row, (tuple, list)) else (row,) for row in texts]
+        if isinstance(texts, str) or any(
+            len(row) != num_texts or not all(isinstance(text, str) for text in row) for row in rows
+        ):
+            wanted = "texts" if num_texts == 1 else "pairs of texts"
+            raise UserError(
+                f"{printable_path(self.path)} predicts {wanted}",
+                where="predict()",
+                fix=f"give a list of {'str' if num_texts == 1 else '(str, str)'}",
+            )
+        if not rows:
+            return []
+        decision = self.decision
+        logits = self.classifier.logits(list(zip(*rows, strict=True)), batch_size)
+        key = "labels" if self.task.problem_type == "multi_label_classification" else "label"
+        return [
+            {
+                key: label,
+                "scores": dict(zip(self.task.label_names, map(float, probabilities), strict=False)),
+            }
+            for label, probabilities in zip(
+                labels_of(logits, self.task, decision),
+                label_scores(logits, self.task, decision),
+                strict=True,
+            )
+        ]
+
+    def predict_file(
+        self,
+        paths: Sequence[str | Path],
+        output: str | Path,
+        *,
+        text_column: Sequence[str] = (),
+        encoding: str | None = None,
+        on_null: OnNull = "error",
+        stream_format: PredictionFormat = "csv",
+        spreadsheet_safe: bool = False,
+        batch_size: int = BATCH_SIZE,
+    ) -> list[str]:
+        """Predict every row of files, in their order, at a memory that does not grow with them.
+
+        All columns are kept. Added are label (prediction, where there is a column label) and
+        probability_NAME for each label; for a regression prediction alone. Where a row may have
+        several labels, label is a list, or a text where the training file had texts with a
+        separator. The files are checked whole before the model is loaded.
+
+        Args:
+            paths: as `read_files` takes them, or - for stdin.
+            output: csv, tsv, jsonl or parquet, by suffix; or - for stdout. The file is there when it
+                is whole, and an older one is replaced then.
+            text_column: the files' columns of texts. Default: those of the training.
+            encoding: of text files; None is UTF-8.
+            on_null: what to do with a row without a text: stop, or take it as empty.
+            stream_format: of stdin and stdout.
+            spreadsheet_safe: see `write_tables`.
+            batch_size: rows that run at once.
+
+        Returns:
+            The names of the added columns.
+
+        Raises:
+            UserError: all that is wrong with the files, or with the output's name.
+        """
+        output = str(output)
+        form = prediction_format(output, stream_format)
+        with open_inputs(paths, stream_format) as files:
+            if output != STANDARD_STREAM:
+                check_output(Path(output), find_files(files))
+            survey = survey_files(
+                files,
+                self.task,
+                self.config,
+                text_column=text_column,
+                encoding=encoding,
+                on_null=on_null,
+                form=form,
+            )
+            decision, classifier = self.decision, self.classifier  # before the bar is there
+            bar = progress_bar(total=survey.num_rows, desc="Predicting", unit="row", leave=False)
+
+            def predicted() -> Iterator[pa.Table]:
+                """The rows of each chunk with what is added."""
+                for batch in iterate_files(files, encoding=encoding, rows=ROWS_PER_CHUNK):
+                    texts = [
+                        pc.fill_null(batch[name].cast(pa.string()), "").to_pylist()
+                        for name in survey.text
+                    ]
+                    logits = classifier.logits(texts, batch_size)
+                    columns = make_columns(logits, self.task, self.config.label_separator, decision)
+                    table = pa.Table.from_batches([batch])
+                    for name, column in zip(survey.added, columns, strict=True):
+                        table = table.append_column(name, column)
+                    yield table
+                    bar.update(batch.num_rows)
+
+            with bar, open_output(output) as file:
+                write_tables(predicted(), file, form, spreadsheet_safe=spreadsheet_safe)
+        return survey.added

@@ -1,0 +1,194 @@
+"""Predictions as a file: csv, tsv, jsonl or parquet, whole under its final name or not there."""
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from plainloop.data.custom.column_types import is_text
+from plainloop.errors import UserError, printable, printable_path
+
+PredictionFormat = Literal["csv", "tsv", "jsonl", "parquet"]
+SUFFIXES: dict[str, PredictionFormat] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+STANDARD_STREAM = "-"
+FORMULA = r"\A([=+\-@\t\r])"
+"""What makes a spreadsheet run a cell as a formula."""
+
+
+def prediction_format(output: str, of_stream: PredictionFormat) -> PredictionFormat:
+    """The format of an output, by its suffix.
+
+    Args:
+        output: a path, or - for stdout.
+        of_stream: the format of stdout, which has no suffix.
+
+    Raises:
+        UserError: another suffix.
+    """
+    if output == STANDARD_STREAM:
+        return of_stream
+    suffix = Path(output).suffix.lower()
+    if suffix not in SUFFIXES:
+        what = f"unknown suffix '{printable(suffix)}'" if suffix else "a file without a suffix"
+        raise UserError(
+            what,
+            where=f"--output {printable(output, most=1000)}",
+            fix="use .csv, .tsv, .jsonl or .parquet",
+        )
+    return SUFFIXES[suffix]
+
+
+def check_output(output: Path, inputs: Sequence[Path] = ()) -> None:
+    """Check that a file can be written and takes the place of nothing but an older one.
+
+    Raises:
+        UserError: it cannot, or it is one of the inputs.
+    """
+    where, folder = f"--output {printable_path(output)}", output.parent
+    if output.exists() and not output.is_file():
+        raise UserError("no regular file", where=where, fix="choose another name, or - for stdout")
+    if output.resolve() in {path.resolve() for path in inputs}:
+        raise UserError("is an input too", where=where, fix="choose another name")
+    if not folder.is_dir():
+        raise UserError(
+            f"no such folder: {printable_path(folder)}", where=where, fix="make it, or choose one"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{printable_path(folder)} cannot be written", where=where, fix="choose another folder"
+        )
+
+
+def check_schema(schema: pa.Schema, form: PredictionFormat, where: str) -> None:
+    """Check that a format can hold the columns.
+
+    Raises:
+        UserError: a column of bytes in a text format.
+    """
+    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    wrong = [field.name for field in schema if any(is_one(field.type) for is_one in binary)]
+    if wrong and form != "parquet":
+        raise UserError(
+            f"column {wrong[0]!r} holds bytes, which {form} cannot",
+            where=where,
+            fix="give an --output with the suffix .parquet, or leave the column out of the file",
+        )
+
+
+def rows_with_nul(batch: pa.RecordBatch) -> list[int]:
+    """The rows with a NUL in a text, which csv and tsv cannot hold: readers stop there."""
+    found: set[int] = set()
+    for column in batch.columns:
+        if is_text(column.type):
+            found |= set(
+                pc.indices_nonzero(pc.match_substring(column.cast(pa.string()), "\0")).to_pylist()
+            )
+    return sorted(found)
+
+
+@contextmanager
+def open_output(output: str) -> Iterator[BinaryIO]:
+    """A file that gets its name when it is whole and on the disk; or stdout.
+
+    Where anything is raised, what was written is deleted; an older file of this name stays.
+
+    Args:
+        output: the final path, whose folder is there; or - for stdout.
+    """
+    if output == STANDARD_STREAM:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(output).resolve()  # through a link: the file is replaced, not the link
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_tables(
+    tables: Iterable[pa.Table],
+    file: BinaryIO,
+    form: PredictionFormat,
+    *,
+    spreadsheet_safe: bool = False,
+) -> None:
+    r"""Write tables of the same columns one after the other, holding one at a time.
+
+    csv and tsv as in RFC 4180, UTF-8, lines that end in \n: quotes where they are needed, a missing
+    value is an empty cell, lists and objects are JSON. jsonl holds every text exactly; dates and
+    decimals are texts there.
+
+    Args:
+        tables: at least one.
+        file: where to.
+        form: the format.
+        spreadsheet_safe: put a ' before texts, in csv and tsv, that a spreadsheet takes for a
+            formula: those that start with = + - @, tab or carriage return.
+    """
+    tables = iter(tables)
+    first = next(tables)
+    tables = chain([first], tables)
+    if form == "parquet":
+        with pq.ParquetWriter(file, first.schema) as writer:
+            for table in tables:
+                writer.write_table(table)
+    elif form == "jsonl":
+        for table in tables:
+            rows = (json.dumps(row, ensure_ascii=False, default=str) for row in table.to_pylist())
+            file.write("".join(f"{row}\n" for row in rows).encode())
+    else:
+        names = pa.array(first.column_names, pa.string())
+        lines = csv.writer(_Lines(file), delimiter=DELIMITERS[form], lineterminator="\r\n")
+        lines.writerow(_cells(names, spreadsheet_safe=spreadsheet_safe))
+        for table in tables:
+            columns = [
+                _cells(column, spreadsheet_safe=spreadsheet_safe) for column in table.columns
+            ]
+            lines.writerows(zip(*columns, strict=True))
+
+
+class _Lines:
+    r"""Takes the rows of csv.writer, which quotes a lone \r only where rows end in one."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def write(self, row: str) -> int:
+        return self.file.write(row.removesuffix("\r\n").encode() + b"\n")
+
+
+def _cells(column: pa.Array | pa.ChunkedArray, *, spreadsheet_safe: bool) -> list[str | None]:
+    was_text = is_text(column.type)
+    if pa.types.is_nested(column.type):
+        values: list[Any] = column.to_pylist()
+        return [
+            None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+            for value in values
+        ]
+    texts = column.cast(pa.string())
+    if spreadsheet_safe and was_text:
+        texts = pc.replace_substring_regex(texts, FORMULA, r"'\1")
+    return cast("list[str | None]", texts.to_pylist())

@@ -1,0 +1,130 @@
+"""The files that GLUE's server takes, from the unlabelled test files."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plainloop.config.tasks import TASKS, Task, get_task
+from plainloop.console import progress_bar
+from plainloop.data.glue import layout_of, read_glue_tsv
+from plainloop.errors import UserError
+from plainloop.predict.input_files import ROWS_PER_CHUNK
+from plainloop.predict.loaded_run import BATCH_SIZE, Run
+from plainloop.predict.output_columns import labels_of
+from plainloop.predict.output_files import check_output, open_output
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+logger = logging.getLogger(__name__)
+
+LOWEST_SCORE, HIGHEST_SCORE = 0.0, 5.0
+"""What STS-B scores may be; what a model gives beyond is taken as these."""
+
+
+def write_submissions(
+    run: Run,
+    data_dir: Path,
+    output_dir: Path,
+    *,
+    task_name: str | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> list[Path]:
+    """Predict a task's unlabelled test files and write what GLUE's server takes.
+
+    Each file has the header index and prediction: the row's number from 0 and the label as the
+    task's files have it, its name or its number; for STS-B the score with 3 decimals, within 0 to 5.
+
+    Args:
+        run: of the task, or of one with the same labels: a run of mnli predicts ax.
+        data_dir: GLUE's folder, with the task's own in it.
+        output_dir: the folder for the files, made where it is not there.
+        task_name: another task than the run's.
+        batch_size: rows that run at once.
+
+    Returns:
+        The files that were written. Each is there when it is whole.
+
+    Raises:
+        UserError: a task without test files or with other labels than the run's, or a file that
+            cannot be read or written.
+    """
+    task = get_task(task_name or run.config.task)
+    _check_task(run, task)
+    layout = layout_of(task)
+    tables: dict[str, pa.Table] = {}
+    problems = []
+    for split, name in layout.test_files.items():
+        try:
+            tables[split] = read_glue_tsv(data_dir / name, task, labelled=False)
+            _warn_of_num_rows(tables[split].num_rows, task, split, data_dir / name)
+        except UserError as problem:
+            problems.append(problem)
+    if problems:
+        raise UserError.together(problems)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UserError("is a file", where=f"--glue-submission {output_dir}", fix="give a folder")
+    output_dir.mkdir(parents=True, exist_ok=True)
+    paths = [output_dir / layout.submissions[split] for split in tables]
+    for path in paths:
+        check_output(path)
+    for path, table in zip(paths, tables.values(), strict=True):
+        with open_output(str(path)) as file:
+            file.write(b"index\tprediction\n")
+            for number, prediction in enumerate(_predict(run, task, table, batch_size, path.name)):
+                file.write(f"{number}\t{prediction}\n".encode())
+    return paths
+
+
+def _check_task(run: Run, task: Task) -> None:
+    layout = task.layout
+    if layout is None or not layout.submissions:
+        having = [other.name for other in TASKS.values() if layout_of(other).submissions]
+        raise UserError(
+            f"{task.name} has no unlabelled test files",
+            where="--glue-submission",
+            fix=f"give the run of one of: {', '.join(having)}",
+        )
+    same = (task.label_names, task.problem_type, len(task.text_columns))
+    if same != (run.task.label_names, run.task.problem_type, len(run.task.text_columns)):
+        raise UserError(
+            f"the run of {run.task.name} has other labels than {task.name}",
+            where=f"--task {task.name}",
+            fix="give the run of a task with the same labels, as mnli has for ax",
+        )
+
+
+def _warn_of_num_rows(num_rows: int, task: Task, split: str, path: Path) -> None:
+    official = layout_of(task).num_rows[split]
+    if num_rows != official:
+        logger.warning(
+            "%s: %d rows, the official file has %d: the server wants them all",
+            path,
+            num_rows,
+            official,
+        )
+
+
+def _predict(
+    run: Run, task: Task, table: "pa.Table", batch_size: int, description: str
+) -> list[str]:
+    classifier = run.classifier
+    predictions: list[str] = []
+    with progress_bar(total=table.num_rows, desc=description, unit="row", leave=False) as bar:
+        for start in range(0, table.num_rows, ROWS_PER_CHUNK):
+            rows = table.slice(start, ROWS_PER_CHUNK)
+            logits = classifier.logits(
+                [rows[name].to_pylist() for name in task.text_columns], batch_size
+            )
+            predictions += _as_submitted(labels_of(logits, task, run.decision), task)
+            bar.update(rows.num_rows)
+    return predictions
+
+
+def _as_submitted(labels: Sequence[Any], task: Task) -> list[str]:
+    if task.problem_type == "regression":
+        return [f"{min(max(score, LOWEST_SCORE), HIGHEST_SCORE):.3f}" for score in labels]
+    if layout_of(task).labels_are_names:
+        return list(labels)
+    return [str(task.label_names.index(name)) for name in labels]

@@ -1,0 +1,300 @@
+"""A training run's checkpoints: saved so that a crash loses nothing, verified before they are used.
+
+safetensors and JSON only: nothing in a checkpoint can run code.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import nn
+
+from plainloop.console import say
+from plainloop.errors import CheckpointError
+from plainloop.run.atomic import (
+    TEMPORARY_PREFIX,
+    begin_folder,
+    commit_folder,
+    damage,
+    disk_errors_explained,
+    failing_together,
+    finish_folder,
+)
+from plainloop.run.fingerprint import check_identity
+from plainloop.run.rng import Generators
+from plainloop.run.state import TrainState
+
+STATE_FILE = "state.json"
+MODEL_FILE = "model.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+REQUIRED_FILES = (STATE_FILE, MODEL_FILE, OPTIMIZER_FILE)
+BEST_MODEL_SETTINGS = ("load_best_model_at_end", "metric_for_best_model", "greater_is_better")
+SMALLEST_TOTAL_LIMIT = 2  # so that one is whole while another is written or found damaged
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Attributes:
+        folder: holds a folder for each checkpoint, step-N.
+        best_folder: holds the best model so far, in a folder of the same name.
+        accelerator: of the run; rank 0 writes all but the other ranks' generators.
+        identity: what a resumed run must have in common with the saved one; see `check_identity`.
+        save_total_limit: how many are kept, at least 2; None: all.
+    """
+
+    folder: Path
+    best_folder: Path
+    accelerator: Accelerator
+    identity: Mapping[str, Any]
+    save_total_limit: int | None = SMALLEST_TOTAL_LIMIT
+
+    def save(self, state: TrainState, model: nn.Module, optimizer: Any, lr_scheduler: Any) -> Path:
+        """Write a checkpoint, then delete those that are too many.
+
+        Raises:
+            MachineError: the disk is full or cannot be written; the older checkpoints are whole.
+                On every process, wherever it happened.
+        """
+        target = self.path_of(state.step)
+        temporary = target.with_name(TEMPORARY_PREFIX + target.name)
+        main = self.accelerator.is_main_process
+        try:
+            with self._writing_together(self.folder):
+                if main:
+                    begin_folder(target)
+            with self._writing_together(self.folder):
+                rank = self.accelerator.process_index
+                Generators.now().save(temporary / generators_file(rank))
+                if main:
+                    save_model(self.accelerator.unwrap_model(model), str(temporary / MODEL_FILE))
+                    tensors, groups = flatten_optimizer(optimizer.state_dict())
+                    save_file(tensors, temporary / OPTIMIZER_FILE)
+                    content = {
+                        "state": asdict(state),
+                        "optimizer_groups": groups,
+                        "lr_scheduler": lr_scheduler.state_dict(),
+                        "identity": dict(self.identity),
+                    }
+                    (temporary / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
+            with self._writing_together(self.folder):
+                if main:
+                    finish_folder(temporary, target)
+                    self._delete_surplus(target)
+        except BaseException:
+            if main:
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return target
+
+    def path_of(self, step: int) -> Path:
+        """Where the checkpoint of a step stands."""
+        return self.folder / f"step-{step:06d}"
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint that verifies; each newer one that does not is named in a line.
+
+        Raises:
+            CheckpointError: there are checkpoints, and none of them verifies.
+        """
+        damaged: list[str] = []
+        for path in reversed(list_checkpoints(self.folder)):
+            reason = damage(path) or missing_files(path)
+            if reason is None:
+                return path
+            damaged.append(f"{path}: {reason}")
+            if self.accelerator.is_main_process:
+                say("Warning", f"damaged, so the one before is used: {damaged[-1]}")
+        if damaged:
+            raise CheckpointError(
+                f"every checkpoint is damaged: {'; '.join(damaged)}",
+                where=str(self.folder),
+                fix="start anew with --overwrite",
+            )
+        return None
+
+    def check(self, path: Path) -> Path:
+        """The path of one of this run's checkpoints, if it is there and whole.
+
+        Raises:
+            CheckpointError: it is not; the others are named.
+        """
+        ours = path.resolve() in [other.resolve() for other in list_checkpoints(self.folder)]
+        reason = damage(path) or missing_files(path) if ours else "not a checkpoint of this run"
+        if reason is not None:
+            others = ", ".join(str(other) for other in list_checkpoints(self.folder))
+            raise CheckpointError(reason, where=str(path), fix=f"there are: {others or 'none'}")
+        return path
+
+    def restore(
+        self, path: Path, model: nn.Module, optimizer: Any, lr_scheduler: Any, *, force: bool
+    ) -> tuple[TrainState, Generators, list[str]]:
+        """Put a verified checkpoint's contents into the objects of this process.
+
+        Args:
+            path: from `newest`, or one that verifies.
+            force: go on where settings, data, processes, threads or versions differ.
+
+        Returns:
+            The state, the generators of this rank (to be put back when the first iterator exists),
+            and a line for each difference that was let pass.
+
+        Raises:
+            CheckpointError: something differs that changes the numbers, or the best model is lost,
+                and `force` is not set. With it the best one is chosen anew where it was chosen by
+                another metric or is lost: else the end of the training would miss it.
+        """
+        with contents_explained(path / STATE_FILE):
+            content = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+            state = TrainState(**content["state"])
+        passed = check_identity(content["identity"], self.identity, path, force=force)
+        if self._best_is_lost(state, content["identity"], passed, force=force):
+            passed.append(f"best model was of step {state.best_step}, is chosen anew from here on")
+            state.best_score, state.best_step, state.evaluations_without_gain = None, 0, 0
+        # Generators and optimizer are read before the model is touched.
+        rank = self.accelerator.process_index
+        with contents_explained(path / generators_file(rank)):
+            generators = Generators.load(path / generators_file(rank))
+        with contents_explained(path / OPTIMIZER_FILE):
+            tensors = load_file(path / OPTIMIZER_FILE)
+            moments = unflatten_optimizer(tensors, content["optimizer_groups"])
+        with contents_explained(path / MODEL_FILE):
+            load_model(self.accelerator.unwrap_model(model), path / MODEL_FILE, device="cpu")
+        with contents_explained(path / OPTIMIZER_FILE):
+            optimizer.load_state_dict(moments)
+        with contents_explained(path / STATE_FILE):
+            lr_scheduler.load_state_dict(content["lr_scheduler"])
+        return state, generators, passed
+
+    def save_best(self, model: nn.Module, step: int) -> None:
+        """Write the best model so far, then delete the one before it.
+
+        Raises:
+            MachineError: as `save`; the one before is whole.
+        """
+        target = self.best_folder / f"step-{step:06d}"
+        with self._writing_together(self.best_folder):
+            if self.accelerator.is_main_process:
+                unwrapped = self.accelerator.unwrap_model(model)
+                commit_folder(target, lambda path: save_model(unwrapped, str(path / MODEL_FILE)))
+                for path in list_checkpoints(self.best_folder):
+                    if path != target:
+                        shutil.rmtree(path)
+
+    def load_best(self, model: nn.Module, step: int) -> None:
+        """Read the best model back.
+
+        Raises:
+            CheckpointError: it is missing or damaged.
+        """
+        target = self.best_folder / f"step-{step:06d}"
+        reason = damage(target)
+        if reason is not None:
+            raise CheckpointError(
+                f"the best model is damaged: {reason}", where=str(target), fix="train again"
+            )
+        load_model(self.accelerator.unwrap_model(model), target / MODEL_FILE, device="cpu")
+
+    def _best_is_lost(
+        self, state: TrainState, saved: Mapping[str, Any], passed: list[str], *, force: bool
+    ) -> bool:
+        ours, theirs = (identity.get("settings", {}) for identity in (self.identity, saved))
+        if any(ours.get(name) != theirs.get(name) for name in BEST_MODEL_SETTINGS):
+            return state.best_score is not None  # by another metric, or never written
+        if state.best_score is None or not ours.get("load_best_model_at_end"):
+            return False
+        target = self.best_folder / f"step-{state.best_step:06d}"
+        reason = damage(target)
+        # The same steps write a later one again, but only if nothing differs.
+        later = any(step_of(path) >= state.step for path in list_checkpoints(self.best_folder))
+        if reason and not force and not later:
+            raise CheckpointError(
+                f"the best model is damaged: {reason}",
+                where=str(target),
+                fix="--force to choose the best of the evaluations that are left",
+            )
+        return reason is not None and not (later and not passed)
+
+    @contextmanager
+    def _writing_together(self, folder: Path) -> Iterator[None]:
+        with failing_together(self.accelerator), disk_errors_explained(folder):
+            yield
+
+    def _delete_surplus(self, newest: Path) -> None:
+        # What has a later step is damaged, or of a continuation that was left for this one.
+        for path in list_checkpoints(self.folder):
+            if step_of(path) > step_of(newest):
+                shutil.rmtree(path)
+        if self.save_total_limit is None:
+            return
+        keep = max(self.save_total_limit, SMALLEST_TOTAL_LIMIT)
+        for path in list_checkpoints(self.folder)[:-keep]:
+            shutil.rmtree(path)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The committed checkpoints, oldest first."""
+    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+(\.old)?", path.name)]
+    return sorted(found, key=lambda path: (step_of(path), not path.suffix))
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint, as its folder is named."""
+    return int(path.stem.removeprefix("step-"))
+
+
+def missing_files(path: Path) -> str | None:
+    """The first file that a checkpoint cannot be without, where one is not there."""
+    missing = [name for name in REQUIRED_FILES if not (path / name).is_file()]
+    return f"{missing[0]}: missing" if missing else None
+
+
+def generators_file(rank: int) -> str:
+    """The name of the file with a rank's generators."""
+    return f"generators-{rank}.safetensors"
+
+
+def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], Any]:
+    """An optimizer's state as named tensors, and its parameter groups as plain values."""
+    tensors = {
+        f"{parameter}.{name}": value
+        for parameter, values in state["state"].items()
+        for name, value in values.items()
+    }
+    return tensors, state["param_groups"]
+
+
+def unflatten_optimizer(tensors: Mapping[str, torch.Tensor], groups: Any) -> dict[str, Any]:
+    """What `load_state_dict` takes, of what `flatten_optimizer` gave."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        parameter, _, name = key.partition(".")
+        state.setdefault(int(parameter), {})[name] = value
+    return {"state": state, "param_groups": groups}
+
+
+@contextmanager
+def contents_explained(file: Path) -> Iterator[None]:
+    """A file of a checkpoint that is whole and yet none of ours, in one line.
+
+    Raises:
+        CheckpointError: instead of what its reader says.
+    """
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"not a file of a checkpoint: {' '.join(str(error).split())[:200]}",
+            where=str(file),
+            fix="resume from another one with --resume-from-checkpoint",
+        ) from error

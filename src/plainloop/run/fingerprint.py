@@ -1,0 +1,85 @@
+"""What a run's numbers depend on: settings, rows, machine, versions."""
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from plainloop.config.settings import TrainConfig
+from plainloop.data.row_hash import hash_rows
+from plainloop.errors import CheckpointError
+from plainloop.run.folder import CALL_SETTINGS
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+NO_NUMBER_DEPENDS_ON = (
+    *CALL_SETTINGS,
+    "data_dir",  # the rows themselves are compared
+    "train_file",
+    "validation_file",
+    "test_file",
+    "dataset",
+    "encoding",
+    "validation_seed",
+    "output_dir",
+    "report_to",
+    "save_strategy",
+    "save_steps",
+    "save_total_limit",
+    "merge_lora",
+    "dataloader_num_workers",
+    "ddp_timeout",
+    "step_timeout",
+)
+PACKAGES = ("torch", "transformers", "accelerate")
+
+
+def run_identity(
+    config: TrainConfig, raw: "DatasetDict", device: torch.device, num_processes: int
+) -> dict[str, Mapping[str, Any]]:
+    """What the numbers of a run depend on; a resumed run must have the same."""
+    settings = config.to_dict()
+    return {
+        "settings": {name: settings[name] for name in settings if name not in NO_NUMBER_DEPENDS_ON},
+        "rows": {split: hash_rows(raw[split]) for split in ("train", "validation")},
+        "machine": {
+            "device": device.type,
+            "processes": num_processes,
+            "threads": torch.get_num_threads(),
+        },
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def check_identity(
+    saved: Mapping[str, Any], ours: Mapping[str, Any], path: Path, *, force: bool
+) -> list[str]:
+    """Compare what the saved run was made of with what this one is made of.
+
+    Both map a group (settings, data, machine) to keys and values; every one of them may change the
+    numbers. JSON has made lists of tuples, so both are compared as JSON.
+
+    Returns:
+        A line for each difference, with `force`.
+
+    Raises:
+        CheckpointError: they differ, without `force`.
+    """
+    saved, ours = (json.loads(json.dumps(identity)) for identity in (saved, ours))
+    differences = [
+        f"{key} was {saved.get(group, {}).get(key)!r}, is {ours.get(group, {}).get(key)!r}"
+        for group in sorted(saved.keys() | ours.keys())
+        for key in sorted(saved.get(group, {}).keys() | ours.get(group, {}).keys())
+        if saved.get(group, {}).get(key) != ours.get(group, {}).get(key)
+    ]
+    if differences and not force:
+        raise CheckpointError(
+            f"this run is not the one that was saved: {'; '.join(differences)}",
+            where=str(path),
+            fix="resume with the same command, or --force to go on with other numbers",
+        )
+    return differences

@@ -1,0 +1,253 @@
+"""The folder of a run: what is written there, and when it may be."""
+
+import copy
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from plainloop.config.settings import TrainConfig
+from plainloop.errors import UserError
+from plainloop.metrics.decision import DECISION_FILE
+from plainloop.model import lora
+from plainloop.run.state import TrainState
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+CONFIG_FILE = "run.yaml"
+HISTORY_FILE = "history.jsonl"
+METRICS_FILE = "metrics.json"
+LOGS_FOLDER = "logs"
+LOCK_FILE = ".lock"
+MODEL_FILES = (
+    "config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+)
+"""The model and its tokenizer, as `from_pretrained` reads them."""
+RUN_FILES = (
+    CONFIG_FILE,
+    HISTORY_FILE,
+    METRICS_FILE,
+    DECISION_FILE,
+    LOGS_FOLDER,
+    "predictions",
+    "cv",
+    "report.html",
+    "README.md",
+    "best",
+    "checkpoints",
+    *MODEL_FILES,
+)
+"""What a run writes: the only names that replacing it deletes."""
+CALL_SETTINGS = ("overwrite", "dry_run", "resume", "resume_from_checkpoint", "force")
+"""Settings that say how the command was called, not what the run is."""
+
+
+def check_output_dir(config: TrainConfig) -> None:
+    """Check that a run with these settings may write its folder, changing nothing.
+
+    Raises:
+        UserError: something is there already, or the folder cannot be written.
+    """
+    output_dir = config.run_path
+    if output_dir.is_dir() and {entry.name for entry in output_dir.iterdir()} - {LOCK_FILE}:
+        if not is_run(output_dir):
+            raise UserError(
+                f"the folder has files and is not a run (no {CONFIG_FILE} of ours)",
+                where=f"--output-dir {output_dir}",
+                fix="choose another folder",
+            )
+        if not config.overwrite and not is_resuming(config):
+            raise UserError(
+                "the folder holds a run already",
+                where=f"--output-dir {output_dir}",
+                fix="choose another folder, --resume to go on with that run, or --overwrite it",
+            )
+        if (output_dir / LOCK_FILE).exists():
+            lock_folder(output_dir).release()
+    existing = output_dir
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(
+            f"{existing} is not a folder that can be written",
+            where=f"--output-dir {output_dir}",
+            fix="choose another folder",
+        )
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run's settings, and not another program's run.yaml."""
+    try:
+        settings = yaml.safe_load((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(settings, dict) and {"task", "num_train_epochs"} <= settings.keys()
+
+
+def is_resuming(config: TrainConfig) -> bool:
+    """Whether to go on with a run; a launcher's elastic restart implies it."""
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    return config.resume or config.resume_from_checkpoint is not None or restarts > 0
+
+
+def lock_folder(path: Path) -> FileLock:
+    """Hold a run's folder against other processes; the system lets go of it when this one ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    lock = FileLock(path / LOCK_FILE)
+    try:
+        lock.acquire(timeout=1)  # another process of this run may just be looking
+    except Timeout:
+        raise UserError(
+            "another process is writing to this folder",
+            where=f"--output-dir {path}",
+            fix="wait for it, or choose another folder",
+        ) from None
+    return lock
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder.
+
+    Attributes:
+        path: of the folder.
+        lock: held as long as this process writes to it.
+    """
+
+    path: Path
+    lock: FileLock
+
+    @classmethod
+    def create(cls, config: TrainConfig) -> "RunFolder":
+        """Make the output folder, replacing a run that is there, and write the settings into it.
+
+        Files that are none of a run's stay.
+
+        Raises:
+            UserError: as `check_output_dir`.
+        """
+        check_output_dir(config)
+        path = config.run_path
+        path.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(path)
+        for entry in [found for pattern in RUN_FILES for found in path.glob(pattern)]:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        settings = {
+            name: value for name, value in config.to_dict().items() if name not in CALL_SETTINGS
+        }
+        settings["output_dir"] = str(path)
+        written = path / f".{CONFIG_FILE}"
+        written.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+        written.replace(path / CONFIG_FILE)  # whole, or not there
+        return cls(path, lock)
+
+    @classmethod
+    def reopen(cls, config: TrainConfig, state: TrainState) -> "RunFolder":
+        """Go on in the folder of a run that stopped, its history as it was at the checkpoint."""
+        path = config.run_path
+        lock = lock_folder(path)
+        lines = [json.dumps(record) + "\n" for record in state.history]
+        rewritten = path / f".{HISTORY_FILE}"
+        rewritten.write_text("".join(lines), encoding="utf-8")
+        rewritten.replace(path / HISTORY_FILE)
+        return cls(path, lock)
+
+    def log_step(self, record: dict[str, Any]) -> None:
+        """Append one logged step to the history."""
+        with (self.path / HISTORY_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def save(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        metrics: Mapping[str, Any],
+        *,
+        merge_lora: bool = False,
+    ) -> None:
+        """Write model and tokenizer, so that `from_pretrained` loads the folder, and the metrics.
+
+        Args:
+            model: not wrapped; with LoRA its adapters are written beside what they were added to.
+            tokenizer: of the model.
+            metrics: from `summarize`.
+            merge_lora: add LoRA's adapters into the weights that are written; the model stays.
+        """
+        from transformers.utils import logging
+
+        had_bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()  # a bar over one file says nothing
+        if not hasattr(model, "peft_config"):
+            model.save_pretrained(self.path)
+        elif merge_lora:
+            lora.merge_lora(copy.deepcopy(model)).save_pretrained(self.path)
+        else:
+            lora.save_lora(model, self.path)
+        if had_bars:
+            logging.enable_progress_bar()
+        tokenizer.save_pretrained(self.path)
+        self.save_metrics(metrics)
+
+    def save_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write the scores of the run and what it ran on."""
+        write_metrics(self.path, metrics)
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write metrics.json into the folder of a run."""
+    text = json.dumps(metrics, indent=2, allow_nan=False)
+    (folder / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def summarize(state: TrainState, config: TrainConfig, accelerator: "Accelerator") -> dict[str, Any]:
+    """What metrics.json says of a run.
+
+    Returns:
+        task, steps; evaluations, all of them; best, the one with the best score; saved, the one of
+        the model that is saved; environment, what the numbers may depend on besides the settings.
+    """
+    import torch
+
+    by_step = {record["step"]: record for record in state.evaluations}
+    best = by_step.get(state.best_step)
+    packages = ("plainloop", "torch", "transformers", "accelerate", "datasets", "numpy")
+    return {
+        "task": config.task,
+        "steps": state.step,
+        "evaluations": state.evaluations,
+        "best": best,
+        "saved": best if config.load_best_model_at_end else by_step.get(state.step),
+        "environment": {
+            "device": str(accelerator.device),
+            "num_processes": accelerator.num_processes,
+            "threads": torch.get_num_threads(),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+        },
+    }

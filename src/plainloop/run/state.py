@@ -1,0 +1,77 @@
+"""How far a run has come, and which evaluation was the best."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from plainloop.config.settings import TrainConfig
+
+
+@dataclass
+class TrainState:
+    """All that the loop counts: a checkpoint of it goes on where it stopped.
+
+    Attributes:
+        step: optimizer steps done.
+        epochs_done: whole epochs done.
+        batches_done: batches done of the epoch after them, on each process.
+        epoch: both as one number, epochs with a fraction.
+        evaluation_due: whether an evaluation belongs to this step that was not finished.
+        loss_since_log: sum of the losses of the steps since the last logged one.
+        rows_since_log: their rows, over all processes.
+        logged_step: that step.
+        best_score: the best value so far of the metric that chooses the best model.
+        best_step: the step of that evaluation.
+        evaluations_without_gain: evaluations since one was better by the threshold.
+        history: one record a logged step: step, epoch, loss (mean over the steps since the last
+            record), grad_norm (of the last step, before clipping), learning_rate (of the last
+            step), samples_per_second.
+        evaluations: one record an evaluation: step, epoch, loss and the metrics.
+    """
+
+    step: int = 0
+    epochs_done: int = 0
+    batches_done: int = 0
+    epoch: float = 0.0
+    evaluation_due: bool = False
+    loss_since_log: float = 0.0
+    rows_since_log: int = 0
+    logged_step: int = 0
+    best_score: float | None = None
+    best_step: int = 0
+    evaluations_without_gain: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+
+    def note_evaluation(self, scores: dict[str, float], config: TrainConfig) -> bool:
+        """Take in an evaluation; return whether it is the best so far.
+
+        Patience counts as `transformers.EarlyStoppingCallback` does: an evaluation restarts it
+        that beats the best one before it by more than the threshold.
+        """
+        self.evaluations.append({"step": self.step, "epoch": self.epoch, **scores})
+        score = scores.get(config.best_metric, math.nan)
+        gain = None if self.best_score is None else score - self.best_score
+        if gain is not None and not config.more_is_better:
+            gain = -gain
+        if gain is None or gain > config.early_stopping_threshold:
+            self.evaluations_without_gain = 0
+        else:
+            self.evaluations_without_gain += 1
+        is_best = not math.isnan(score) if gain is None else gain > 0
+        if is_best:
+            self.best_score, self.best_step = score, self.step
+        return is_best
+
+    def count_step(self, num_batches: int, batches_per_epoch: int) -> None:
+        """Take in an optimizer step of so many batches."""
+        self.step += 1
+        self.batches_done += num_batches
+        self.epoch = self.epochs_done + self.batches_done / batches_per_epoch
+        if self.batches_done == batches_per_epoch:
+            self.epochs_done, self.batches_done = self.epochs_done + 1, 0
+
+    def out_of_patience(self, config: TrainConfig) -> bool:
+        """Whether early stopping ends the run now."""
+        patience = config.early_stopping_patience
+        return patience is not None and self.evaluations_without_gain >= patience

@@ -1,1 +1,0 @@
-"""The same mathematics in less time."""

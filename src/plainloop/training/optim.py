@@ -1,0 +1,120 @@
+"""Parameter groups, AdamW, and the schedule of the learning rate."""
+
+import math
+import re
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import get_scheduler
+
+from plainloop.config.settings import METRIC_SCHEDULES, TrainConfig
+from plainloop.errors import UserError
+from plainloop.model.unpadded.embedding import keep_full_moments
+
+# The Trainer's rule (get_decay_parameter_names in transformers 5.23).
+NO_DECAY_NAMES = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)")
+
+
+def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW over the parameters that require a gradient, fused, with the Trainer's two groups.
+
+    Weight decay is for all but biases and normalizations.
+    """
+    no_decay = {
+        parameter
+        for module in model.modules()
+        if isinstance(module, nn.LayerNorm)
+        for parameter in module.parameters(recurse=False)
+    } | {
+        parameter
+        for name, parameter in model.named_parameters()
+        if NO_DECAY_NAMES.search(name.lower())
+    }
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p not in no_decay], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p in no_decay], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(
+        groups,
+        lr=config.learning_rate,
+        betas=(config.adam_beta1, config.adam_beta2),
+        eps=config.adam_epsilon,
+        fused=True,
+    )
+    keep_full_moments(optimizer, model)
+    return optimizer
+
+
+def count_training_steps(num_batches: int, config: TrainConfig) -> int:
+    """Optimizer steps of the whole run.
+
+    Args:
+        num_batches: batches in an epoch on each process, `len(train_dataloader)` once prepared.
+        config: `max_steps` decides where it is set, else the epochs.
+    """
+    if config.max_steps > 0:
+        return config.max_steps
+    return math.ceil(config.num_train_epochs * steps_per_epoch(num_batches, config))
+
+
+def steps_per_epoch(num_batches: int, config: TrainConfig) -> int:
+    """Optimizer steps in an epoch; the last one may hold fewer batches than the others."""
+    return math.ceil(num_batches / config.gradient_accumulation_steps)
+
+
+def create_scheduler(
+    optimizer: torch.optim.Optimizer, num_training_steps: int, config: TrainConfig
+) -> LRScheduler:
+    """The schedule of `transformers.get_scheduler`, in optimizer steps.
+
+    Do not pass it through `accelerator.prepare`: it would then move once per process and step.
+
+    Raises:
+        UserError: the schedule does not take one of `lr_scheduler_kwargs`, or lacks one.
+    """
+    # Below 1 it is a fraction, as TrainingArguments has it.
+    warmup_steps = (
+        int(config.warmup_steps)
+        if config.warmup_steps >= 1
+        else math.ceil(num_training_steps * config.warmup_steps)
+    )
+    try:
+        scheduler: LRScheduler = get_scheduler(
+            config.lr_scheduler_type,
+            optimizer=optimizer,
+            num_warmup_steps=warmup_steps,
+            num_training_steps=num_training_steps,
+            scheduler_specific_kwargs=schedule_kwargs(config),
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{config.lr_scheduler_type}: {error}",
+            where="--lr-scheduler-kwargs",
+            fix="see transformers.get_scheduler for what this schedule takes",
+        ) from None
+    return scheduler
+
+
+def check_schedule(config: TrainConfig) -> None:
+    """Try the schedule on one number, before any model is loaded.
+
+    Raises:
+        UserError: as `create_scheduler`.
+    """
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=config.learning_rate)
+    create_scheduler(optimizer, num_training_steps=1, config=config)
+
+
+def schedule_kwargs(config: TrainConfig) -> dict[str, Any]:
+    """What the schedule takes besides steps: the settings', and the direction of the metric."""
+    # A whole number in a flag or file may have become 2.0, and some schedules count in integers.
+    kwargs: dict[str, Any] = {
+        key: int(value) if isinstance(value, float) and value.is_integer() else value
+        for key, value in config.lr_scheduler_kwargs.items()
+    }
+    if config.lr_scheduler_type in METRIC_SCHEDULES:
+        kwargs.setdefault("mode", "max" if config.more_is_better else "min")
+    return kwargs

@@ -1,0 +1,287 @@
+"""Everything a person can get wrong, checked before torch is imported and anything is written."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from plainloop.config.settings import TrainConfig
+from plainloop.config.tasks import TASKS, Task, get_task
+from plainloop.config.validation import check_config, flag
+from plainloop.data.custom.dataset import read_own_data
+from plainloop.data.glue import read_splits
+from plainloop.data.quality.findings import ShowRows
+from plainloop.data.quality.summary import show_rows
+from plainloop.errors import UserError, nearest
+from plainloop.metrics.task_metric import score_names
+from plainloop.metrics.thresholds import THRESHOLD_METRICS
+from plainloop.model.lora import check_peft
+from plainloop.model.pretrained import go_offline_if_unreachable, head_labels, resolve_model
+from plainloop.run.folder import check_output_dir
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+OWN_SETTINGS = (
+    "validation_file",
+    "text_column",
+    "label_column",
+    "problem_type",
+    "label_separator",
+    "validation_fraction",
+    "validation_seed",
+    "group_column",
+    "encoding",
+    "on_null",
+)
+"""Settings that only say something of a person's own data."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run works on.
+
+    Attributes:
+        config: the settings, with what was found in the data filled in.
+        task: its columns, labels and metrics.
+        pretrained: the folder or hub name of the model.
+        raw: the splits as read.
+        found: printable lines: what was found in a person's own data, and why.
+        show: (split, `idx` of rows) -> these rows as a person finds them.
+    """
+
+    config: TrainConfig
+    task: Task
+    pretrained: str
+    raw: "DatasetDict"
+    found: tuple[str, ...] = ()
+    show: ShowRows = show_rows
+
+
+def load_inputs(config: TrainConfig) -> Inputs:
+    """Check the settings, find the model, read the data.
+
+    Raises:
+        UserError: all that is wrong, a line for each independent problem.
+    """
+    problems: list[UserError] = []
+    pretrained, inputs = "", None
+
+    @contextmanager
+    def noted() -> Iterator[None]:
+        try:
+            yield
+        except UserError as problem:
+            problems.append(problem)
+
+    with noted():
+        check_config(config)
+    with noted():
+        pretrained = resolve_model(config.model)
+    with noted():
+        if config.lora_rank is not None:
+            check_peft("--lora-rank")
+    with noted():
+        check_trackers(config)
+    with noted():
+        if not config.dry_run:
+            check_output_dir(config)
+    with noted():
+        check_source(config)
+        if config.task:
+            task = get_task(config.task)
+            with noted():
+                check_fits_task(config, task)
+            inputs = _load_task(config, task, pretrained)
+        else:
+            inputs = _load_own(config, pretrained)
+            check_fits_task(config, inputs.task)
+    if problems or inputs is None:
+        raise UserError.together(problems)
+    check_labels(config, inputs)
+    return inputs
+
+
+def check_trackers(config: TrainConfig) -> None:
+    """Check that the packages of the trackers are installed; Accelerate leaves missing ones out.
+
+    Raises:
+        UserError: one is not.
+    """
+    missing = [name for name in config.report_to if not find_spec(name)]
+    if missing:
+        raise UserError(
+            f"{' and '.join(missing)} not installed",
+            where="--report-to",
+            fix=f"pip install {' '.join(missing)}",
+        )
+
+
+def check_source(config: TrainConfig) -> None:
+    """Check that the settings name one source of rows, and nothing that is of another.
+
+    Raises:
+        UserError: none or several, or a setting that would do nothing.
+    """
+    sources = {
+        "--task": config.task,
+        "--train-file": config.train_file,
+        "--dataset": config.dataset,
+    }
+    given = [where for where, value in sources.items() if value]
+    if not given:
+        raise UserError(
+            "nothing to train on",
+            fix=f"give --train-file, --dataset, or --task: one of {', '.join(TASKS)}",
+        )
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} name different rows", fix="give one of them")
+    unused: tuple[str, ...] = OWN_SETTINGS if config.task else ("data_dir",)
+    if config.dataset:
+        unused = ("data_dir", "validation_file", "test_file", "encoding")
+    problems = [
+        UserError(f"has no effect with {given[0]}", where=flag(name), fix="leave it out")
+        for name in unused
+        if getattr(config, name) != getattr(TrainConfig, name)
+    ]
+    if problems:
+        raise UserError.together(problems)
+
+
+def _load_task(config: TrainConfig, task: Task, pretrained: str) -> Inputs:
+    if config.data_dir is None and task.hub is not None:
+        go_offline_if_unreachable()
+    raw = read_splits(
+        task,
+        config.data_dir,
+        test_file=config.test_file,
+        max_train_samples=config.max_train_samples,
+    )
+    return Inputs(config, task, pretrained, raw)
+
+
+def _load_own(config: TrainConfig, pretrained: str) -> Inputs:
+    if config.dataset is not None:
+        go_offline_if_unreachable()
+    labels = head_labels(pretrained) if pretrained else None
+    own = read_own_data(config, labels)
+    return Inputs(own.config, own.task, pretrained, own.raw, own.found, own.show)
+
+
+def check_fits_task(config: TrainConfig, task: Task) -> None:
+    """Check what only the task can say of the settings.
+
+    Raises:
+        UserError: a metric that the task does not have, a wrong number of class weights, or a loss
+            or sampling that its kind of label cannot have.
+    """
+    problems = []
+    known = ("loss", *score_names(task.metrics, task.label_names))
+    if config.metric_for_best_model not in (None, *known):
+        problems.append(
+            UserError(
+                f"task {task.name} has no metric '{config.metric_for_best_model}'",
+                where="--metric-for-best-model",
+                fix=nearest(str(config.metric_for_best_model), known),
+            )
+        )
+    weights = config.class_weights
+    if isinstance(weights, tuple) and len(weights) != task.num_labels:
+        problems.append(
+            UserError(
+                f"{len(weights)} weights for {task.num_labels} labels",
+                where="--class-weights",
+                fix=f"give one for each of {', '.join(task.label_names)}, in this order",
+            )
+        )
+    not_for_regression = {
+        "class_weights": weights is not None,
+        "focal_gamma": config.focal_gamma is not None,
+        "label_smoothing_factor": config.label_smoothing_factor > 0,
+        "train_sampling_strategy": config.train_sampling_strategy == "weighted",
+        "threshold_metric": config.threshold_metric is not None,
+        "threshold_costs": config.threshold_costs is not None,
+        "calibrate": config.calibrate,
+    }
+    refused = (
+        {"label_smoothing_factor"} if task.problem_type != "single_label_classification" else set()
+    )
+    if task.problem_type == "regression":
+        refused = set(not_for_regression)
+    problems += [
+        UserError(f"is not for {task.problem_type}", where=flag(name), fix="leave it out")
+        for name, is_set in not_for_regression.items()
+        if is_set and name in refused
+    ]
+    if task.problem_type != "regression":
+        problems += _find_wrong_thresholds(config, task)
+    if problems:
+        raise UserError.together(problems)
+
+
+def _find_wrong_thresholds(config: TrainConfig, task: Task) -> list[UserError]:
+    given = {"threshold_metric": config.threshold_metric, "threshold_costs": config.threshold_costs}
+    several = task.problem_type == "multi_label_classification"
+    if not several and task.num_labels > 2:  # noqa: PLR2004
+        return [
+            UserError(
+                f"of {task.num_labels} labels the most probable is the answer: there is no threshold",
+                where=flag(name),
+                fix="leave it out",
+            )
+            for name, value in given.items()
+            if value
+        ]
+    known = THRESHOLD_METRICS[task.problem_type]
+    if config.threshold_metric not in (None, *known):
+        return [
+            UserError(
+                f"no threshold is chosen by '{config.threshold_metric}'",
+                where="--threshold-metric",
+                fix=nearest(str(config.threshold_metric), known),
+            )
+        ]
+    return []
+
+
+def check_labels(config: TrainConfig, inputs: Inputs) -> None:
+    """Check that balanced weights, and a threshold, have rows of each label to be made of.
+
+    Raises:
+        UserError: a label has no training row, or all of them, where a row may have several; or
+            one of two labels has no two validation rows, one to choose by and one to score.
+    """
+    held_out = np.asarray(inputs.raw["validation"]["label"][:])
+    if (config.threshold_metric or config.threshold_costs) and held_out.ndim == 1:
+        counts = [int((held_out == label).sum()) for label in (0, 1)]
+        if min(counts) < 2:  # noqa: PLR2004
+            name = inputs.task.label_names[int(np.argmin(counts))]
+            raise UserError(
+                f"{min(counts)} of the validation rows have the label {name}, and a threshold needs 2",
+                where="--threshold-metric" if config.threshold_metric else "--threshold-costs",
+                fix="give more validation rows, or leave it out",
+            )
+    if config.calibrate and len(held_out) < 2:  # noqa: PLR2004
+        raise UserError(
+            "one validation row is too few", where="--calibrate", fix="give more validation rows"
+        )
+    if config.class_weights != "balanced":
+        return
+    labels = np.asarray(inputs.raw["train"]["label"][:])
+    names = inputs.task.label_names
+    if labels.ndim > 1:
+        having = labels.sum(axis=0)
+        wrong = [name for name, n in zip(names, having, strict=True) if n in (0, len(labels))]
+    else:
+        wrong = [name for label, name in enumerate(names) if label not in set(labels.tolist())]
+    if wrong:
+        raise UserError(
+            f"no training row has the label {', '.join(wrong)}"
+            if labels.ndim == 1
+            else f"no training row, or every one, has the label {', '.join(wrong)}",
+            where="--class-weights balanced",
+            fix="use more training rows, or give the weights as numbers",
+        )

@@ -1,0 +1,112 @@
+"""One's own rows: found columns, labels and parts become a task and raw splits."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from plainloop.config.settings import TrainConfig
+from plainloop.data.custom.dataset import read_own_data
+from plainloop.errors import UserError
+
+ROWS = [("good one", "yes"), ("bad one", "no"), ("fine one", "yes"), ("poor one", "no")]
+
+
+def csv_of(path, rows, header="text,label"):
+    lines = [header, *(",".join(row) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def read(path, **settings):
+    return read_own_data(TrainConfig(train_file=(str(path),), **settings))
+
+
+def test_a_csv_becomes_a_task_and_two_parts(tmp_path):
+    own = read(csv_of(tmp_path / "reviews.csv", ROWS * 5), validation_fraction=0.2)
+    assert own.task.name == "reviews"
+    assert own.task.label_names == ("no", "yes")
+    assert own.task.text_columns == ("text",)
+    assert own.raw.num_rows == {"train": 16, "validation": 4}
+    for rows in own.raw.values():
+        for row in rows:
+            assert ROWS[row["idx"] % 4] == (row["text"], own.task.label_names[row["label"]])
+    assert sorted([*own.raw["train"]["idx"], *own.raw["validation"]["idx"]]) == list(range(20))
+    assert any("4 of 20 rows, seed 42" in line for line in own.found)
+    resolved = own.config
+    assert (resolved.text_column, resolved.label_column) == (("text",), "label")
+    assert resolved.problem_type == "single_label_classification"
+
+
+def test_the_resolved_settings_read_the_same_again(tmp_path):
+    path = csv_of(tmp_path / "r.csv", ROWS * 5)
+    first = read(path)
+    again = read_own_data(first.config)
+    assert again.config == first.config
+    assert again.raw["validation"].to_list() == first.raw["validation"].to_list()
+
+
+def test_pairs_files_of_each_part_and_shards(tmp_path):
+    header = "premise,hypothesis,label"
+    pairs = [
+        (first, second, label)
+        for (first, label), (second, _) in zip(ROWS, ROWS[1:] + ROWS[:1], strict=True)
+    ]
+    for name in ("a-1.csv", "a-2.csv", "v.csv", "t.csv"):
+        csv_of(tmp_path / name, pairs, header)
+    own = read_own_data(
+        TrainConfig(
+            train_file=(str(tmp_path / "a-*.csv"),),
+            validation_file=(str(tmp_path / "v.csv"),),
+            test_file=(str(tmp_path / "t.csv"),),
+        )
+    )
+    assert own.raw.num_rows == {"train": 8, "validation": 4, "test": 4}
+    assert own.task.text_columns == ("text", "text_pair")
+    assert own.raw["test"][0]["text_pair"] == "bad one"
+
+
+def test_several_labels_and_targets(tmp_path):
+    rows = [{"text": f"row {n} says", "labels": ["a", "b"][: n % 3]} for n in range(12)]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    own = read(tmp_path / "m.jsonl")
+    assert own.task.problem_type == "multi_label_classification"
+    assert all(row["label"] == [[0, 0], [1, 0], [1, 1]][row["idx"] % 3] for row in own.raw["train"])
+    table = pa.table(
+        {"text": [f"row {n} says" for n in range(12)], "score": [n / 2 for n in range(12)]}
+    )
+    pq.write_table(table, tmp_path / "r.parquet")
+    own = read(tmp_path / "r.parquet", problem_type="regression")
+    assert own.task.num_labels == 1
+    assert own.task.label_names == ()
+    assert all(row["label"] == row["idx"] / 2 for row in own.raw["validation"])
+
+
+@pytest.mark.parametrize(("on_null", "texts"), [("drop", 11), ("empty", 12)])
+def test_a_row_without_a_text_is_dropped_or_empty_as_asked(tmp_path, on_null, texts):
+    rows = [{"text": None if n == 5 else f"row {n} says", "label": "ab"[n % 2]} for n in range(12)]
+    (tmp_path / "n.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    own = read(tmp_path / "n.jsonl", on_null=on_null)
+    assert sum(own.raw.num_rows.values()) == texts
+    rest = [*own.raw["train"], *own.raw["validation"]]
+    assert all(row["text"] == (f"row {row['idx']} says" if row["idx"] != 5 else "") for row in rest)
+    with pytest.raises(UserError, match="no text in line 6"):
+        read(tmp_path / "n.jsonl")
+
+
+def test_a_group_stays_on_one_side(tmp_path):
+    rows = [(*ROWS[n % 4], f"user {n // 4}") for n in range(40)]
+    path = csv_of(tmp_path / "g.csv", rows, "text,label,user")
+    own = read(path, group_column="user", validation_fraction=0.3)
+    sides = [{row["idx"] // 4 for row in own.raw[part]} for part in ("train", "validation")]
+    assert not sides[0] & sides[1]
+    assert len(sides[1]) == 3
+
+
+def test_another_encoding_is_read(tmp_path):
+    path = tmp_path / "k.csv"
+    path.write_bytes("text,label\n좋은 영화,긍정\n나쁜 영화,부정\n".encode("cp949") * 1)
+    own = read(path, encoding="cp949", validation_file=(str(path),))
+    assert own.raw["train"]["text"][:] == ["좋은 영화", "나쁜 영화"]
+    assert own.task.label_names == ("긍정", "부정")

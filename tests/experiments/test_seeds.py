@@ -1,0 +1,153 @@
+"""Several seeds: each as if alone, on the same rows, resumable as a whole, and what they say together."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from plainloop.cli.app import train
+from plainloop.cli.report import report
+from plainloop.cli.seeds import choose_seeds
+from plainloop.config.settings import TrainConfig
+from plainloop.errors import UserError
+from plainloop.experiments.comparison import compare_runs
+from plainloop.experiments.seeds import load_seeds, summarize_seeds
+from plainloop.metrics.bootstrap import mean_intervals
+from plainloop.metrics.resampled import ResampledScores
+from plainloop.metrics.row_predictions import RowPredictions
+from plainloop.predict.loaded_run import load_run
+
+
+def test_one_number_is_how_many_and_several_are_the_seeds():
+    assert choose_seeds([3], 42) == [42, 43, 44]
+    assert choose_seeds([7, 1], 42) == [7, 1]
+
+
+@pytest.mark.parametrize("given", [[0], [1], [-2], [3, 3], [1, -1], [1, 2**32]])
+def test_other_seeds_are_refused(given):
+    with pytest.raises(UserError, match="--seeds"):
+        choose_seeds(given, 42)
+
+
+@pytest.fixture
+def config(tiny_model, tiny_data, tmp_path):
+    return TrainConfig(
+        task="demo",
+        model=str(tiny_model),
+        data_dir=tiny_data,
+        num_train_epochs=1,
+        learning_rate=1e-3,
+        output_dir=tmp_path / "seeds",
+    )
+
+
+def test_each_seed_is_the_run_that_it_is_alone(config, run, capsys):
+    train(config, seeds=(2,))
+    folder = config.output_dir
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "report.html",
+        "seed-42",
+        "seed-43",
+        "summary.json",
+    ]
+    alone = run(num_train_epochs=1, learning_rate=1e-3, seed=43, logging_steps=10)
+    weights = load_file(folder / "seed-43" / "model.safetensors")
+    assert all((weights[name] == alone.weights[name]).all() for name in weights)
+    assert "Mean           accuracy " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_summary_is_the_mean_and_deviation_of_the_runs(config):
+    train(config, seeds=(5, 6, 7))
+    summary = json.loads((config.output_dir / "summary.json").read_text(encoding="utf-8"))
+    runs = load_seeds(config.output_dir)
+    alone = [json.loads((run.path / "metrics.json").read_text(encoding="utf-8")) for run in runs]
+    accuracies = [metrics["saved"]["accuracy"] for metrics in alone]
+    assert summary["seeds"] == [5, 6, 7]
+    assert summary["scores"]["accuracy"]["by_seed"] == accuracies
+    assert summary["scores"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
+    assert summary["scores"]["accuracy"]["standard_deviation"] == pytest.approx(
+        np.std(accuracies, ddof=1)
+    )
+    assert accuracies[summary["seeds"].index(summary["best"])] == max(accuracies)
+    assert accuracies[summary["seeds"].index(summary["worst"])] == min(accuracies)
+    rows = [RowPredictions.load(run.path, "validation") for run in runs]
+    scores = [
+        ResampledScores(
+            ("accuracy", "f1"), each.references, each.logits, "single_label_classification"
+        )
+        for each in rows
+    ]
+    assert summary["scores"]["accuracy"]["interval"] == list(mean_intervals(scores)["accuracy"])
+    before = (config.output_dir / "report.html").read_text(encoding="utf-8")
+    report(config.output_dir)
+    assert (config.output_dir / "report.html").read_text(encoding="utf-8") == before
+    assert compare_runs(runs, runs).seeds == (3, 3)
+
+
+@pytest.mark.slow
+def test_a_seed_that_did_not_learn_is_named(config, capsys):
+    train(config, seeds=(2,))
+    stuck = RowPredictions.load(config.output_dir / "seed-43", "validation")
+    path = config.output_dir / "seed-43" / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics["analysis"]["validation"]["constant"] = 1
+    path.write_text(json.dumps(metrics), encoding="utf-8")
+    report(config.output_dir)
+    assert len(stuck.idx) == 21
+    summary = summarize_seeds(load_seeds(config.output_dir))
+    assert summary["failed"]["43"] == "paraphrase"
+    assert "failed to train" in (config.output_dir / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_finished_seed_is_not_trained_again_and_a_missing_one_is(config, capsys):
+    from dataclasses import replace
+
+    train(config, seeds=(42, 43))
+    weights = config.output_dir / "seed-42" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    with pytest.raises(UserError, match="the folder holds a run already"):
+        train(config, seeds=(42, 43, 44))
+    capsys.readouterr()
+    train(replace(config, resume=True), seeds=(42, 43, 44))
+    assert "seed-42: finished before" in capsys.readouterr().out
+    assert weights.stat().st_mtime_ns == before
+    assert load_run(config.output_dir / "seed-44").config.seed == 44
+
+
+@pytest.mark.slow
+def test_all_seeds_are_evaluated_on_the_same_part_of_ones_own_rows(tiny_model, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [json.dumps({"text": f"the cat {n}", "label": "ab"[n % 2]}) for n in range(60)]
+    path.write_text("\n".join(rows), encoding="utf-8")
+    config = TrainConfig(
+        train_file=(str(path),), model=str(tiny_model), max_steps=1, output_dir=tmp_path / "seeds"
+    )
+    train(config, seeds=(2,))
+    runs = load_seeds(config.output_dir)
+    idx = [RowPredictions.load(run.path, "validation").idx.tolist() for run in runs]
+    assert idx[0] == idx[1]
+    assert runs[1].config.validation_seed == 42
+    from plainloop.predict.evaluate_run import evaluate_run
+
+    metrics = json.loads((runs[1].path / "metrics.json").read_text(encoding="utf-8"))
+    assert evaluate_run(runs[1])["validation"]["accuracy"] == metrics["saved"]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"eval_strategy": "no"}, "--seeds: needs evaluations"),
+        ({"resume_from_checkpoint": "x"}, "is a checkpoint of one seed"),
+    ],
+)
+def test_what_several_seeds_cannot_have_is_refused_before_anything_is_written(
+    config, setting, message
+):
+    from dataclasses import replace
+
+    with pytest.raises(UserError, match=message):
+        train(replace(config, **setting), seeds=(2,))
+    assert not config.output_dir.exists()

@@ -1,0 +1,139 @@
+"""Checkpoints, heads, dropout, freezing, and the first forward pass."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, pipeline
+
+from plainloop.config.tasks import get_task
+from plainloop.errors import DivergedError, UserError
+from plainloop.model.load import first_forward, freeze, load_model, load_tokenizer
+
+TASK = get_task("demo")
+
+
+def test_a_checkpoint_without_a_head_gets_a_new_one_with_the_label_names(tiny_model):
+    torch.manual_seed(5)
+    model, new = load_model(str(tiny_model), TASK)
+    assert new == ["classifier.bias", "classifier.weight"]
+    assert model.config.id2label == {0: "different", 1: "paraphrase"}
+    assert model.config.label2id == {"different": 0, "paraphrase": 1}
+    torch.manual_seed(5)
+    again, _ = load_model(str(tiny_model), TASK)
+    assert torch.equal(model.classifier.weight, again.classifier.weight)
+
+
+def test_a_finished_run_keeps_its_head_and_answers_with_its_labels(run):
+    finished = run(max_steps=2)
+    _, new = load_model(str(finished.folder), TASK)
+    assert new == []
+    answer = pipeline("text-classification", model=str(finished.folder))(
+        {"text": "the cat sees a car", "text_pair": "the dog sees a car"}
+    )
+    assert answer["label"] in TASK.label_names
+
+
+def test_a_head_for_other_labels_is_refused_with_both_named(run):
+    finished = run(max_steps=1)
+    with pytest.raises(UserError, match=r"2 labels \(different, paraphrase\).*has 3 \(a, b, c\)"):
+        load_model(str(finished.folder), replace(TASK, label_names=("a", "b", "c")))
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "electra", "modernbert"])
+def test_dropout_sets_every_dropout_of_the_model(architecture, tmp_path):
+    small = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "vocab_size": 20}
+    if architecture == "distilbert":
+        small = {"n_layers": 1, "dim": 8, "n_heads": 2, "vocab_size": 20}
+    config = AutoConfig.for_model(architecture, pad_token_id=0, intermediate_size=16, **small)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    model, _ = load_model(str(tmp_path), TASK, dropout=0.25)
+    rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
+    assert rates == {0.25}
+
+
+def test_freezing_more_layers_than_there_are_is_refused(tiny_model):
+    model, _ = load_model(str(tiny_model), TASK)
+    with pytest.raises(UserError, match="--freeze-layers: 3 layers are more than the model's 2"):
+        freeze(model, embeddings=False, layers=3)
+
+
+def test_damaged_weights_are_one_line(tiny_model, tmp_path):
+    copy = tmp_path / "cut"
+    shutil.copytree(tiny_model, copy)
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"--model: .*cut cannot be loaded: .*header") as caught:
+        load_model(str(copy), TASK)
+    assert "\n" not in str(caught.value)
+
+
+def test_code_in_a_checkpoint_is_not_run(tiny_model, tmp_path):
+    copy = tmp_path / "hostile"
+    shutil.copytree(tiny_model, copy)
+    config = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(
+        config.replace(
+            '"model_type": "bert"', '"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}'
+        )
+    )
+    (copy / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_model(str(copy), TASK)
+    assert not (tmp_path / "ran").exists()
+
+
+def batch_for(tiny_model):
+    tokenizer = load_tokenizer(str(tiny_model))
+    batch = tokenizer(["the cat", "a dog"], ["the cat", "a car"], return_tensors="pt")
+    return {**batch, "labels": torch.tensor([1, 0])}
+
+
+def test_the_first_forward_pass_moves_no_generator_and_no_weight(tiny_model):
+    model, _ = load_model(str(tiny_model), TASK)
+    before = torch.get_rng_state()
+    loss, shape = first_forward(model, batch_for(tiny_model))
+    assert shape == (2, 2)
+    assert 0 < loss < 5
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_first_loss_that_is_not_finite_is_an_error(tiny_model):
+    model, _ = load_model(str(tiny_model), TASK)
+    with torch.no_grad():
+        model.classifier.weight.fill_(float("nan"))
+    with pytest.raises(
+        DivergedError, match="first forward pass: the loss of the first batch is nan"
+    ):
+        first_forward(model, batch_for(tiny_model))
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_has_embeddings_is_refused(tiny_model):
+    model, _ = load_model(str(tiny_model), TASK)
+    known = model.config.vocab_size
+    batch = {"input_ids": torch.tensor([[0, known]]), "labels": torch.tensor([0])}
+    with pytest.raises(UserError, match=f"gives token {known}, the model has {known} embeddings"):
+        first_forward(model, batch)
+
+
+def test_a_new_head_replaces_the_old_one_for_other_or_the_same_labels(run):
+    finished = run(max_steps=1)
+    for names in (("a", "b", "c"), TASK.label_names):
+        task = replace(TASK, label_names=names)
+        model, new = load_model(str(finished.folder), task, new_head=True)
+        assert {"classifier.bias", "classifier.weight"} <= set(new)
+        assert model.classifier.weight.shape[0] == len(names)
+        if names == TASK.label_names:
+            kept = load_model(str(finished.folder), TASK)[0].classifier.weight
+            assert not torch.equal(model.classifier.weight, kept)
+
+
+def test_a_regression_has_one_logit_and_mean_squared_error(tiny_model):
+    model, _ = load_model(str(tiny_model), replace(TASK, label_names=(), problem_type="regression"))
+    outputs = model(input_ids=torch.tensor([[2, 5, 3]]), labels=torch.tensor([0.5]))
+    assert outputs.logits.shape == (1, 1)
+    assert float(outputs.loss.detach()) == pytest.approx(
+        float((outputs.logits.detach() - 0.5) ** 2), rel=1e-6
+    )

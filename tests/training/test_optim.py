@@ -1,0 +1,127 @@
+"""Parameter groups, AdamW, schedules."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    Trainer,
+    TrainingArguments,
+    get_scheduler,
+)
+
+from plainloop.config.settings import TrainConfig
+from plainloop.errors import UserError
+from plainloop.training.optim import (
+    count_training_steps,
+    create_optimizer,
+    create_scheduler,
+    steps_per_epoch,
+)
+
+SMALL = {"num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2, "vocab_size": 20}
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "electra", "modernbert"])
+def test_decayed_parameters_are_the_trainers(architecture):
+    names = {"distilbert": {"n_layers": 2, "dim": 8, "n_heads": 2, "vocab_size": 20}}
+    config = AutoConfig.for_model(
+        architecture, pad_token_id=0, intermediate_size=16, **names.get(architecture, SMALL)
+    )
+    model = AutoModelForSequenceClassification.from_config(config)
+    optimizer = create_optimizer(model, TrainConfig(weight_decay=0.1))
+    name_of = {parameter: name for name, parameter in model.named_parameters()}
+    decayed, kept = ([name_of[p] for p in group["params"]] for group in optimizer.param_groups)
+    trainer = object.__new__(Trainer)
+    assert set(decayed) == set(Trainer.get_decay_parameter_names(trainer, model))
+    assert set(kept) == set(name_of.values()) - set(decayed)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
+
+
+def test_adamw_has_the_settings_and_leaves_out_what_is_frozen():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    config = TrainConfig(learning_rate=1e-3, adam_beta1=0.8, adam_beta2=0.98, adam_epsilon=1e-6)
+    optimizer = create_optimizer(model, config)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
+    assert optimizer.defaults["lr"] == 1e-3
+    assert optimizer.defaults["betas"] == (0.8, 0.98)
+    assert optimizer.defaults["eps"] == 1e-6
+    assert optimizer.defaults["fused"] is True
+
+
+@pytest.mark.parametrize(
+    ("batches", "settings", "steps"),
+    [
+        (459, {}, 1377),
+        (459, {"gradient_accumulation_steps": 4}, 345),
+        (10, {"num_train_epochs": 0.25}, 3),
+        (10, {"max_steps": 7}, 7),
+    ],
+)
+def test_training_steps_are_counted_as_the_trainer_counts_them(batches, settings, steps):
+    config = TrainConfig(**settings)
+    assert count_training_steps(batches, config) == steps
+    trainer = object.__new__(Trainer)
+    trainer.args = TrainingArguments("unused", report_to="none", **settings)
+    trainer.get_sp_size = lambda: 1
+    trainer.get_total_train_batch_size = lambda args: 8
+    trainer.num_examples = lambda loader: batches * 8
+    _, per_epoch, *_, max_steps = trainer.set_initial_training_values(trainer.args, range(batches))
+    assert max_steps == steps
+    assert steps_per_epoch(batches, config) == per_epoch
+
+
+def rates(scheduler, optimizer, steps):
+    seen = []
+    for _ in range(steps):
+        seen.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("linear", {}),
+        ("cosine", {}),
+        ("cosine_with_restarts", {"num_cycles": 2.0}),
+        ("polynomial", {"power": 2.0}),
+        ("constant", {}),
+        ("constant_with_warmup", {}),
+        ("inverse_sqrt", {}),
+        ("cosine_with_min_lr", {"min_lr": 1e-6}),
+        ("cosine_warmup_with_min_lr", {"min_lr": 1e-6}),
+        ("warmup_stable_decay", {"num_decay_steps": 5.0}),
+    ],
+)
+def test_every_schedule_gives_the_rates_of_get_scheduler(name, kwargs):
+    config = TrainConfig(
+        lr_scheduler_type=name, lr_scheduler_kwargs=kwargs, warmup_steps=3, learning_rate=1e-3
+    )
+    ours, theirs = (torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1e-3) for _ in range(2))
+    counts = {"num_cycles", "num_decay_steps"}
+    whole = {key: int(value) if key in counts else value for key, value in kwargs.items()}
+    expected = get_scheduler(
+        name, theirs, num_warmup_steps=3, num_training_steps=20, scheduler_specific_kwargs=whole
+    )
+    found = rates(create_scheduler(ours, 20, config), ours, 20)
+    assert found == rates(expected, theirs, 20)
+    assert len(set(found)) > 1 or name == "constant"
+
+
+@pytest.mark.parametrize("name", ["reduce_lr_on_plateau", "greedy"])
+@pytest.mark.parametrize(("metric", "mode"), [("loss", "min"), ("accuracy", "max")])
+def test_schedules_by_a_metric_know_which_way_is_better(name, metric, mode):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1e-3)
+    config = TrainConfig(lr_scheduler_type=name, metric_for_best_model=metric)
+    assert create_scheduler(optimizer, 20, config).mode == mode
+
+
+def test_a_setting_that_the_schedule_does_not_take_is_named():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1e-3)
+    config = TrainConfig(lr_scheduler_kwargs={"num_cyles": 2.0})
+    with pytest.raises(UserError, match=r"--lr-scheduler-kwargs: linear: .*num_cyles"):
+        create_scheduler(optimizer, 20, config)
