@@ -44,7 +44,7 @@ from .predict.loaded_run import Run as Run, load_run as load_run
 from .run.accelerator import create_accelerator as create_accelerator
 from .run.checkpoints import Checkpoints as Checkpoints
 from .run.folder import RunFolder as RunFolder, summarize as summarize
-from .run.machine_limits import explained_machine_limits as explained_machine_limits
+from .run.machine_limits import explain_training_errors as explain_training_errors
 from .run.resume import OpenRun as OpenRun, open_run as open_run
 from .run.signals import StopRequest as StopRequest
 from .run.state import TrainState as TrainState

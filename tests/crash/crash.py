@@ -407,7 +407,7 @@ def make_inputs(folder: Path) -> tuple[Path, Path]:
 
 def outcome(run: Path) -> dict:
     """All that must be equal, by name."""
-    from plainloop.run.atomic import damage, hash_file
+    from plainloop.run.atomic import find_corruption, hash_file
     from plainloop.run.checkpoints import list_checkpoints
 
     metrics = json.loads((run / "metrics.json").read_text())
@@ -429,7 +429,7 @@ def outcome(run: Path) -> dict:
         "history": without_times(history),
         **{name: metrics[name] for name in ("evaluations", "best", "saved")},
         "checkpoints": [path.name for path in kept],
-        "damaged": [path.name for path in kept if damage(path)],
+        "damaged": [path.name for path in kept if find_corruption(path)],
         "left over": sorted(path.name for path in run.rglob(".tmp-*")),
     }
 

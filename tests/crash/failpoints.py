@@ -46,7 +46,7 @@ PLACES = {
         "plainloop.metrics.task_metric:TaskMetric.add_batch": ["before"],
         "plainloop.run.checkpoints:commit_folder": ["before", "after"],
         "plainloop.metrics.task_metric:TaskMetric.compute": ["before"],
-        "plainloop.run.state:TrainState.note_evaluation": ["after"],
+        "plainloop.run.state:TrainState.record_evaluation": ["after"],
     },
     "write": {
         **{writer: ["torn", "before"] for writer in WRITERS},

@@ -29,7 +29,7 @@ from transformers import BertForSequenceClassification
 from plainloop.config.settings import TrainConfig
 from plainloop.errors import StoppedError
 from plainloop.run import checkpoints
-from plainloop.run.rng import Generators
+from plainloop.run.rng import RngState
 from plainloop.run.signals import StopRequest
 from plainloop.run.state import TrainState
 from plainloop.training import fine_tune as fine_tuning, loop
@@ -46,7 +46,7 @@ STOPS = {"step": 17, "evaluation": 16}  # in the second epoch; the steps since 1
 Pieces = dict[str, str]
 
 
-def pieces_of(model, optimizer, lr_scheduler, state: TrainState, generators: Generators) -> Pieces:
+def pieces_of(model, optimizer, lr_scheduler, state: TrainState, generators: RngState) -> Pieces:
     """A digest of each piece of a run's state."""
     values = {**asdict(state), "history": crash.without_times(state.history)}
     del values["rows_since_log"]
@@ -98,14 +98,14 @@ class Watched:
                 state = self.progress._state
                 if state.step not in self.at_forward:
                     self.progress.settle()
-                    self.at_forward[state.step] = pieces_of(*objects, state, Generators.now())
+                    self.at_forward[state.step] = pieces_of(*objects, state, RngState.capture())
                 # As an augmentation would: else nothing draws from these two.
                 random.random()
                 np.random.random()  # noqa: NPY002
             return forward(model, *rest, **batch)
 
         def watched_save(kept, state, *rest):
-            self.saved = pieces_of(*objects, state, Generators.now())
+            self.saved = pieces_of(*objects, state, RngState.capture())
             return save(kept, state, *rest)
 
         with (
@@ -158,18 +158,18 @@ def without_optimizer_groups():
 
 @contextmanager
 def without_generator(name: str):
-    restore = Generators.restore
+    restore = RngState.restore
 
     def restored(saved):
-        now = Generators.now()
+        now = RngState.capture()
         restore(
-            Generators(
+            RngState(
                 {**saved.tensors, name: now.tensors[name]},
                 {**saved.rest, name: now.rest.get(name)},
             )
         )
 
-    with patch.object(Generators, "restore", restored):
+    with patch.object(RngState, "restore", restored):
         yield
 
 

@@ -7,7 +7,7 @@ import crash
 import matrix
 import pytest
 
-from plainloop.run.atomic import damage
+from plainloop.run.atomic import find_corruption
 from plainloop.run.checkpoints import list_checkpoints, step_of
 
 pytestmark = pytest.mark.crash
@@ -46,7 +46,7 @@ def test_all_processes_end_with_4_and_one_line_and_the_old_checkpoint_is_whole(
     assert said in printed
     assert "Traceback" not in printed
     assert [step_of(path) for path in list_checkpoints(run / "checkpoints")][:1] == [3]
-    assert all(damage(path) is None for path in list_checkpoints(run / "checkpoints"))
+    assert all(find_corruption(path) is None for path in list_checkpoints(run / "checkpoints"))
     assert not [*run.rglob(".tmp-*")]
     assert matrix.resume(KIND, run, stop_adds_one=False) == []
 

@@ -13,7 +13,7 @@ import crash
 import matrix
 import pytest
 
-from plainloop.run.atomic import damage
+from plainloop.run.atomic import find_corruption
 from plainloop.run.checkpoints import list_checkpoints, step_of
 
 pytestmark = pytest.mark.crash
@@ -64,7 +64,7 @@ def moments() -> list[Moment]:
         "evaluation": [
             "plainloop.metrics.task_metric:TaskMetric.add_batch",
             "plainloop.metrics.task_metric:TaskMetric.compute",
-            "plainloop.run.state:TrainState.note_evaluation",
+            "plainloop.run.state:TrainState.record_evaluation",
             "plainloop.metrics.task_metric:TaskMetric.add_batch",
         ],
         "write": [
@@ -128,7 +128,7 @@ def test_a_terminated_run_ends_within_its_step_and_goes_on_to_the_same_bits(mome
     assert fell["step"] <= int(step) <= fell["step"] + 1
     newest = list_checkpoints(run / "checkpoints")[-1]
     assert (newest, step_of(newest)) == (Path(saved), int(step))
-    assert damage(newest) is None
+    assert find_corruption(newest) is None
     assert not [*run.rglob(".tmp-*")]
     # With the command that was printed.
     program, *words = shlex.split(command)
@@ -150,5 +150,5 @@ def test_a_second_signal_in_a_save_ends_at_once_and_the_old_checkpoint_is_whole(
     assert codes[0] == -signal.SIGTERM
     whole = list_checkpoints(run / "checkpoints")
     assert [step_of(path) for path in whole] == [kind.steps_per_epoch]
-    assert damage(whole[0]) is None
+    assert find_corruption(whole[0]) is None
     assert matrix.resume(kind, run, stop_adds_one=False) == []

@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from torch import nn
 
 from plainloop.errors import MachineError
-from plainloop.run.atomic import commit_folder, damage
+from plainloop.run.atomic import commit_folder, find_corruption
 from plainloop.run.checkpoints import Checkpoints, list_checkpoints
-from plainloop.run.rng import Generators
+from plainloop.run.rng import RngState
 from plainloop.run.state import TrainState
 
 DELETIONS = ("unlink", "rmdir")
@@ -88,7 +88,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
         self.scheduler = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, 0.9)
         self.state = TrainState()
-        settings = {"identity": {"settings": {"seed": 1}}, **settings}
+        settings = {"fingerprint": {"settings": {"seed": 1}}, **settings}
         self.checkpoints = Checkpoints(
             folder / "checkpoints", folder / "best", Accelerator(cpu=True), **settings
         )
@@ -128,7 +128,7 @@ class Run:
             },
             "groups": moments["param_groups"],
             "scheduler": self.scheduler.state_dict(),
-            "generator": Generators.now().tensors["torch"].tolist(),
+            "generator": RngState.capture().tensors["torch"].tolist(),
         }
         return json.loads(json.dumps(content))
 
@@ -228,7 +228,9 @@ def test_the_save_after_a_killed_one_works_and_clears_up(tmp_path, monkeypatch, 
             run.save()
             assert loaded(folder) == run.expected(), where
             assert leftovers(folder) == [], where
-            whole = [p for p in list_checkpoints(folder / "checkpoints") if damage(p) is None]
+            whole = [
+                p for p in list_checkpoints(folder / "checkpoints") if find_corruption(p) is None
+            ]
             assert len(whole) >= min(2, len({*saved, step + after})), where
             run.state.step = step
 
@@ -283,7 +285,7 @@ def test_the_old_best_model_is_there_until_the_new_one_is_whole(
         lambda: run.checkpoints.save_best(run.model, step),
         **fault,
     ):
-        best = [path for path in (folder / "best").glob("step-*") if damage(path) is None]
+        best = [path for path in (folder / "best").glob("step-*") if find_corruption(path) is None]
         assert best, where
         run.checkpoints.save_best(run.model, step + 1)
         assert [path.name for path in (folder / "best").iterdir()] == [f"step-{step + 1:06d}"]
@@ -328,4 +330,4 @@ def test_a_folder_that_cannot_be_read_is_damaged_and_not_a_traceback(tmp_path, m
         raise OSError(errno.EIO, "Input/output error", str(path))
 
     monkeypatch.setattr("plainloop.run.atomic.hash_file", unreadable)
-    assert damage(tmp_path / "step-1").startswith("a: ")
+    assert find_corruption(tmp_path / "step-1").startswith("a: ")

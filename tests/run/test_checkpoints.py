@@ -13,7 +13,7 @@ from torch import nn
 
 from plainloop.config.settings import TrainConfig
 from plainloop.errors import CheckpointError, PlainloopError, UserError
-from plainloop.run.atomic import MANIFEST_FILE, damage, hash_file
+from plainloop.run.atomic import MANIFEST_FILE, find_corruption, hash_file
 from plainloop.run.checkpoints import list_checkpoints
 from plainloop.training.fine_tune import fine_tune
 
@@ -71,7 +71,7 @@ def test_every_corruption_is_named_and_the_checkpoint_before_is_used(saved, tmp_
             file.symlink_to(start / "checkpoints" / "step-000008" / name)
         elif content is not None:
             file.write_bytes(content)
-        reason = damage(newest)
+        reason = find_corruption(newest)
         held = loaded(tmp_path)
         if reason is None:  # white space of the manifest, or a link to what is whole
             assert name == MANIFEST_FILE, what
@@ -99,7 +99,7 @@ def test_bits_all_over_the_manifest_are_found_or_change_nothing(saved, tmp_path)
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         (newest / MANIFEST_FILE).write_bytes(flipped)
-        if damage(newest) is None:
+        if find_corruption(newest) is None:
             harmless.append(bit)
             assert json.loads(flipped) == json.loads(whole) or loaded(tmp_path) == contents[8]
     assert len(harmless) < 0.02 * 8 * len(whole) / 11
@@ -135,7 +135,7 @@ def test_at_least_two_checkpoints_are_kept(tmp_path, limit, kept):
         run.save()
     folders = list_checkpoints(tmp_path / "checkpoints")
     assert [int(folder.name[5:]) for folder in folders] == kept
-    assert all(damage(folder) is None for folder in folders)
+    assert all(find_corruption(folder) is None for folder in folders)
 
 
 def test_steps_are_ordered_as_numbers(tmp_path):
@@ -160,7 +160,9 @@ def test_a_save_after_a_fallback_keeps_itself_and_the_one_it_came_from(tmp_path,
         run.train_to(step)
         assert run.save().is_dir(), "what was just saved is not deleted"
         assert loaded(tmp_path)["state"]["step"] == step
-        whole = [p for p in list_checkpoints(tmp_path / "checkpoints") if damage(p) is None]
+        whole = [
+            p for p in list_checkpoints(tmp_path / "checkpoints") if find_corruption(p) is None
+        ]
         assert len(whole) == 2
 
 
@@ -171,7 +173,7 @@ def test_a_save_never_deletes_itself_where_newer_ones_are_whole(tmp_path):
         run.save()
     again = Run(tmp_path, save_total_limit=2)  # as with --resume-from-checkpoint step-000004
     again.train_to(5)
-    assert damage(again.save()) is None
+    assert find_corruption(again.save()) is None
     assert loaded(tmp_path)["state"]["step"] == 5, "--resume goes on from what was saved last"
 
 
@@ -230,7 +232,7 @@ def test_a_pickle_in_the_place_of_a_file_of_a_checkpoint_does_not_run(saved, tmp
         shutil.copytree(start, folder)
         newest = folder / "checkpoints" / "step-000008"
         (newest / name).write_bytes(content)
-        assert damage(newest).startswith(f"{name}: "), kind
+        assert find_corruption(newest).startswith(f"{name}: "), kind
         assert loaded(folder) == contents[4], kind
         assert not trap.exists(), kind
 
@@ -247,7 +249,7 @@ def test_a_pickle_that_the_manifest_vouches_for_does_not_run_and_is_an_error(sav
         manifest = json.loads((newest / MANIFEST_FILE).read_text())
         manifest["files"][name] = {"bytes": len(content), "sha256": hash_file(newest / name)}
         (newest / MANIFEST_FILE).write_text(json.dumps(manifest))
-        assert damage(newest) is None
+        assert find_corruption(newest) is None
         with pytest.raises(CheckpointError) as caught:
             loaded(folder)
         assert name in str(caught.value), kind
@@ -339,5 +341,5 @@ def test_a_real_full_disk_ends_the_run_in_one_line_and_the_old_checkpoint_is_who
     assert "the disk is full" in errors[0]
     assert "Traceback" not in finished.stderr
     assert [path.name for path in list_checkpoints(run / "checkpoints")] == ["step-000001"]
-    assert damage(run / "checkpoints" / "step-000001") is None
+    assert find_corruption(run / "checkpoints" / "step-000001") is None
     assert leftovers(run / "checkpoints") == []

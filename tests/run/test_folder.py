@@ -161,7 +161,7 @@ def test_the_summary_names_the_best_evaluation_and_the_saved_one(load_best, save
     state = TrainState()
     for step, loss in ((1, 0.1), (2, 0.2)):
         state.step = step
-        state.note_evaluation({"loss": loss}, config)
+        state.record_evaluation({"loss": loss}, config)
     summary = summarize(state, config, create_accelerator(use_cpu=True))
     assert summary["best"]["step"] == 1
     assert summary["saved"]["step"] == saved

@@ -5,7 +5,7 @@ import torch
 
 from plainloop.config.settings import TrainConfig
 from plainloop.errors import MachineError
-from plainloop.run.machine_limits import explained_machine_limits
+from plainloop.run.machine_limits import explain_training_errors
 
 OUT_OF_MEMORY = """
 import resource, sys
@@ -51,7 +51,7 @@ def test_a_real_failed_allocation_ends_with_exit_4_and_the_same_effective_batch(
 )
 def test_the_advice_keeps_the_effective_batch(rows, batches, smaller, more):
     config = TrainConfig(per_device_train_batch_size=rows, gradient_accumulation_steps=batches)
-    with pytest.raises(MachineError) as caught, explained_machine_limits(config):
+    with pytest.raises(MachineError) as caught, explain_training_errors(config):
         raise torch.OutOfMemoryError("CUDA out of memory.")
     assert f"size {smaller} --gradient-accumulation-steps {more} " in str(caught.value)
     assert smaller * more == rows * batches
@@ -59,10 +59,10 @@ def test_the_advice_keeps_the_effective_batch(rows, batches, smaller, more):
 
 def test_one_row_that_does_not_fit_gets_other_advice():
     config = TrainConfig(per_device_train_batch_size=1)
-    with pytest.raises(MachineError, match="--max-length"), explained_machine_limits(config):
+    with pytest.raises(MachineError, match="--max-length"), explain_training_errors(config):
         raise MemoryError
 
 
 def test_another_error_is_not_taken_for_it():
-    with pytest.raises(RuntimeError, match="shape"), explained_machine_limits(TrainConfig()):
+    with pytest.raises(RuntimeError, match="shape"), explain_training_errors(TrainConfig()):
         raise RuntimeError("shape mismatch")

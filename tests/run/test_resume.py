@@ -185,11 +185,11 @@ def stopped(folder, monkeypatch, settings, step):
 
 def rises_no_more(patch):
     """Every evaluation after the resume is worse than any before."""
-    note = loop.TrainState.note_evaluation
+    note = loop.TrainState.record_evaluation
     worse = {"loss": 1e9, "accuracy": -1.0, "f1": -1.0}
     patch.setattr(
         loop.TrainState,
-        "note_evaluation",
+        "record_evaluation",
         lambda state, scores, config: note(state, {**scores, **worse}, config),
     )
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from plainloop.run.rng import Generators
+from plainloop.run.rng import RngState
 
 COUNTS = st.integers(0, 5)
 
@@ -44,12 +44,12 @@ def test_the_same_draws_follow_a_round_trip_through_a_file(
     path = tmp_path_factory.getbasetemp() / "generators.safetensors"
     seed_all(seed)
     draw_before(uniform, gaussian)
-    before = Generators.now()
+    before = RngState.capture()
     before.save(path)
     expected = draws()
     seed_all(seed + between if seed < 2**31 else seed - between)
     draw_before(between, between)
-    Generators.load(path).restore()
+    RngState.load(path).restore()
     assert draws() == expected
     before.restore()
     assert draws() == expected, "and one that was kept in memory is not moved by the draws"
@@ -61,11 +61,11 @@ def test_the_cached_half_of_a_pair_of_normal_draws_comes_back(tmp_path, gaussian
     draw_before(1, gaussian)
     assert (random.getstate()[2] is not None) == bool(gaussian)
     assert np.random.get_state()[3] == gaussian  # noqa: NPY002
-    Generators.now().save(tmp_path / "generators")
+    RngState.capture().save(tmp_path / "generators")
     expected = random.gauss(0, 1), np.random.standard_normal(), torch.randn(1).item()  # noqa: NPY002
     seed_all(4)
     draw_before(0, 1 - gaussian)
-    Generators.load(tmp_path / "generators").restore()
+    RngState.load(tmp_path / "generators").restore()
     assert (random.gauss(0, 1), np.random.standard_normal(), torch.randn(1).item()) == expected  # noqa: NPY002
 
 
@@ -73,13 +73,13 @@ def test_taking_and_saving_them_draws_nothing(tmp_path):
     seed_all(5)
     expected = draws()
     seed_all(5)
-    Generators.now().save(tmp_path / "generators")
-    Generators.load(tmp_path / "generators")
+    RngState.capture().save(tmp_path / "generators")
+    RngState.load(tmp_path / "generators")
     assert draws() == expected
 
 
 def test_the_file_has_the_same_bytes_each_time(tmp_path):
     seed_all(6)
     for name in ("one", "two"):
-        Generators.now().save(tmp_path / name)
+        RngState.capture().save(tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()

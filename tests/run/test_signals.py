@@ -16,7 +16,7 @@ import pytest
 from conftest import write_pairs
 
 from plainloop.errors import StoppedError
-from plainloop.run.atomic import damage
+from plainloop.run.atomic import find_corruption
 from plainloop.run.checkpoints import list_checkpoints
 from plainloop.run.signals import StopRequest
 
@@ -97,7 +97,7 @@ class Command:
         line = [line for line in errors.splitlines() if "error: " in line][-1]
         step, folder = re.search(r"stopped after step (\d+); saved ([^;\s]+)", line).groups()
         assert list_checkpoints(self.run / "checkpoints")[-1] == Path(folder)
-        assert damage(Path(folder)) is None
+        assert find_corruption(Path(folder)) is None
         assert "--resume" in line
         assert not list((self.run / "checkpoints").glob(".*"))
         return int(step)
@@ -210,7 +210,7 @@ def test_a_second_signal_ends_at_once_and_the_old_checkpoint_is_whole(command, t
     assert ended == -signal.SIGTERM
     whole = list_checkpoints(train.run / "checkpoints")
     assert [path.name for path in whole] == ["step-000001"]
-    assert damage(whole[0]) is None
+    assert find_corruption(whole[0]) is None
 
 
 # What the process does with a signal, without a process.

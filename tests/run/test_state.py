@@ -17,7 +17,7 @@ def note(scores, **settings):
     state, found = TrainState(), []
     for step, score in enumerate(scores, start=1):
         state.step, state.epoch = step, step / 2
-        found.append(state.note_evaluation({config.best_metric: score}, config))
+        found.append(state.record_evaluation({config.best_metric: score}, config))
         if state.out_of_patience(config):
             break
     return state, found
@@ -45,7 +45,7 @@ def test_the_best_is_the_lowest_loss_or_the_highest_metric(settings, bests):
 
 def test_every_evaluation_is_recorded_with_its_step_and_epoch():
     state = TrainState(step=3, epoch=1.5)
-    state.note_evaluation({"loss": 0.5, "accuracy": 0.9}, TrainConfig())
+    state.record_evaluation({"loss": 0.5, "accuracy": 0.9}, TrainConfig())
     assert state.evaluations == [{"step": 3, "epoch": 1.5, "loss": 0.5, "accuracy": 0.9}]
 
 

@@ -71,7 +71,7 @@ def train(
     # before torch is imported, so that a mistake in them is an answer in a second.
 
     from plainloop.console import printing
-    from plainloop.run.machine_limits import explained_machine_limits
+    from plainloop.run.machine_limits import explain_training_errors
     from plainloop.run.signals import StopRequest
     from plainloop.training.prepare import load_inputs
 
@@ -88,7 +88,7 @@ def train(
         name = check_upload(hub, config.run_path)
         from plainloop.training.fine_tune import fine_tune
 
-        with explained_machine_limits(config):
+        with explain_training_errors(config):
             if fine_tune(config, inputs, stop):
                 if cv is not None:
                     suspect_labels(inputs, cv, stop)

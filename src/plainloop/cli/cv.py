@@ -52,7 +52,7 @@ def suspect_labels(inputs: "Inputs", num_folds: int, stop: "StopRequest") -> Non
 
     from plainloop.cli.seeds import is_finished
     from plainloop.console import say
-    from plainloop.run.machine_limits import explained_machine_limits
+    from plainloop.run.machine_limits import explain_training_errors
     from plainloop.training.fine_tune import fine_tune
 
     train, folder = inputs.raw["train"], inputs.config.run_path / CV_FOLDER
@@ -66,7 +66,7 @@ def suspect_labels(inputs: "Inputs", num_folds: int, stop: "StopRequest") -> Non
             say("Fold", f"{number} of {num_folds}, {len(fold)} rows held out{before}")
         if not done:
             raw = DatasetDict(train=train.select(rest), validation=train.select(fold))
-            with explained_machine_limits(config):
+            with explain_training_errors(config):
                 fine_tune(config, replace(inputs, config=config, raw=raw), stop)
     if not PartialState().is_main_process:
         return

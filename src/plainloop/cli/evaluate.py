@@ -35,7 +35,7 @@ def evaluate(
     from plainloop.predict.evaluate_run import describe_labels, evaluate_run
     from plainloop.predict.loaded_run import load_run
     from plainloop.predict.output_files import check_output, open_output
-    from plainloop.run.machine_limits import explained_limits
+    from plainloop.run.machine_limits import explain_resource_errors
     from plainloop.run.signals import StopRequest
 
     with StopRequest():
@@ -43,7 +43,7 @@ def evaluate(
         if output is not None:
             check_output(output)
         rows = opened.config.per_device_eval_batch_size
-        with explained_limits(
+        with explain_resource_errors(
             where=str(run if output is None else output),
             room="make room",
             what_ran=f"{rows} rows in a batch, as in the training",

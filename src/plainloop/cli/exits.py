@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from plainloop.cli.flags import parse_config
 from plainloop.config.settings import TrainConfig
 from plainloop.errors import PlainloopError, UserError
-from plainloop.run.machine_limits import explained_machine_limits
-from plainloop.run.rank_failure import is_first_to_say, leave_the_word
+from plainloop.run.machine_limits import explain_training_errors
+from plainloop.run.rank_failure import claim_report, wait_for_reporting_rank
 from plainloop.run.signals import StopRequest
 
 EXIT_CTRL_C = 130
@@ -20,11 +20,11 @@ def expected_errors_exit() -> Iterator[None]:
     try:
         yield
     except PlainloopError as error:
-        if is_first_to_say(str(error)):
+        if claim_report(str(error)):
             for line in str(error).splitlines():
                 print(f"error: {line}", file=sys.stderr)
         elif isinstance(error, UserError):
-            leave_the_word()
+            wait_for_reporting_rank()
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
@@ -48,5 +48,5 @@ def run_script(
     """
     with expected_errors_exit(), StopRequest() as stop:
         config = parse_config(tokens, program=program, description=description)
-        with explained_machine_limits(config):
+        with explain_training_errors(config):
             main(config, stop)

@@ -75,10 +75,10 @@ def predict(
         _check_flags("with", {"--data-dir": data_dir}, useless, batch_size)
 
     from plainloop.predict.loaded_run import load_run
-    from plainloop.run.machine_limits import explained_limits
+    from plainloop.run.machine_limits import explain_resource_errors
     from plainloop.run.signals import StopRequest
 
-    limits = explained_limits(
+    limits = explain_resource_errors(
         where=str(glue_submission or output),
         room="make room",
         what_ran=f"{batch_size} rows in a batch",

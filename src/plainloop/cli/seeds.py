@@ -48,7 +48,7 @@ def train_seeds(config: TrainConfig, given: Sequence[int], stop: "StopRequest") 
     from plainloop.cli.report import write_pages
     from plainloop.console import say
     from plainloop.run.accelerator import create_accelerator
-    from plainloop.run.machine_limits import explained_machine_limits
+    from plainloop.run.machine_limits import explain_training_errors
     from plainloop.training.fine_tune import fine_tune
 
     # The processes meet here: whoever asks for Accelerate's state before takes himself to be alone.
@@ -58,7 +58,7 @@ def train_seeds(config: TrainConfig, given: Sequence[int], stop: "StopRequest") 
         if accelerator.is_main_process:
             say("Run", f"{each.run_path}{': finished before' if done else ''}")
         if not done:
-            with explained_machine_limits(each):
+            with explain_training_errors(each):
                 if fine_tune(each, replace(inputs, config=each), stop):
                     write_pages(each.run_path)
     if accelerator.is_main_process and not config.dry_run:

@@ -68,13 +68,13 @@ def check_environment() -> None:
             "accelerate launch was asked for several processes and has started one",
             where="--num_processes",
             fix="say --multi_gpu too, without GPUs as well: accelerate launch --multi_gpu "
-            f"--num_processes N --num_cpu_threads_per_process T {own_command()}",
+            f"--num_processes N --num_cpu_threads_per_process T {script_command()}",
         )
     if here.world_size > 1 and not {"RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"} & os.environ.keys():
         raise UserError(
             f"the environment says {here.world_size} processes, and not which one this is",
             where="WORLD_SIZE",
-            fix=f"unset it, or: torchrun --nproc-per-node {here.world_size} {own_command()}",
+            fix=f"unset it, or: torchrun --nproc-per-node {here.world_size} {script_command()}",
         )
 
 
@@ -96,7 +96,7 @@ def is_accelerate_launch() -> bool:
     return "ACCELERATE_DYNAMO_MODE" in os.environ
 
 
-def own_command() -> str:
+def script_command() -> str:
     """The script and its flags, as they stand after a launcher's own."""
     script, *words = sys.argv
     program = ["-m", "plainloop"] if Path(script).name in ("__main__.py", "plainloop") else [script]

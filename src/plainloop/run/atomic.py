@@ -68,7 +68,7 @@ def finish_folder(temporary: Path, folder: Path) -> None:
     # The same step written again after a resume: the old one is whole until the new one is.
     replaced = folder.with_name(folder.name + REPLACED_SUFFIX)
     if folder.exists():
-        if damage(folder) is None:
+        if find_corruption(folder) is None:
             shutil.rmtree(replaced, ignore_errors=True)
             folder.rename(replaced)
         else:
@@ -79,7 +79,7 @@ def finish_folder(temporary: Path, folder: Path) -> None:
         shutil.rmtree(replaced)
 
 
-def damage(folder: Path) -> str | None:
+def find_corruption(folder: Path) -> str | None:
     """What is wrong with a committed folder: file and reason; None where it verifies."""
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
@@ -119,7 +119,7 @@ def flush(path: Path) -> None:
 
 
 @contextmanager
-def disk_errors_explained(folder: Path) -> Iterator[None]:
+def explain_disk_errors(folder: Path) -> Iterator[None]:
     """A full or read-only disk in one line.
 
     Raises:
@@ -143,7 +143,7 @@ def disk_errors_explained(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def failing_together(accelerator: Accelerator) -> Iterator[None]:
+def raise_on_all_ranks(accelerator: Accelerator) -> Iterator[None]:
     """A part of the work that no process leaves before all are done, nor if one has failed.
 
     Without it the others would wait for the one that failed, and then fail for another reason.

@@ -24,13 +24,13 @@ from plainloop.run.atomic import (
     TEMPORARY_PREFIX,
     begin_folder,
     commit_folder,
-    damage,
-    disk_errors_explained,
-    failing_together,
+    explain_disk_errors,
+    find_corruption,
     finish_folder,
+    raise_on_all_ranks,
 )
-from plainloop.run.fingerprint import check_identity
-from plainloop.run.rng import Generators
+from plainloop.run.fingerprint import check_fingerprint
+from plainloop.run.rng import RngState
 from plainloop.run.state import TrainState
 
 STATE_FILE = "state.json"
@@ -49,14 +49,14 @@ class Checkpoints:
         folder: holds a folder for each checkpoint, step-N.
         best_folder: holds the best model so far, in a folder of the same name.
         accelerator: of the run; rank 0 writes all but the other ranks' generators.
-        identity: what a resumed run must have in common with the saved one; see `check_identity`.
+        fingerprint: what a resumed run must have in common with the saved one; see `check_fingerprint`.
         save_total_limit: how many are kept, at least 2; None: all.
     """
 
     folder: Path
     best_folder: Path
     accelerator: Accelerator
-    identity: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
     save_total_limit: int | None = SMALLEST_TOTAL_LIMIT
 
     def save(self, state: TrainState, model: nn.Module, optimizer: Any, lr_scheduler: Any) -> Path:
@@ -70,12 +70,12 @@ class Checkpoints:
         temporary = target.with_name(TEMPORARY_PREFIX + target.name)
         main = self.accelerator.is_main_process
         try:
-            with self._writing_together(self.folder):
+            with self._write_on_all_ranks(self.folder):
                 if main:
                     begin_folder(target)
-            with self._writing_together(self.folder):
+            with self._write_on_all_ranks(self.folder):
                 rank = self.accelerator.process_index
-                Generators.now().save(temporary / generators_file(rank))
+                RngState.capture().save(temporary / rng_file(rank))
                 if main:
                     save_model(self.accelerator.unwrap_model(model), str(temporary / MODEL_FILE))
                     tensors, groups = flatten_optimizer(optimizer.state_dict())
@@ -84,10 +84,10 @@ class Checkpoints:
                         "state": asdict(state),
                         "optimizer_groups": groups,
                         "lr_scheduler": lr_scheduler.state_dict(),
-                        "identity": dict(self.identity),
+                        "identity": dict(self.fingerprint),
                     }
                     (temporary / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
-            with self._writing_together(self.folder):
+            with self._write_on_all_ranks(self.folder):
                 if main:
                     finish_folder(temporary, target)
                     self._delete_surplus(target)
@@ -109,7 +109,7 @@ class Checkpoints:
         """
         damaged: list[str] = []
         for path in reversed(list_checkpoints(self.folder)):
-            reason = damage(path) or missing_files(path)
+            reason = find_corruption(path) or missing_files(path)
             if reason is None:
                 return path
             damaged.append(f"{path}: {reason}")
@@ -130,7 +130,9 @@ class Checkpoints:
             CheckpointError: it is not; the others are named.
         """
         ours = path.resolve() in [other.resolve() for other in list_checkpoints(self.folder)]
-        reason = damage(path) or missing_files(path) if ours else "not a checkpoint of this run"
+        reason = (
+            find_corruption(path) or missing_files(path) if ours else "not a checkpoint of this run"
+        )
         if reason is not None:
             others = ", ".join(str(other) for other in list_checkpoints(self.folder))
             raise CheckpointError(reason, where=str(path), fix=f"there are: {others or 'none'}")
@@ -138,7 +140,7 @@ class Checkpoints:
 
     def restore(
         self, path: Path, model: nn.Module, optimizer: Any, lr_scheduler: Any, *, force: bool
-    ) -> tuple[TrainState, Generators, list[str]]:
+    ) -> tuple[TrainState, RngState, list[str]]:
         """Put a verified checkpoint's contents into the objects of this process.
 
         Args:
@@ -154,25 +156,25 @@ class Checkpoints:
                 and `force` is not set. With it the best one is chosen anew where it was chosen by
                 another metric or is lost: else the end of the training would miss it.
         """
-        with contents_explained(path / STATE_FILE):
+        with explain_read_errors(path / STATE_FILE):
             content = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
             state = TrainState(**content["state"])
-        passed = check_identity(content["identity"], self.identity, path, force=force)
+        passed = check_fingerprint(content["identity"], self.fingerprint, path, force=force)
         if self._best_is_lost(state, content["identity"], passed, force=force):
             passed.append(f"best model was of step {state.best_step}, is chosen anew from here on")
             state.best_score, state.best_step, state.evaluations_without_gain = None, 0, 0
-        # Generators and optimizer are read before the model is touched.
+        # RngState and optimizer are read before the model is touched.
         rank = self.accelerator.process_index
-        with contents_explained(path / generators_file(rank)):
-            generators = Generators.load(path / generators_file(rank))
-        with contents_explained(path / OPTIMIZER_FILE):
+        with explain_read_errors(path / rng_file(rank)):
+            generators = RngState.load(path / rng_file(rank))
+        with explain_read_errors(path / OPTIMIZER_FILE):
             tensors = load_file(path / OPTIMIZER_FILE)
             moments = unflatten_optimizer(tensors, content["optimizer_groups"])
-        with contents_explained(path / MODEL_FILE):
+        with explain_read_errors(path / MODEL_FILE):
             load_model(self.accelerator.unwrap_model(model), path / MODEL_FILE, device="cpu")
-        with contents_explained(path / OPTIMIZER_FILE):
+        with explain_read_errors(path / OPTIMIZER_FILE):
             optimizer.load_state_dict(moments)
-        with contents_explained(path / STATE_FILE):
+        with explain_read_errors(path / STATE_FILE):
             lr_scheduler.load_state_dict(content["lr_scheduler"])
         return state, generators, passed
 
@@ -183,7 +185,7 @@ class Checkpoints:
             MachineError: as `save`; the one before is whole.
         """
         target = self.best_folder / f"step-{step:06d}"
-        with self._writing_together(self.best_folder):
+        with self._write_on_all_ranks(self.best_folder):
             if self.accelerator.is_main_process:
                 unwrapped = self.accelerator.unwrap_model(model)
                 commit_folder(target, lambda path: save_model(unwrapped, str(path / MODEL_FILE)))
@@ -198,7 +200,7 @@ class Checkpoints:
             CheckpointError: it is missing or damaged.
         """
         target = self.best_folder / f"step-{step:06d}"
-        reason = damage(target)
+        reason = find_corruption(target)
         if reason is not None:
             raise CheckpointError(
                 f"the best model is damaged: {reason}", where=str(target), fix="train again"
@@ -208,13 +210,15 @@ class Checkpoints:
     def _best_is_lost(
         self, state: TrainState, saved: Mapping[str, Any], passed: list[str], *, force: bool
     ) -> bool:
-        ours, theirs = (identity.get("settings", {}) for identity in (self.identity, saved))
+        ours, theirs = (
+            fingerprint.get("settings", {}) for fingerprint in (self.fingerprint, saved)
+        )
         if any(ours.get(name) != theirs.get(name) for name in BEST_MODEL_SETTINGS):
             return state.best_score is not None  # by another metric, or never written
         if state.best_score is None or not ours.get("load_best_model_at_end"):
             return False
         target = self.best_folder / f"step-{state.best_step:06d}"
-        reason = damage(target)
+        reason = find_corruption(target)
         # The same steps write a later one again, but only if nothing differs.
         later = any(step_of(path) >= state.step for path in list_checkpoints(self.best_folder))
         if reason and not force and not later:
@@ -226,8 +230,8 @@ class Checkpoints:
         return reason is not None and not (later and not passed)
 
     @contextmanager
-    def _writing_together(self, folder: Path) -> Iterator[None]:
-        with failing_together(self.accelerator), disk_errors_explained(folder):
+    def _write_on_all_ranks(self, folder: Path) -> Iterator[None]:
+        with raise_on_all_ranks(self.accelerator), explain_disk_errors(folder):
             yield
 
     def _delete_surplus(self, newest: Path) -> None:
@@ -259,7 +263,7 @@ def missing_files(path: Path) -> str | None:
     return f"{missing[0]}: missing" if missing else None
 
 
-def generators_file(rank: int) -> str:
+def rng_file(rank: int) -> str:
     """The name of the file with a rank's generators."""
     return f"generators-{rank}.safetensors"
 
@@ -284,7 +288,7 @@ def unflatten_optimizer(tensors: Mapping[str, torch.Tensor], groups: Any) -> dic
 
 
 @contextmanager
-def contents_explained(file: Path) -> Iterator[None]:
+def explain_read_errors(file: Path) -> Iterator[None]:
     """A file of a checkpoint that is whole and yet none of ours, in one line.
 
     Raises:

@@ -38,7 +38,7 @@ NO_NUMBER_DEPENDS_ON = (
 PACKAGES = ("torch", "transformers", "accelerate")
 
 
-def run_identity(
+def run_fingerprint(
     config: TrainConfig, raw: "DatasetDict", device: torch.device, num_processes: int
 ) -> dict[str, Mapping[str, Any]]:
     """What the numbers of a run depend on; a resumed run must have the same."""
@@ -55,7 +55,7 @@ def run_identity(
     }
 
 
-def check_identity(
+def check_fingerprint(
     saved: Mapping[str, Any], ours: Mapping[str, Any], path: Path, *, force: bool
 ) -> list[str]:
     """Compare what the saved run was made of with what this one is made of.
@@ -69,7 +69,7 @@ def check_identity(
     Raises:
         CheckpointError: they differ, without `force`.
     """
-    saved, ours = (json.loads(json.dumps(identity)) for identity in (saved, ours))
+    saved, ours = (json.loads(json.dumps(side)) for side in (saved, ours))
     differences = [
         f"{key} was {saved.get(group, {}).get(key)!r}, is {ours.get(group, {}).get(key)!r}"
         for group in sorted(saved.keys() | ours.keys())

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 
 from plainloop.config.settings import TrainConfig
 from plainloop.errors import MachineError, is_out_of_memory
-from plainloop.run.rank_failure import is_of_another, lost_process, note_own_error
+from plainloop.run.rank_failure import is_collective_error, lost_rank_error, report_own_error
 
 
 @contextmanager
-def explained_limits(*, where: str, room: str, what_ran: str, smaller: str) -> Iterator[None]:
+def explain_resource_errors(
+    *, where: str, room: str, what_ran: str, smaller: str
+) -> Iterator[None]:
     """Say in one line what does not fit into the memory, or onto the disk.
 
     Args:
@@ -35,18 +37,18 @@ def explained_limits(*, where: str, room: str, what_ran: str, smaller: str) -> I
 
 
 @contextmanager
-def explained_machine_limits(config: TrainConfig) -> Iterator[None]:
-    """`explained_limits` of a training: says which smaller batch has the same effect.
+def explain_training_errors(config: TrainConfig) -> Iterator[None]:
+    """`explain_resource_errors` of a training: says which smaller batch has the same effect.
 
     With several processes, whatever else ends this one is noted for the others, which then leave
     the word to it.
 
     Raises:
-        MachineError: as `explained_limits`, or another process is lost.
+        MachineError: as `explain_resource_errors`, or another process is lost.
     """
     rows, batches = config.per_device_train_batch_size, config.gradient_accumulation_steps
     smaller = rows // 2 if rows % 2 == 0 else 1
-    limits = explained_limits(
+    limits = explain_resource_errors(
         where=str(config.run_path),
         room="make room, then --resume",
         what_ran=f"{rows} rows in a training batch, {config.per_device_eval_batch_size} in an "
@@ -60,7 +62,7 @@ def explained_machine_limits(config: TrainConfig) -> Iterator[None]:
         with limits:
             yield
     except BaseException as error:
-        if is_of_another(error):
-            raise lost_process(error) from error
-        note_own_error()
+        if is_collective_error(error):
+            raise lost_rank_error(error) from error
+        report_own_error()
         raise

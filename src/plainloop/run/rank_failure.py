@@ -21,11 +21,11 @@ from plainloop.config.settings import TrainConfig
 from plainloop.errors import MachineError
 from plainloop.run.state import TrainState
 
-LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
+COLLECTIVE_ERROR_WORDS = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
 """Words of an error of an exchange, whoever is to blame; gloo raises a plain RuntimeError."""
-SECONDS_TO_REPORT = 2.0
+REPORT_TIMEOUT = 2.0
 """How long the others may take to report that they live."""
-SECONDS_FOR_THE_WORD = 10.0
+REPORTING_RANK_TIMEOUT = 10.0
 """How long the first process of a machine may take to find the mistake that this one has found."""
 
 
@@ -38,7 +38,7 @@ def process_group() -> Any:
 
 
 @contextmanager
-def waiting_at_most(seconds: float) -> Iterator[None]:
+def collective_timeout(seconds: float) -> Iterator[None]:
     """Wait for the other processes so long at each exchange, instead of as long as before.
 
     Args:
@@ -62,32 +62,32 @@ def waiting_at_most(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def in_training_steps(config: TrainConfig, state: TrainState) -> Iterator[None]:
+def training_step_timeout(config: TrainConfig, state: TrainState) -> Iterator[None]:
     """Wait `config.step_timeout` at most, and say after which step a process was lost.
 
     Raises:
         MachineError: another process has ended or hangs.
     """
-    with waiting_at_most(config.step_timeout):
+    with collective_timeout(config.step_timeout):
         try:
             yield
         except RuntimeError as error:
-            if not is_of_another(error):
+            if not is_collective_error(error):
                 raise
-            raise lost_process(error, where=f"after step {state.step}") from error
+            raise lost_rank_error(error, where=f"after step {state.step}") from error
 
 
-def is_of_another(error: BaseException) -> bool:
+def is_collective_error(error: BaseException) -> bool:
     """Whether an exchange between processes has failed, and not what this one did."""
     said = str(error).lower()
     return (
         process_group() is not None
         and isinstance(error, RuntimeError)
-        and any(word in said for word in LOST)
+        and any(word in said for word in COLLECTIVE_ERROR_WORDS)
     )
 
 
-def lost_process(error: BaseException, *, where: str = "") -> MachineError:
+def lost_rank_error(error: BaseException, *, where: str = "") -> MachineError:
     """What to say of an exchange that failed: which process is to blame, and what to do.
 
     One process of those that are left says it; where one has ended with an error of its own, which
@@ -96,8 +96,8 @@ def lost_process(error: BaseException, *, where: str = "") -> MachineError:
     if threading.current_thread() is threading.main_thread():
         # The launcher ends what is left as soon as one process has ended; this one is ending.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    missing, has_spoken = ask_around()
-    if has_spoken or not is_first_to_say("lost"):
+    missing, has_spoken = find_missing_ranks()
+    if has_spoken or not claim_report("lost"):
         return MachineError("")
     names = f"rank {missing[0]}" if len(missing) == 1 else f"a process (of ranks {missing})"
     if not missing:
@@ -109,14 +109,14 @@ def lost_process(error: BaseException, *, where: str = "") -> MachineError:
     return MachineError(what, where=where, fix=fix)
 
 
-def ask_around() -> tuple[list[int], bool]:
+def find_missing_ranks() -> tuple[list[int], bool]:
     """The ranks that do not report, and whether one has said what is wrong with itself."""
     distributed, store = process_group(), shared_store()
     rank = distributed.get_rank()
     others = [other for other in range(distributed.get_world_size()) if other != rank]
     try:
         store.set(f"alive/{rank}", "")
-        deadline = time.monotonic() + SECONDS_TO_REPORT
+        deadline = time.monotonic() + REPORT_TIMEOUT
         while True:
             has_spoken = any(store.check([f"spoken/{other}"]) for other in others)
             missing = [other for other in others if not store.check([f"alive/{other}"])]
@@ -128,7 +128,7 @@ def ask_around() -> tuple[list[int], bool]:
         return [0], False
 
 
-def note_own_error() -> None:
+def report_own_error() -> None:
     """Let the others know that this process says itself why it ends."""
     distributed = process_group()
     if distributed is not None:
@@ -138,7 +138,7 @@ def note_own_error() -> None:
             return  # nobody is left to know
 
 
-def is_first_to_say(text: str) -> bool:
+def claim_report(text: str) -> bool:
     """Whether no other process of this run has said it: one line for all of them.
 
     Before the processes have found each other, one on each machine speaks.
@@ -157,14 +157,14 @@ def shared_store() -> Any:
     from torch.distributed.distributed_c10d import _get_default_store
 
     store = _get_default_store()
-    store.set_timeout(timedelta(seconds=SECONDS_TO_REPORT))
+    store.set_timeout(timedelta(seconds=REPORT_TIMEOUT))
     return store
 
 
-def leave_the_word() -> None:
+def wait_for_reporting_rank() -> None:
     """Give the process that says it time to do so before this one ends.
 
     A launcher ends all as soon as one has ended; as a rule it ends this one here.
     """
     if "LOCAL_RANK" in os.environ and process_group() is None:
-        time.sleep(SECONDS_FOR_THE_WORD)
+        time.sleep(REPORTING_RANK_TIMEOUT)

@@ -13,17 +13,17 @@ from torch import nn
 from plainloop.config.settings import TrainConfig
 from plainloop.console import say
 from plainloop.errors import CheckpointError, MachineError
-from plainloop.run.atomic import REPLACED_SUFFIX, disk_errors_explained, failing_together
+from plainloop.run.atomic import REPLACED_SUFFIX, explain_disk_errors, raise_on_all_ranks
 from plainloop.run.checkpoints import Checkpoints, step_of
-from plainloop.run.fingerprint import run_identity
+from plainloop.run.fingerprint import run_fingerprint
 from plainloop.run.folder import METRICS_FILE, RunFolder, is_resuming
-from plainloop.run.rng import Generators
+from plainloop.run.rng import RngState
 from plainloop.run.state import TrainState
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-NONE_YET = -1
+NO_CHECKPOINT = -1
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class OpenRun:
 
     folder: RunFolder | None
     checkpoints: Checkpoints
-    resumed: tuple[TrainState, Generators] | None
+    resumed: tuple[TrainState, RngState] | None
 
 
 def open_run(
@@ -67,13 +67,13 @@ def open_run(
         config.run_path / "checkpoints",
         config.run_path / "best",
         accelerator,
-        identity=run_identity(config, raw, accelerator.device, accelerator.num_processes),
+        fingerprint=run_fingerprint(config, raw, accelerator.device, accelerator.num_processes),
         save_total_limit=config.save_total_limit,
     )
     resumed = None
     if is_resuming(config):
         newest = find_checkpoint(accelerator, checkpoints, config.resume_from_checkpoint)
-        with failing_together(accelerator):
+        with raise_on_all_ranks(accelerator):
             if newest is not None:
                 state, generators, differences = checkpoints.restore(
                     newest, model, optimizer, lr_scheduler, force=config.force
@@ -94,7 +94,7 @@ def open_run(
                     say("Warning", f"differs from the saved run: {line}")
                 say("Resume", f"resuming from {newest}, step {state.step}")
     folder = None
-    with failing_together(accelerator), disk_errors_explained(config.run_path):
+    with raise_on_all_ranks(accelerator), explain_disk_errors(config.run_path):
         if accelerator.is_main_process:
             check_disk_space(config, model)
             folder = RunFolder.reopen(config, resumed[0]) if resumed else RunFolder.create(config)
@@ -110,15 +110,15 @@ def find_checkpoint(
         CheckpointError: the wanted one is not whole, or none is; on every process.
     """
     path = None
-    with failing_together(accelerator):
+    with raise_on_all_ranks(accelerator):
         if accelerator.is_main_process:
             path = checkpoints.check(wanted) if wanted else checkpoints.newest()
     # A number, since objects would travel as pickle.
-    code = NONE_YET if path is None else 2 * step_of(path)
+    code = NO_CHECKPOINT if path is None else 2 * step_of(path)
     if path is not None and path.suffix == REPLACED_SUFFIX:
         code += 1
     code = int(broadcast(torch.tensor(code, device=accelerator.device)))
-    if code == NONE_YET:
+    if code == NO_CHECKPOINT:
         return None
     step, is_replaced = divmod(code, 2)
     return checkpoints.path_of(step).with_suffix(REPLACED_SUFFIX if is_replaced else "")

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 
 @dataclass(frozen=True)
-class Generators:
+class RngState:
     """The states of Python's, NumPy's and torch's global generators at one moment.
 
     Attributes:
@@ -25,7 +25,7 @@ class Generators:
     rest: dict[str, Any]
 
     @classmethod
-    def now(cls) -> "Generators":
+    def capture(cls) -> "RngState":
         """The states as they are."""
         version, words, gauss = random.getstate()
         name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
@@ -56,7 +56,7 @@ class Generators:
         save_file(self.tensors, path, metadata={"rest": json.dumps(self.rest)})
 
     @classmethod
-    def load(cls, path: Path) -> "Generators":
+    def load(cls, path: Path) -> "RngState":
         """Read what `save` wrote."""
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

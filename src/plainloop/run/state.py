@@ -43,7 +43,7 @@ class TrainState:
     history: list[dict[str, Any]] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
 
-    def note_evaluation(self, scores: dict[str, float], config: TrainConfig) -> bool:
+    def record_evaluation(self, scores: dict[str, float], config: TrainConfig) -> bool:
         """Take in an evaluation; return whether it is the best so far.
 
         Patience counts as `transformers.EarlyStoppingCallback` does: an evaluation restarts it

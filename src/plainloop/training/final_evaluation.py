@@ -16,7 +16,7 @@ from plainloop.metrics.task_metric import Metric, Scores, TaskMetric
 from plainloop.metrics.threshold_effect import describe_decision
 from plainloop.metrics.thresholds import choose_decision
 from plainloop.run.folder import RunFolder
-from plainloop.run.rank_failure import waiting_at_most
+from plainloop.run.rank_failure import collective_timeout
 from plainloop.training.evaluation import evaluate
 from plainloop.training.prepare import Inputs
 
@@ -64,7 +64,7 @@ def evaluate_saved(
         dataloader, rows = accelerator.prepare(dataloaders[split]), KeptRows()
         if decision:
             metric = TaskMetric(task.metrics, task.problem_type, task.label_names, decision)
-        with waiting_at_most(config.step_timeout):
+        with collective_timeout(config.step_timeout):
             scores = evaluate(model, dataloader, metric, accelerator=accelerator, rows=rows) or {}
         if split != "validation":
             metrics[split] = scores

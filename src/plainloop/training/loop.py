@@ -21,9 +21,9 @@ from plainloop.data.batches.loaders import ROW_NUMBERS, Batch, model_inputs_of, 
 from plainloop.errors import DivergedError, StoppedError
 from plainloop.metrics.task_metric import Metric
 from plainloop.run.checkpoints import list_checkpoints
-from plainloop.run.rank_failure import in_training_steps, waiting_at_most
+from plainloop.run.rank_failure import collective_timeout, training_step_timeout
 from plainloop.run.resume import OpenRun
-from plainloop.run.rng import Generators
+from plainloop.run.rng import RngState
 from plainloop.run.signals import StopRequest
 from plainloop.run.state import TrainState
 from plainloop.training.evaluation import evaluate
@@ -87,7 +87,7 @@ def train(
     def evaluate_now(eval_dataloader: DataLoader[Batch], metric: Metric) -> None:
         """Score the model, note it, and do what follows from it; or leave no trace if stopped."""
         state.evaluation_due = True  # until it is done: a signal may end it early
-        started, before = time.perf_counter(), Generators.now()
+        started, before = time.perf_counter(), RngState.capture()
         scores = evaluate(
             model, eval_dataloader, metric, accelerator=accelerator, loss_fn=loss_fn, stop=stop
         )
@@ -97,8 +97,8 @@ def train(
         state.evaluation_due = False
         if not math.isfinite(scores["loss"]):
             raise diverged(scores["loss"], learning_rate_of(optimizer), state, run, rows=[])
-        if state.note_evaluation(scores, config) and config.load_best_model_at_end and run:
-            with waiting_at_most(config.ddp_timeout):
+        if state.record_evaluation(scores, config) and config.load_best_model_at_end and run:
+            with collective_timeout(config.ddp_timeout):
                 run.checkpoints.save_best(model, state.step)
         if by_metric:
             lr_scheduler.step(scores.get(config.best_metric, math.nan))  # type: ignore[arg-type]
@@ -110,7 +110,7 @@ def train(
         saved = "nothing was saved"
         if run and (signal_number or saving_is_due(state, config, num_training_steps)):
             progress.settle()
-            with waiting_at_most(config.ddp_timeout):
+            with collective_timeout(config.ddp_timeout):
                 path = run.checkpoints.save(state, model, optimizer, lr_scheduler)
             saved = f"saved {path}"
         if signal_number:
@@ -126,7 +126,7 @@ def train(
 
     optimizer.zero_grad()
     with (
-        in_training_steps(config, state),
+        training_step_timeout(config, state),
         Progress(
             num_training_steps,
             state,
@@ -142,7 +142,7 @@ def train(
             evaluate_now(*scored)
             save_or_stop()
         # Within an epoch they are put back once more, when its iterator exists and has drawn.
-        generators = Generators.now() if generators and state.batches_done else None
+        generators = RngState.capture() if generators and state.batches_done else None
         for epoch in range(state.epochs_done, num_epochs):
             if is_finished(state, config, num_training_steps):
                 break
