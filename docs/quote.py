@@ -1,19 +1,24 @@
 """Put the code where the pages quote it: run it after a quoted file has changed (`make quotes`).
 
 In docs/*.md, `path:number` `code` gets the number of the line that holds the code now, the one
-nearest to where it was. README.md shows the loop as loop.py has it, and
-docs/from-plain-to-accelerate.md the difference of the two examples.
+nearest to where it was. README.md shows the loop as loop.py has it,
+docs/from-plain-to-accelerate.md the difference of the two examples, and docs/tutorial.md what
+Accelerate changes in the script that its blocks make.
 """
 
 import difflib
 import re
+import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 QUOTED = re.compile(r"`((?:src/|train\.py)[^`:]*):(\d+)` `([^`]+)`")
 DIFFERENCE = re.compile(r"(```diff\n).*?(\n```)", re.DOTALL)
+TUTORIAL_DIFFERENCE = re.compile(r"(<!-- difference -->\n```diff\n)(.*?)(```\n)", re.DOTALL)
+UNMARKED = re.compile(r"(?<!-->\n)^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LOOP = re.compile(r"(<!-- loop -->\n<!-- run by: [^\n]*\n```python\n).*?(```\n)", re.DOTALL)
 
 
@@ -36,14 +41,38 @@ def loop() -> str:
     return textwrap.dedent("\n".join(lines[start : end + 1])) + "\n"
 
 
-def difference() -> str:
-    """What Accelerate changes in the tutorial's script."""
-    plain, accelerated = (
-        (ROOT / "examples" / name).read_text(encoding="utf-8").splitlines()
-        for name in ("plain_pytorch.py", "plain_accelerate.py")
-    )
-    lines = difflib.unified_diff(plain, accelerated, n=1, lineterm="")
+def difference(plain: str, accelerated: str) -> str:
+    """The unified difference of two scripts, without the lines that name files."""
+    lines = difflib.unified_diff(plain.splitlines(), accelerated.splitlines(), n=1, lineterm="")
     return "\n".join(lines).partition("+++ \n")[2]
+
+
+def example(name: str) -> str:
+    """A script of examples/."""
+    return (ROOT / "examples" / name).read_text(encoding="utf-8")
+
+
+def tutorial_script(page: str) -> str:
+    """The Python blocks above the tutorial's difference; the course's own lines are marked."""
+    return "\n".join(UNMARKED.findall(page.partition("<!-- difference -->")[0]))
+
+
+def patched(script: str, changes: str) -> str:
+    """The script with the changes applied, at other line numbers if need be."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "script.py")
+        file.write_text(script, encoding="utf-8")
+        command = ["patch", "--quiet", file]
+        subprocess.run(command, input=changes, text=True, check=True)  # noqa: S603
+        return file.read_text(encoding="utf-8")
+
+
+def renewed_tutorial(page: str) -> str:
+    """The tutorial, its difference with the line numbers and context of its blocks as they are now."""
+    script = tutorial_script(page)
+    return TUTORIAL_DIFFERENCE.sub(
+        lambda block: f"{block[1]}{difference(script, patched(script, block[2]))}\n{block[3]}", page
+    )
 
 
 if __name__ == "__main__":
@@ -51,7 +80,10 @@ if __name__ == "__main__":
         text = page.read_text(encoding="utf-8")
         text = QUOTED.sub(lambda quote: line_of(*quote.groups()), text)
         if page.name == "from-plain-to-accelerate.md":
-            text = DIFFERENCE.sub(lambda block: block[1] + difference() + block[2], text)
+            changes = difference(example("plain_pytorch.py"), example("plain_accelerate.py"))
+            text = DIFFERENCE.sub(lambda block, new=changes: block[1] + new + block[2], text)
+        if page.name == "tutorial.md":
+            text = renewed_tutorial(text)
         page.write_text(text, encoding="utf-8")
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
