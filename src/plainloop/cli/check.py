@@ -46,7 +46,7 @@ def check(
         inputs.task,
         tokenizer=tokenizer,
         max_length=config.max_length,
-        show=inputs.show,
+        show=inputs.check.show,
     )
     for line in findings.lines():
         print(line)

@@ -66,8 +66,10 @@ def suspect_labels(inputs: "Inputs", num_folds: int, stop: "StopRequest") -> Non
             say("Fold", f"{number} of {num_folds}, {len(fold)} rows held out{before}")
         if not done:
             raw = DatasetDict(train=train.select(rest), validation=train.select(fold))
+            # Nobody reads the baselines of a fold, whose metrics.json is deleted.
+            check = replace(inputs.check, raw=raw, baselines=False)
             with explain_training_errors(config):
-                fine_tune(config, replace(inputs, config=config, raw=raw), stop)
+                fine_tune(config, replace(inputs, config=config, raw=raw, check=check), stop)
     if not PartialState().is_main_process:
         return
     from plainloop.metrics.analysis import analyse

@@ -1,17 +1,20 @@
-"""What a split holds, as one number."""
+"""SHA-256 of a split's rows, by which a run recognizes its data."""
 
 import hashlib
 import io
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 
 ROWS_HASHED_TOGETHER = 10_000
-"""Part of the digest: with another number, runs would not know their rows again."""
+"""Part of the digest: with another number, runs would not recognize their rows."""
+# The token cache, the fingerprint and every seed of a run need the hash of the same splits.
+_known: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 class _Digest(io.RawIOBase):
-    """A file that keeps nothing but the SHA-256 of what is written to it."""
+    """A file object that only keeps the SHA-256 of what is written to it."""
 
     def __init__(self) -> None:
         self.sha256 = hashlib.sha256()
@@ -25,12 +28,18 @@ class _Digest(io.RawIOBase):
 
 
 def hash_rows(rows: Any) -> str:
-    """SHA-256 of a split's rows, in their order."""
+    """SHA-256 of a split's rows, in their order; computed once for each `datasets.Dataset` object."""
+    if rows not in _known:
+        _known[rows] = _hash(rows)
+    return _known[rows]
+
+
+def _hash(rows: Any) -> str:
     digest = _Digest()
     schema = rows.features.arrow_schema.remove_metadata()
     with pa.ipc.new_stream(pa.PythonFile(digest), schema) as stream:
         for block in rows.with_format("arrow").iter(ROWS_HASHED_TOGETHER):
-            # Taken, since Arrow writes more of a part of an array than the part's own values.
-            own = block.take(pa.array(range(block.num_rows))).combine_chunks()
-            stream.write_table(own.replace_schema_metadata(None))
+            # Copied, since of a slice Arrow would write more than the slice's own values.
+            copy = block.take(pa.array(range(block.num_rows))).combine_chunks()
+            stream.write_table(copy.replace_schema_metadata(None))
     return digest.sha256.hexdigest()

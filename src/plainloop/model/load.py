@@ -45,10 +45,12 @@ def load_tokenizer(pretrained: str) -> PreTrainedTokenizerBase:
         UserError: it cannot be had.
     """
     with _explained(pretrained):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            pretrained, trust_remote_code=False
-        )
         config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            pretrained,
+            config=config,  # it would read the same file itself
+            trust_remote_code=False,
+        )
     # Some tokenizers name no limit, but every table of positions has one.
     positions = getattr(config, "max_position_embeddings", None)
     if positions:

@@ -83,9 +83,7 @@ def evaluate_saved(
             metrics["decision"] = describe_decision(kept, task, config, decision)
         else:  # of a run that was resumed with --force
             (folder.path / DECISION_FILE).unlink(missing_ok=True)
-        from plainloop.data.quality.summary import check_data
-
-        metrics["data"] = describe_findings(check_data(inputs.raw, task, show=inputs.show))
+        metrics["data"] = describe_findings(inputs.check.complete)
         folder.save_metrics(metrics)
 
 

@@ -11,7 +11,6 @@ from plainloop.config.settings import TrainConfig
 from plainloop.data.batches.loaders import create_dataloaders, peek
 from plainloop.data.batches.token_cache import token_cache_dir
 from plainloop.data.batches.tokenize import keep_model_inputs, tokenize_splits
-from plainloop.data.quality.summary import check_data
 from plainloop.metrics.decision import load_decision
 from plainloop.metrics.task_metric import TaskMetric
 from plainloop.metrics.threshold_effect import show_decision, summarize_change
@@ -72,7 +71,7 @@ def fine_tune(
     for line in inputs.found:
         say("Found", line)
     if accelerator.is_main_process:
-        for finding in check_data(raw, task, quick=True, show=inputs.show).warnings:
+        for finding in inputs.check.quick.warnings:
             say("Warning", str(finding))
     tokenizer = load_tokenizer(pretrained)
     with accelerator.local_main_process_first():  # it writes them, the others map them

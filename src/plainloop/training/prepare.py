@@ -13,8 +13,7 @@ from plainloop.config.tasks import TASKS, Task, get_task
 from plainloop.config.validation import check_config, flag
 from plainloop.data.custom.dataset import read_own_data
 from plainloop.data.glue import read_splits
-from plainloop.data.quality.findings import ShowRows
-from plainloop.data.quality.summary import show_rows
+from plainloop.data.quality.summary import DataCheck
 from plainloop.errors import UserError, nearest
 from plainloop.metrics.task_metric import score_names
 from plainloop.metrics.thresholds import THRESHOLD_METRICS
@@ -49,16 +48,16 @@ class Inputs:
         task: its columns, labels and metrics.
         pretrained: the folder or hub name of the model.
         raw: the splits as read.
-        found: printable lines: what was found in a person's own data, and why.
-        show: (split, `idx` of rows) -> these rows as a person finds them.
+        check: the findings in these rows.
+        found: printable lines: what was found in a user's custom data, and why.
     """
 
     config: TrainConfig
     task: Task
     pretrained: str
     raw: "DatasetDict"
+    check: DataCheck
     found: tuple[str, ...] = ()
-    show: ShowRows = show_rows
 
 
 def load_inputs(config: TrainConfig) -> Inputs:
@@ -160,7 +159,7 @@ def _load_task(config: TrainConfig, task: Task, pretrained: str) -> Inputs:
         test_file=config.test_file,
         max_train_samples=config.max_train_samples,
     )
-    return Inputs(config, task, pretrained, raw)
+    return Inputs(config, task, pretrained, raw, DataCheck(raw, task))
 
 
 def _load_own(config: TrainConfig, pretrained: str) -> Inputs:
@@ -168,7 +167,8 @@ def _load_own(config: TrainConfig, pretrained: str) -> Inputs:
         go_offline_if_unreachable()
     labels = head_labels(pretrained) if pretrained else None
     own = read_own_data(config, labels)
-    return Inputs(own.config, own.task, pretrained, own.raw, own.found, own.show)
+    check = DataCheck(own.raw, own.task, own.show)
+    return Inputs(own.config, own.task, pretrained, own.raw, check, own.found)
 
 
 def check_fits_task(config: TrainConfig, task: Task) -> None:

@@ -21,7 +21,8 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from plainloop.config.tasks import Task, get_task
 from plainloop.data.glue import read_splits
-from plainloop.data.quality.summary import MOST_BASELINE_ROWS, check_data
+from plainloop.data.quality.baselines import MOST_BASELINE_ROWS
+from plainloop.data.quality.summary import check_data
 from plainloop.model.load import load_tokenizer
 
 SINGLE, MULTI, REGRESSION = (
@@ -490,14 +491,14 @@ def test_each_letter_of_a_text_without_spaces_is_a_word():
 
 def test_what_the_baseline_cannot_do_or_leaves_out_is_said(monkeypatch):
     assert "pairs_joined" in kinds(check(PAIR, quick=False))
-    monkeypatch.setattr("plainloop.data.quality.summary.MOST_BASELINE_ROWS", 20)
+    monkeypatch.setattr("plainloop.data.quality.baselines.MOST_BASELINE_ROWS", 20)
     found = kinds(check(OWN, quick=False))["baseline_sample"]
     assert found.message == "the baselines use 20 random rows of 24"
     assert MOST_BASELINE_ROWS == 20_000
 
 
 def test_the_same_data_give_the_same_findings(monkeypatch):
-    monkeypatch.setattr("plainloop.data.quality.summary.MOST_BASELINE_ROWS", 20)
+    monkeypatch.setattr("plainloop.data.quality.baselines.MOST_BASELINE_ROWS", 20)
     assert check(OWN, quick=False) == check(OWN, quick=False)
 
 

@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -67,58 +68,53 @@ class Finding:
 
 @dataclass(frozen=True)
 class Split:
-    """One split as arrays of one entry a row.
+    """One split as arrays with one entry per row.
 
     Attributes:
         name: train, validation, ...
         texts: a column of large strings for each text column.
-        trimmed: the same without the white space around each text; this is what is compared.
         idx: each row's number in its source, int64.
-        labels: int64 numbers, float32 targets, multi-hot (rows, num_labels); None: no labels.
-        text_codes: int64; rows of any split with equal texts have equal codes.
-        row_codes: the same for texts and labels together; None: no labels.
-        empty: whether all of a row's texts are empty.
+        labels: int64 numbers, float32 targets or multi-hot (rows, num_labels); None: no labels.
     """
 
     name: str
     texts: tuple[pa.ChunkedArray, ...]
-    trimmed: tuple[pa.ChunkedArray, ...]
     idx: NDArray[np.int64]
     labels: NDArray[Any] | None
-    text_codes: NDArray[np.int64]
-    row_codes: NDArray[np.int64] | None
-    empty: NDArray[np.bool_]
+
+    @cached_property
+    def trimmed(self) -> tuple[pa.ChunkedArray, ...]:
+        """The texts without surrounding white space, which are the ones that are compared."""
+        return tuple(map(pc.utf8_trim_whitespace, self.texts))
+
+    @cached_property
+    def empty(self) -> NDArray[np.bool_]:
+        """Whether all texts of a row are empty, bool (rows,)."""
+        return np.asarray(np.all([_is_empty(column) for column in self.trimmed], axis=0))
+
+
+class Codes(NamedTuple):
+    """Numbers for the rows of a split, comparable across splits.
+
+    Attributes:
+        texts: int64 (rows,); rows with equal texts have equal numbers.
+        rows: the same for texts and labels together; None: no labels.
+    """
+
+    texts: NDArray[np.int64]
+    rows: NDArray[np.int64] | None
 
 
 def read_arrays(raw: "DatasetDict", task: Task) -> list[Split]:
-    """The raw splits as arrays, texts and labels numbered across all of them."""
-    names = list(raw)
-    tables = [raw[name].with_format("arrow")[:] for name in names]
-    # Large strings, as the texts of all splits together may be above the 2 GB of the small ones.
-    texts = [
-        tuple(table[column].cast(pa.large_string()) for column in task.text_columns)
-        for table in tables
-    ]
-    trimmed = [tuple(map(pc.utf8_trim_whitespace, columns)) for columns in texts]
-    labels = [
-        _labels_of(table["label"], task) if "label" in table.column_names else None
-        for table in tables
-    ]
-    text_codes = _number_texts(trimmed)
-    row_codes = _number_rows(text_codes, labels)
-    return [
-        Split(
-            name=names[i],
-            texts=texts[i],
-            trimmed=trimmed[i],
-            idx=tables[i]["idx"].to_numpy().astype(np.int64),
-            labels=labels[i],
-            text_codes=text_codes[i],
-            row_codes=row_codes[i],
-            empty=np.logical_and.reduce([_is_empty(column) for column in trimmed[i]]),
-        )
-        for i in range(len(names))
-    ]
+    """The raw splits as arrays."""
+    splits = []
+    for name in raw:
+        table = raw[name].with_format("arrow")[:]
+        # Large strings, as the texts of all splits together may exceed the 2 GB of small ones.
+        texts = tuple(table[column].cast(pa.large_string()) for column in task.text_columns)
+        labels = _labels_of(table["label"], task) if "label" in table.column_names else None
+        splits.append(Split(name, texts, table["idx"].to_numpy().astype(np.int64), labels))
+    return splits
 
 
 def _labels_of(column: pa.ChunkedArray, task: Task) -> NDArray[Any]:
@@ -128,32 +124,28 @@ def _labels_of(column: pa.ChunkedArray, task: Task) -> NDArray[Any]:
     return np.asarray(column.to_numpy())
 
 
-def _number_texts(splits: Sequence[tuple[pa.ChunkedArray, ...]]) -> list[NDArray[np.int64]]:
-    lengths = [len(columns[0]) for columns in splits]
+def _number_rows(splits: Sequence[Split]) -> list[Codes]:
+    """Number the rows of all splits, so that equal texts, and equal rows, are equal numbers."""
+    lengths = [len(split.idx) for split in splits]
     codes = np.zeros(sum(lengths), np.int64)
-    for column in zip(*splits, strict=True):
-        chunks = [chunk for split in column for chunk in split.chunks]
-        # Unifying the dictionaries of many chunks instead takes the square of their number.
-        whole = pa.chunked_array(chunks, pa.large_string()).combine_chunks()
-        numbers = pc.dictionary_encode(whole).indices.to_numpy()
+    for column in zip(*(split.trimmed for split in splits), strict=True):
+        chunks = [chunk for texts in column for chunk in texts.chunks]
+        # Unifying the dictionaries of many chunks would take quadratic time.
+        joined = pa.chunked_array(chunks, pa.large_string()).combine_chunks()
+        numbers = pc.dictionary_encode(joined).indices.to_numpy()
         codes = np.unique(codes * (len(codes) + 1) + numbers, return_inverse=True)[1]
-    return np.split(codes.astype(np.int64), np.cumsum(lengths)[:-1])
-
-
-def _number_rows(
-    text_codes: Sequence[NDArray[np.int64]], labels: Sequence[NDArray[Any] | None]
-) -> list[NDArray[np.int64] | None]:
-    given = [found for found in labels if found is not None]
+    of_texts = np.split(codes.astype(np.int64), np.cumsum(lengths)[:-1])
+    given = [split.labels for split in splits if split.labels is not None]
     if not given:
-        return [None] * len(labels)
-    whole = np.concatenate(given)
-    if whole.ndim > 1:
-        whole = np.packbits(whole > 0, axis=1)
-    unique, codes = np.unique(whole, axis=0, return_inverse=True)
+        return [Codes(texts, None) for texts in of_texts]
+    labels = np.concatenate(given)
+    if labels.ndim > 1:
+        labels = np.packbits(labels > 0, axis=1)
+    unique, codes = np.unique(labels, axis=0, return_inverse=True)
     parts = iter(np.split(codes.reshape(-1), np.cumsum(list(map(len, given)))[:-1]))
     return [
-        None if found is None else texts * len(unique) + next(parts)
-        for texts, found in zip(text_codes, labels, strict=True)
+        Codes(texts, None if split.labels is None else texts * len(unique) + next(parts))
+        for texts, split in zip(of_texts, splits, strict=True)
     ]
 
 
@@ -172,12 +164,15 @@ def at_rows(
 
 
 def find_in_texts(splits: Sequence[Split], task: Task, show: ShowRows) -> Iterator[Finding]:
-    """Empty texts, equal pairs, duplicates, contradictions, and rows that train shares.
+    """Empty texts, equal pairs, duplicates, contradicting labels, and rows that are in train too.
 
-    Texts are compared without the white space around them. An empty text is reported once, as such.
+    Texts are compared without surrounding white space. An empty text is reported once, as such.
     """
-    train = next(split for split in splits if split.name == "train")
-    for split in splits:
+    all_codes = _number_rows(splits)
+    train = next(
+        codes for split, codes in zip(splits, all_codes, strict=True) if split.name == "train"
+    )
+    for split, codes in zip(splits, all_codes, strict=True):
         for column, texts in zip(task.text_columns, split.trimmed, strict=True):
             if len(rows := np.flatnonzero(_is_empty(texts))):
                 message = f"with an empty {printable(column)}"
@@ -188,37 +183,36 @@ def find_in_texts(splits: Sequence[Split], task: Task, show: ShowRows) -> Iterat
                 message = "with both texts equal"
                 yield at_rows("equal_pair", message, split, rows, show=show)
         repeats = ~split.empty
-        repeats[np.unique(split.text_codes, return_index=True)[1]] = False
+        repeats[np.unique(codes.texts, return_index=True)[1]] = False
         if len(rows := np.flatnonzero(repeats)):
             message = "with the text of an earlier row"
             yield at_rows("duplicate_text", message, split, rows, show=show)
-        yield from _find_contradictions(split, show)
-        yield from _find_shared(train, split, show)
+        yield from _find_contradictions(split, codes, show)
+        if split.name != "train":
+            yield from _find_shared(split, codes, train, show)
 
 
-def _find_contradictions(split: Split, show: ShowRows) -> Iterator[Finding]:
-    if split.row_codes is None:
+def _find_contradictions(split: Split, codes: Codes, show: ShowRows) -> Iterator[Finding]:
+    if codes.rows is None:
         return
-    one_of_each = np.unique(split.row_codes, return_index=True)[1]
-    texts, num_labels = np.unique(split.text_codes[one_of_each], return_counts=True)
-    rows = np.flatnonzero(np.isin(split.text_codes, texts[num_labels > 1]) & ~split.empty)
+    one_of_each = np.unique(codes.rows, return_index=True)[1]
+    texts, num_labels = np.unique(codes.texts[one_of_each], return_counts=True)
+    rows = np.flatnonzero(np.isin(codes.texts, texts[num_labels > 1]) & ~split.empty)
     if len(rows):
         # The rows of one text side by side, the texts in the order of their first row.
-        found, first, place = np.unique(
-            split.text_codes[rows], return_index=True, return_inverse=True
-        )
+        found, first, place = np.unique(codes.texts[rows], return_index=True, return_inverse=True)
         rows = rows[np.argsort(first[place], kind="stable")]
         message = f"with a text that has several labels ({len(found)} texts)"
         yield at_rows("contradicting_labels", message, split, rows, show=show)
 
 
-def _find_shared(train: Split, split: Split, show: ShowRows) -> Iterator[Finding]:
-    shared = np.isin(split.text_codes, train.text_codes) & ~split.empty
-    if split is train or not shared.any():
+def _find_shared(split: Split, codes: Codes, train: Codes, show: ShowRows) -> Iterator[Finding]:
+    shared = np.isin(codes.texts, train.texts) & ~split.empty
+    if not shared.any():
         return
     message = "with a text that is in train too"
-    if split.row_codes is not None and train.row_codes is not None:
-        other = np.count_nonzero(shared & ~np.isin(split.row_codes, train.row_codes))
+    if codes.rows is not None and train.rows is not None:
+        other = np.count_nonzero(shared & ~np.isin(codes.rows, train.rows))
         message += f" ({other} with another label)" if other else ""
     yield at_rows("in_train_too", message, split, np.flatnonzero(shared), show=show)
 

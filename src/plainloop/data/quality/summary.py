@@ -1,38 +1,28 @@
 """The data doctor: what a data set holds, what is wrong with it, and how far simple models get."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from plainloop.config.tasks import Task
 from plainloop.console import progress_bar
 from plainloop.data.quality import findings
+from plainloop.data.quality.baselines import score_baselines
 from plainloop.data.quality.findings import MOST_SHOWN, Finding, ShowRows, Split, count_labels
 from plainloop.errors import printable
-from plainloop.metrics.task_metric import METRICS, Scores
+from plainloop.metrics.task_metric import Scores
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-MOST_BASELINE_ROWS = 20_000
-SEED = 0
-BASELINE_METRICS = {
-    "single_label_classification": ("accuracy", "f1_macro"),
-    "multi_label_classification": ("accuracy", "f1_micro", "f1_macro"),
-    "regression": ("rmse", "mae", "r2"),
-}
-MOST_WORDS = 50_000
 TOKENIZED_TOGETHER = 1000
 NO_LIMIT = 10**9  # a tokenizer without a limit gives 1e30
 MOST_LABELS_SHOWN = 20
-# A Chinese or Japanese letter is a word, as no space parts these words.
-WORD = r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+"
 Distribution = dict[str, float]  # min, median, mean, percentile_95, max; empty without a value
 
 
@@ -142,7 +132,7 @@ def check_data(
     quick: bool = False,
     show: ShowRows = show_rows,
 ) -> Findings:
-    """Look for what is wrong with a data set before anything is trained on it.
+    """Find problems in a data set before a model is trained on it.
 
     Args:
         raw: the splits as read.
@@ -150,32 +140,80 @@ def check_data(
         tokenizer: called as those of transformers are; without it no tokens are counted.
         max_length: tokens kept of a row; None: the tokenizer's own limit.
         quick: leave out tokens, characters of a wrong encoding, and baselines.
-        show: split and row numbers (from 0, all of a finding) -> how a person finds them.
+        show: split and row numbers (from 0, all of a finding) -> the rows as a user finds them.
     """
     splits = findings.read_arrays(raw, task)
-    found = [*find_impossible(splits, task)]
-    found += findings.find_in_texts(splits, task, show)
-    found += findings.find_in_labels(splits, task, show)
+    found = [
+        *find_impossible(splits, task),
+        *findings.find_in_texts(splits, task, show),
+        *findings.find_in_labels(splits, task, show),
+    ]
     summaries = {split.name: _summarize(split, task) for split in splits}
-    limit: int | None = None
-    baselines: dict[str, Scores] = {}
-    if not quick:
+    first = Findings(task.name, task.problem_type, None, summaries, {}, _by_severity(found))
+    if quick:
+        return first
+    if tokenizer is not None:
+        most = min(max_length or NO_LIMIT, tokenizer.model_max_length)
+        limit = most if most < NO_LIMIT else None
         for split in splits:
-            found += findings.find_in_characters(split, task, show)
-        if tokenizer is not None:
-            limit = min(max_length or NO_LIMIT, tokenizer.model_max_length)
-            limit = None if limit >= NO_LIMIT else limit
-            for split in splits:
-                lengths = count_tokens(split, tokenizer)
-                cut = float((lengths > limit).mean()) if limit and len(lengths) else None
-                summary = summaries[split.name]
-                summaries[split.name] = replace(summary, tokens=describe(lengths), truncated=cut)
-        if not any(finding.severity == "error" for finding in found):
-            by_name = {split.name: split for split in splits}
-            baselines, notes = score_baselines(by_name["train"], by_name["validation"], task)
-            found += notes
-    found.sort(key=lambda finding: ("error", "warning", "note").index(finding.severity))
-    return Findings(task.name, task.problem_type, limit, summaries, baselines, tuple(found))
+            lengths = count_tokens(split, tokenizer)
+            cut = float((lengths > limit).mean()) if limit and len(lengths) else None
+            summary = summaries[split.name]
+            summaries[split.name] = replace(summary, tokens=describe(lengths), truncated=cut)
+        first = replace(first, max_length=limit, splits=summaries)
+    return _add_slow_findings(first, splits, task, show)
+
+
+def _add_slow_findings(
+    first: Findings, splits: Sequence[Split], task: Task, show: ShowRows, *, baselines: bool = True
+) -> Findings:
+    """Add what takes longer: characters of a wrong encoding, and the baselines if wanted."""
+    found = list(first.found)
+    for split in splits:
+        found += findings.find_in_characters(split, task, show)
+    scores: dict[str, Scores] = {}
+    if baselines and not first.errors:
+        by_name = {split.name: split for split in splits}
+        scores, notes = score_baselines(by_name["train"], by_name["validation"], task)
+        found += notes
+    return replace(first, baselines=scores, found=_by_severity(found))
+
+
+def _by_severity(found: list[Finding]) -> tuple[Finding, ...]:
+    order = ("error", "warning", "note")
+    return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """The findings in the rows of a run, each part computed when it is first asked for, and once.
+
+    The seeds of a run share one, so that the baselines are fitted once for the same rows.
+
+    Attributes:
+        raw: the splits as read.
+        task: see `check_data`.
+        show: see `check_data`.
+        baselines: whether to fit the baselines.
+    """
+
+    raw: "DatasetDict"
+    task: Task
+    show: ShowRows = show_rows
+    baselines: bool = True
+
+    @cached_property
+    def quick(self) -> Findings:
+        """The findings to be shown before training."""
+        return check_data(self.raw, self.task, quick=True, show=self.show)
+
+    @cached_property
+    def complete(self) -> Findings:
+        """All findings, for metrics.json."""
+        splits = findings.read_arrays(self.raw, self.task)
+        return _add_slow_findings(
+            self.quick, splits, self.task, self.show, baselines=self.baselines
+        )
 
 
 def find_impossible(splits: Sequence[Split], task: Task) -> Iterator[Finding]:
@@ -230,71 +268,3 @@ def count_tokens(split: Split, tokenizer: Any) -> NDArray[np.int64]:
             lengths[start : start + len(ids)] = [len(row) for row in ids]
             bar.update(len(ids))
     return lengths
-
-
-def score_baselines(
-    train: Split, validation: Split, task: Task
-) -> tuple[dict[str, Scores], list[Finding]]:
-    """Fit the constant that fits best, and a linear model of TF-IDF; score both on validation.
-
-    Words and pairs of adjacent words in at least two rows, at most 50,000; a pair's texts are
-    joined. The linear model is scikit-learn's LogisticRegression, one for each label where a row
-    may have several, or Ridge. Of each split at most 20,000 rows are used.
-    """
-    from sklearn.dummy import DummyClassifier, DummyRegressor
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression, Ridge
-    from sklearn.multiclass import OneVsRestClassifier
-
-    notes = []
-    if len(train.texts) > 1:
-        message = "the TF-IDF baseline joins both texts: it cannot see which words they share"
-        notes.append(Finding("pairs_joined", "note", message))
-    samples = []
-    for split in (train, validation):
-        rows = np.arange(len(split.idx))
-        if len(rows) > MOST_BASELINE_ROWS:
-            draw = np.random.default_rng(SEED)
-            rows = np.sort(draw.choice(rows, MOST_BASELINE_ROWS, replace=False))
-            message = f"the baselines use {len(rows)} random rows of {len(split.idx)}"
-            notes.append(Finding("baseline_sample", "note", message, split.name))
-        joined = pc.binary_join_element_wise(*split.texts, pa.scalar(" ", pa.large_string()))
-        assert split.labels is not None, split.name  # noqa: S101
-        samples.append((joined.take(pa.array(rows)).to_pylist(), split.labels[rows]))
-    (texts, labels), (other_texts, references) = samples
-    constant, linear = DummyClassifier(strategy="most_frequent"), LogisticRegression(max_iter=200)
-    names = ("most frequent label", "TF-IDF + logistic regression")
-    if task.problem_type == "multi_label_classification":
-        # Here in a third of the default solver's time: 16 s for 20 labels of 20,000 rows.
-        linear = OneVsRestClassifier(LogisticRegression(solver="liblinear", random_state=SEED))
-    elif task.problem_type == "regression":
-        constant, linear, names = DummyRegressor(), Ridge(), ("mean", "TF-IDF + ridge")
-    constant.fit(texts, labels)
-    scores = {names[0]: _score(references, constant.predict(other_texts), task)}
-    # A word of a single row would shrink the others of its row, unlike in the rows of validation.
-    words = TfidfVectorizer(
-        token_pattern=WORD, ngram_range=(1, 2), min_df=2, max_features=MOST_WORDS, sublinear_tf=True
-    )
-    bar = progress_bar(total=1, desc="TF-IDF baseline", delay=1)
-    with bar, warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # good enough for a baseline
-        warnings.filterwarnings("ignore", message="Label .* is present in all")
-        try:
-            features = words.fit_transform(texts)
-        except ValueError:  # scikit-learn's word for an empty vocabulary
-            features = None
-        if features is None or (labels == labels[0]).all():
-            message = "no TF-IDF baseline: no word in two rows, or one label in the rows drawn"
-            return scores, [*notes, Finding("no_baseline", "note", message, "train")]
-        linear.fit(features, labels)
-        bar.update()
-    predictions = linear.predict(words.transform(other_texts))
-    return {**scores, names[1]: _score(references, predictions, task)}, notes
-
-
-def _score(references: NDArray[Any], predictions: NDArray[Any], task: Task) -> Scores:
-    names = dict.fromkeys((*BASELINE_METRICS[task.problem_type], *task.metrics))
-    rows = np.reshape(predictions, references.shape)
-    scores = {name: METRICS[name](references, rows) for name in names if name in METRICS}
-    return {name: score for name, score in scores.items() if np.isfinite(score)}
