@@ -1,6 +1,8 @@
 """What tests share: a tiny model, tiny data, real commands, and the list of permitted skips."""
 
 import atexit
+import contextlib
+import functools
 import itertools
 import os
 import random
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import preloaded
 import pytest
 from hypothesis import settings
 
@@ -21,9 +24,10 @@ if TYPE_CHECKING:
 # Set before torch is imported: test processes run side by side, and bits depend on the threads.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
-TOKEN_CACHE = tempfile.mkdtemp(prefix="plainloop-tests-")
-os.environ["HF_DATASETS_CACHE"] = TOKEN_CACHE
-atexit.register(shutil.rmtree, TOKEN_CACHE, ignore_errors=True)
+HOME = tempfile.mkdtemp(prefix="plainloop-tests-")
+os.environ["HF_HOME"] = HOME  # a file of `accelerate config`, a login: nothing of theirs is found
+os.environ["HF_DATASETS_CACHE"] = f"{HOME}/datasets"
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 ROOT = Path(__file__).parent.parent
 GLUE = ROOT.parent / "shared" / "data" / "glue"
@@ -37,6 +41,15 @@ settings.register_profile("plainloop", deadline=None)
 settings.load_profile("plainloop")
 
 RunCommand = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@functools.cache
+def python() -> str:
+    """A Python that has imported torch already, for commands whose start is not what is tested."""
+    serving = contextlib.ExitStack()
+    atexit.register(serving.close)
+    folder = serving.enter_context(tempfile.TemporaryDirectory())
+    return str(serving.enter_context(preloaded.serving(Path(folder))) / "python")
 
 
 @pytest.fixture(scope="session")
@@ -135,13 +148,13 @@ def run(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> "RunTiny":
 
 @pytest.fixture
 def run_command(tmp_path: Path) -> RunCommand:
-    """Run a real Python command in an empty folder; output as text."""
+    """Run a real Python command in an empty folder; output as text. `new`: its start is tested, too."""
 
     def run(
-        *words: str | Path, expect: int = 0, **environment: str | None
+        *words: str | Path, expect: int = 0, new: bool = False, **environment: str | None
     ) -> subprocess.CompletedProcess[str]:
         finished = subprocess.run(
-            [sys.executable, *map(str, words)],
+            [sys.executable if new else python(), *map(str, words)],
             cwd=tmp_path,
             env={k: v for k, v in {**os.environ, **environment}.items() if v is not None},
             capture_output=True,
@@ -156,7 +169,7 @@ def run_command(tmp_path: Path) -> RunCommand:
 
 
 @pytest.fixture
-def refused(run_command, tmp_path, tmp_path_factory):
+def refused(run_command, tmp_path):
     """Run a command that must be refused, changing nothing; the lines it says."""
 
     def content():
@@ -167,8 +180,7 @@ def refused(run_command, tmp_path, tmp_path_factory):
         finished = run_command(
             *("-X", "importtime", "-m", "plainloop", *words),
             expect=expect,
-            HF_HOME=str(tmp_path_factory.mktemp("empty-cache")),
-            HF_HUB_OFFLINE="1",
+            new=True,
         )
         assert content() == before
         lines = finished.stderr.splitlines()

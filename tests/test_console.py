@@ -4,10 +4,10 @@ import io
 import json
 import os
 import re
-import sys
 
 import pexpect
 import pytest
+from conftest import python
 from rich.console import Console
 
 from plainloop import console
@@ -45,10 +45,10 @@ def in_terminal(words, folder, *, columns, **environment):
     # readline, which pytest imports, tells children a size that would beat the terminal's own.
     inherited = {key: value for key, value in os.environ.items() if key not in {"COLUMNS", "LINES"}}
     child = pexpect.spawn(
-        sys.executable,
+        python(),
         words,
         cwd=str(folder),
-        env={**inherited, "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **environment},
+        env={**inherited, "TERM": "xterm", **environment},
         dimensions=(30, columns),
         encoding="utf-8",
         timeout=120,

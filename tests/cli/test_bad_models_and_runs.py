@@ -8,10 +8,10 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 
 import pytest
 import torch
+from conftest import python
 from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.slow
@@ -186,7 +186,7 @@ def test_a_checkpoint_of_another_run(run_command, saved, flags, environment, dif
 def test_a_checkpoint_of_another_number_of_processes(saved, tmp_path):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     finished = subprocess.run(
-        [sys.executable, *launch, *resume()],
+        [python(), *launch, *resume()],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

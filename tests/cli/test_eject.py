@@ -2,10 +2,10 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import python
 
 from plainloop.cli.eject import eject
 from plainloop.config.settings import TrainConfig
@@ -26,7 +26,7 @@ def test_flags_give_a_script_that_trains(run_command, tiny_model, tiny_data, tmp
         "assert not any(name.startswith('plainloop') for name in sys.modules)"
     )
     finished = subprocess.run(
-        [sys.executable, "-c", probe], cwd=tmp_path, capture_output=True, text=True, check=False
+        [python(), "-c", probe], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
     assert "Saved in runs/train_it" in finished.stdout

@@ -12,6 +12,7 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import python
 
 SUBJECTS = ["cat", "dog", "girl", "boy", "nurse", "baker", "farmer", "pilot"]
 OBJECTS = ["car", "tree", "house", "river", "song", "letter", "cake", "boat"]
@@ -43,9 +44,10 @@ def folder(tiny_model, tmp_path_factory):
     return folder
 
 
-def command(*words, **options):
+def command(*words, program=None, **options):
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen([sys.executable, "-m", "plainloop", *map(str, words)], **streams)
+    command = [program or python(), "-m", "plainloop", *map(str, words)]
+    return subprocess.Popen(command, **streams)
 
 
 def test_evaluate_prints_the_scores_and_each_labels_and_writes_them(run_command, folder, tmp_path):
@@ -149,7 +151,8 @@ def test_killed_half_way_it_leaves_nothing_under_the_final_name(folder, tmp_path
 
 def peak_of(*words):
     """The peak memory of a command, in KiB on Linux."""
-    process = command(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = command(*words, program=sys.executable, **silent)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0

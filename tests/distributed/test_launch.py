@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from conftest import python
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.distributed
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = str(ROOT / "train.py")
-ACCELERATE = [sys.executable, "-m", "accelerate.commands.accelerate_cli"]
+ACCELERATE = ["-m", "accelerate.commands.accelerate_cli"]
 LAUNCH = [*ACCELERATE, "launch", "--main_process_port", "0"]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 TWO = ["--multi_gpu", "--num_processes", "2", "--num_cpu_threads_per_process", "1"]
 MULTI_CPU, MULTI_GPU = 1, 4  # their places in the questionnaire's menu
 NO, BF16 = 0, 2
@@ -28,16 +29,14 @@ DOWN, ENTER = "\x1b[B", "\r"
 def launch(tiny_model, tiny_data, tmp_path):
     """Run a launcher's command with the flags of a short run; stdout, stderr and the run's folder."""
 
-    def launch(*words, expect=0, **environment):
+    def launch(*words, expect=0, new=False, **environment):
         run = tmp_path / "run"
         flags = ["--task", "demo", "--model", tiny_model, "--data-dir", tiny_data]
         flags += ["--max-steps", "4", "--logging-steps", "1", "--output-dir", run]
         unset = ("OMP_NUM_THREADS",)
         finished = subprocess.run(
-            [*map(str, words), *map(str, flags)],
-            # A home of its own, so that no file of `accelerate config` is found.
-            env={k: v for k, v in os.environ.items() if k not in unset}
-            | {"HF_HOME": str(tmp_path / "home"), **environment},
+            [sys.executable if new else python(), *map(str, words), *map(str, flags)],
+            env={k: v for k, v in os.environ.items() if k not in unset} | environment,
             capture_output=True,
             text=True,
             check=False,
@@ -82,7 +81,8 @@ def test_accelerate_launch_of_one_process_says_that_it_has_one_thread(launch):
     ids=["script", "module"],
 )
 def test_accelerate_launch_of_two_processes(launch, program, environment):
-    printed, _, run = launch(*LAUNCH, *TWO, *program, **environment)
+    new = program == [SCRIPT]  # here the launcher and its processes start as a person's do
+    printed, _, run = launch(*LAUNCH, *TWO, *program, new=new, **environment)
     check_run(printed, run, processes=2, launcher="accelerate launch")
     assert said_by(printed, "Device")[0].startswith("cpu; float32; threads in each: 1; cores: ")
 
@@ -140,8 +140,8 @@ def answer_questionnaire(home: Path, machine: int, precision: int) -> Path:
     """Run `accelerate config` in a terminal, and answer as a person does; the file it wrote."""
     environment = {**os.environ, "HF_HOME": str(home), "TERM": "xterm"}
     child = pexpect.spawn(
-        ACCELERATE[0],
-        [*ACCELERATE[1:], "config"],
+        sys.executable,
+        [*ACCELERATE, "config"],
         env=environment,
         encoding="utf-8",
         timeout=60,
@@ -166,7 +166,8 @@ def answer_questionnaire(home: Path, machine: int, precision: int) -> Path:
 
 def test_the_file_of_accelerate_config_is_honoured_and_named_and_bf16_trains(launch, tmp_path):
     file = answer_questionnaire(tmp_path / "home", MULTI_GPU, BF16)
-    printed, _, run = launch(*LAUNCH, SCRIPT)
+    home = {"HF_HOME": str(tmp_path / "home")}
+    printed, _, run = launch(*LAUNCH, SCRIPT, **home)
     check_run(printed, run, processes=2, launcher="accelerate launch")
     assert said_by(printed, "Device")[0].startswith("cpu; bf16; ")
     values = "num_processes 2, mixed_precision bf16, use_cpu no (here yes)"
@@ -175,7 +176,7 @@ def test_the_file_of_accelerate_config_is_honoured_and_named_and_bf16_trains(lau
     losses = [json.loads(line)["loss"] for line in history]
     assert all(0 < loss < 3 for loss in losses)
     # bf16 has 8 bits: a loss that float32 gives is not hit.
-    again, _, run = launch(*LAUNCH, "--mixed_precision", "no", SCRIPT, "--overwrite")
+    again, _, run = launch(*LAUNCH, "--mixed_precision", "no", SCRIPT, "--overwrite", **home)
     assert "mixed_precision bf16 (here no)" in said_by(again, "Accelerate")[0]
     history = (run / "history.jsonl").read_text(encoding="utf-8").splitlines()
     exact = [json.loads(line)["loss"] for line in history]
@@ -185,7 +186,8 @@ def test_the_file_of_accelerate_config_is_honoured_and_named_and_bf16_trains(lau
 
 def test_the_questionnaires_multi_cpu_starts_one_process_and_is_refused(launch, tmp_path):
     answer_questionnaire(tmp_path / "home", MULTI_CPU, NO)
-    _, errors, run = launch(*LAUNCH, SCRIPT, expect=1)
+    home = {"HF_HOME": str(tmp_path / "home")}
+    _, errors, run = launch(*LAUNCH, SCRIPT, expect=1, **home)
     assert "asked for several processes and has started one" in errors
     assert not run.exists()
 
@@ -202,7 +204,7 @@ def test_fully_shard_gives_the_numbers_of_one_process(tiny_model, tiny_data, tmp
         words = [*TORCHRUN[:-1], processes, Path(__file__).parent / "sharded.py"]
         result = tmp_path / f"{processes}.json"
         subprocess.run(
-            [*map(str, words), str(tiny_model), str(tiny_data), str(result)],
+            [python(), *map(str, words), str(tiny_model), str(tiny_data), str(result)],
             check=True,
             timeout=120,
             env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -2,10 +2,10 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import python
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.distributed
@@ -18,7 +18,7 @@ def launch(settings, folder, processes, expect=0):
     (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     finished = subprocess.run(
-        [sys.executable, *words, str(SCRIPT), str(folder / "settings.json")],
+        [python(), *words, str(SCRIPT), str(folder / "settings.json")],
         capture_output=True,
         text=True,
         timeout=120,

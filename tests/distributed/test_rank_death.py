@@ -6,12 +6,12 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from conftest import python
 
 FAILPOINTS = Path(__file__).parent.parent / "crash" / "failpoints.py"
 LAUNCHERS = {
@@ -78,7 +78,7 @@ def run_until_death(death: Death, model: Path, data: Path, run: Path, **environm
     words += ["--output-dir", str(run), *death.flags]
     with run.with_suffix(".log").open("wb") as log:
         launcher = subprocess.Popen(
-            [sys.executable, *LAUNCHERS[death.launcher], str(FAILPOINTS), *words],
+            [python(), *LAUNCHERS[death.launcher], str(FAILPOINTS), *words],
             env=os.environ
             | {
                 "CRASH_AT": f"{death.phase}/{PLACES[death.phase]}/before/{death.step}/1",

@@ -3,9 +3,9 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
+from conftest import python
 
 pytestmark = pytest.mark.distributed
 LAUNCH = ["-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0"]
@@ -27,8 +27,8 @@ def train_both_ways(tiny_model, tiny_data, tmp_path):
             folder = tmp_path / name
             words = ["-m", "plainloop", "train", *data, *steps, "--batch-size", rows, *flags]
             finished = subprocess.run(
-                [sys.executable, *launcher, *map(str, [*words, "-o", folder])],
-                env={**os.environ, "ACCELERATE_USE_CPU": "1", "HF_HOME": str(tmp_path / "home")},
+                [python(), *launcher, *map(str, [*words, "-o", folder])],
+                env={**os.environ, "ACCELERATE_USE_CPU": "1"},
                 capture_output=True,
                 text=True,
                 check=False,

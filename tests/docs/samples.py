@@ -3,9 +3,10 @@
 import csv
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from conftest import python
 
 from plainloop.data.glue import SAMPLES_DIR
 
@@ -116,7 +117,7 @@ def write_samples(folder: Path) -> None:
     lines = [json.dumps({"text": text, "label": label}) for text, label in reviews()]
     for name, part in (("shards/1", lines[:24]), ("shards/2", lines[24:48]), ("dev", lines[48:])):
         write(folder / f"{name}.jsonl", [[line] for line in part])
-    train = [sys.executable, "-m", "plainloop", "train", *SHORT]
+    train = [python(), "-m", "plainloop", "train", *SHORT]
     for name, rows in (
         ("reviews", ["--train-file", "reviews.csv"]),
         ("mrpc", ["--task", "mrpc", "--data-dir", "GLUE"]),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from blocks import CODE, NO_CODE, Block, blocks_of
-from conftest import ROOT
+from conftest import ROOT, python
 from samples import write_samples
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -126,12 +126,11 @@ def test_a_pages_blocks_run_from_top_to_bottom(page, folder):
         shutil.rmtree(folder / "runs")
     program = Path(__file__).parent / "run_page.py"
     finished = subprocess.run(
-        [sys.executable, program, page],
+        [python(), program, page],
         cwd=folder,
         env={
             **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "HF_HOME": str(folder / "home"),
+            "PATH": f"{Path(python()).parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "MPLBACKEND": "agg",
         },
         stdout=subprocess.PIPE,

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import subprocess
-import sys
 from typing import get_args
 
 import nbformat
 import pytest
+from conftest import python
 from nbclient import NotebookClient
 from runs import make_runs
 from tiny import run_tiny
@@ -40,7 +40,7 @@ def weights_of(folder):
 
 
 def launch(script, *words):
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", *words, str(script)]
+    launcher = [python(), "-m", "accelerate.commands.launch", *words, str(script)]
     finished = subprocess.run(
         launcher, cwd=script.parent, capture_output=True, text=True, check=False
     )
@@ -108,7 +108,7 @@ def test_every_schedule_gives_the_same_rates(settings, tmp_path):
         words.append(str(script.path))
     probe = "import runpy, sys\nfor path in sys.argv[1:]: runpy.run_path(path)"
     finished = subprocess.run(
-        [sys.executable, "-c", probe, *words], capture_output=True, text=True, check=False
+        [python(), "-c", probe, *words], capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
     for name, run in ours.items():

@@ -4,12 +4,11 @@ import hashlib
 import json
 import runpy
 import subprocess
-import sys
 from pathlib import Path
 
 import datasets
 import pytest
-from conftest import write_pairs
+from conftest import python, write_pairs
 from datasets import ClassLabel, Dataset, DatasetDict
 from runs import SHARP, make_runs
 from tiny import run_tiny
@@ -36,7 +35,7 @@ def compare(settings, model: Path | str, folder: Path) -> int:
     script = make_script(config, folder / "train_it.py")
     script.write()
     finished = subprocess.run(
-        [sys.executable, str(script.path)], cwd=folder, capture_output=True, text=True, check=False
+        [python(), str(script.path)], cwd=folder, capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
     assert "Training: 100%" in finished.stderr or settings.get("early_stopping_patience")

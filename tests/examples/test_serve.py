@@ -6,13 +6,12 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 
 import pytest
-from conftest import ROOT, write_pairs
+from conftest import ROOT, python, write_pairs
 from tiny import run_tiny
 
 from plainloop.predict.loaded_run import load_run
@@ -32,7 +31,7 @@ def served(tiny_model, tiny_data, tmp_path_factory):
 
 def start(folder):
     process = subprocess.Popen(
-        [sys.executable, ROOT / "examples" / "serve.py", folder, "--port", "0"],
+        [python(), ROOT / "examples" / "serve.py", folder, "--port", "0"],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},

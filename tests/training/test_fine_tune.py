@@ -174,7 +174,7 @@ def test_a_run_never_loads_the_trainer(run_command, tiny_model, tiny_data, tmp_p
         encoding="utf-8",
     )
     flags = ["--task", "demo", "--model", tiny_model, "--data-dir", tiny_data, "--max-steps", "1"]
-    assert run_command(script, "train", *flags).stdout.splitlines()[-1] == "False"
+    assert run_command(script, "train", *flags, new=True).stdout.splitlines()[-1] == "False"
 
 
 @pytest.mark.parametrize("script", ["train.py", "benchmarks/parity.py"])

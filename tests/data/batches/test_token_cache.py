@@ -61,7 +61,7 @@ def test_the_key_is_the_same_in_another_process(tokenizer, tiny_model, run_comma
         f"raw = DatasetDict(train=Dataset.from_dict({ROWS!r})); "
         f"print(token_cache_key(raw, load_tokenizer({str(tiny_model)!r}), ('text',), None, None))"
     )
-    assert run_command("-c", script).stdout.strip() == key_of(tokenizer)
+    assert run_command("-c", script, new=True).stdout.strip() == key_of(tokenizer)
 
 
 @pytest.mark.parametrize(
