@@ -3,13 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest --quiet
 
-.PHONY: demo test lint types slow crash crash-matrix distributed notebook browser docs quotes bench all clean
+.PHONY: demo test lint types slow crash crash-matrix distributed notebook browser nightly docs quotes bench all clean
 
-demo: $(VENV)/ready
+demo: $(VENV)/demo-ready
 	$(BIN)/plainloop demo
 
 test: lint types
-	$(PYTEST) --numprocesses 2 -m "not slow and not crash and not distributed and not notebook and not browser"
+	$(PYTEST) --numprocesses 2 --dist worksteal -m "not slow and not crash and not distributed and not notebook and not browser and not nightly"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -18,11 +18,11 @@ lint: $(VENV)/ready
 types: $(VENV)/ready
 	$(BIN)/mypy
 
-# What takes longer than a few seconds each: the demo over three seeds, the real GLUE files.
+# What takes longer than a few seconds each: the pages' commands, the packages, the real GLUE files.
 slow: $(VENV)/ready
 	$(PYTEST) --numprocesses 2 --dist worksteal -m "slow and not crash and not distributed"
 
-# Real kills of real runs; the night's number is `make crash N=300`.
+# Real kills of real runs.
 N := 30
 crash: $(VENV)/ready
 	$(BIN)/python tests/crash/crash.py --kills $(N)
@@ -33,7 +33,7 @@ crash-matrix: $(VENV)/ready
 
 # Real runs of several processes, by each way to launch them.
 distributed: $(VENV)/ready
-	$(PYTEST) -m "distributed and not slow"
+	$(PYTEST) --numprocesses 2 --dist worksteal -m distributed
 
 # The notebook in a real kernel.
 notebook: $(VENV)/ready
@@ -42,6 +42,22 @@ notebook: $(VENV)/ready
 # Reports in a real Chromium, where there is one: apt-get install chromium.
 browser: $(VENV)/ready
 	$(PYTEST) -m browser
+
+# Longer versions of what CI runs. Of a commit, what has passed is not repeated: run it again to go on.
+NIGHT := build/nightly/$(shell git rev-parse --short HEAD)
+nightly: $(NIGHT)-tests $(NIGHT)-matrix $(NIGHT)-kills
+
+$(NIGHT)-tests: $(VENV)/ready
+	$(PYTEST) --numprocesses 2 --dist worksteal -m nightly
+	mkdir -p $(@D) && touch $@
+
+$(NIGHT)-matrix: $(VENV)/ready
+	$(MAKE) crash-matrix
+	mkdir -p $(@D) && touch $@
+
+$(NIGHT)-kills: $(VENV)/ready
+	$(MAKE) crash N=300
+	mkdir -p $(@D) && touch $@
 
 # The site, into build/site; any warning fails it. The variable silences an advertisement.
 docs: $(VENV)/ready
@@ -60,9 +76,16 @@ bench: $(VENV)/ready
 all: test docs slow crash distributed notebook browser
 
 # The pinned CPU build. For a GPU see "Use" in the README.
-$(VENV)/ready: pyproject.toml constraints.txt
+INSTALL = $(BIN)/python -m pip install --constraint constraints.txt --editable
+$(VENV)/demo-ready: pyproject.toml constraints.txt
+	@echo "Making $(VENV) with what the demo needs: a few minutes, once."
 	python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,report,docs,dev]'
+	$(INSTALL) '.[demo,report]'
+	touch $@
+
+$(VENV)/ready: $(VENV)/demo-ready
+	@echo "Adding what the tests and the docs need to $(VENV): a few minutes, once."
+	$(INSTALL) '.[demo,report,docs,dev]'
 	touch $@
 
 clean:

@@ -1,4 +1,7 @@
-"""The demo: a real model learns from the embedded data what a bag of words cannot."""
+"""The demo: a real model learns from the embedded data what a bag of words cannot.
+
+CI runs it once, in a fresh environment: test_packaging.py.
+"""
 
 import json
 import statistics
@@ -9,7 +12,7 @@ from bag_of_words import best_accuracy
 GAIN_IN_POINTS = 10
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_demo_beats_a_bag_of_words_by_ten_points_over_three_seeds(run_command, tmp_path):
     accuracies = []
     for seed in (1, 2, 3):

@@ -11,7 +11,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from bag_of_words import best_accuracy
 from conftest import ROOT
+from test_demo import GAIN_IN_POINTS
 
 from plainloop import __version__
 
@@ -121,6 +123,7 @@ def test_a_fresh_environment_runs_the_demo(installed, tmp_path):
     # The report's plots are an extra, which this environment does not have.
     assert "plainloop[report]" in said
     metrics = json.loads((tmp_path / "runs/demo/metrics.json").read_text(encoding="utf-8"))
-    assert metrics["saved"]["accuracy"] > 0.7
+    # Over three seeds: test_demo.py.
+    assert 100 * (metrics["saved"]["accuracy"] - best_accuracy()) >= GAIN_IN_POINTS
     assert (tmp_path / "runs/demo/model.safetensors").exists()
     assert (tmp_path / "runs/demo/README.md").exists()

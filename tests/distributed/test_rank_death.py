@@ -138,8 +138,7 @@ def test_the_survivor_names_the_lost_rank_and_all_processes_end(
     check_death(death, tiny_model, tiny_data, tmp_path / "run")
 
 
-@pytest.mark.distributed
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("death", seeded_deaths(), ids=str)
 def test_ten_seeded_deaths(death, tiny_model, tiny_data, tmp_path):
     check_death(death, tiny_model, tiny_data, tmp_path / "run")

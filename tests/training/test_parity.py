@@ -86,16 +86,20 @@ def test_one_differing_bit_is_found():
     assert {row[0]: row[2] for row in parity.compare(missing, theirs)}["grad_norm"] == 1
 
 
-@pytest.mark.slow
+TASKS = ("mrpc", "cola", "stsb")
+
+
 @pytest.mark.parametrize(
-    ("task", "steps", "threads"), [("mrpc", 60, "2"), ("cola", 30, "1"), ("stsb", 30, "1")]
+    ("task", "steps"),
+    [
+        *(pytest.param(task, 8, marks=pytest.mark.slow) for task in TASKS),
+        *(pytest.param(task, 60, marks=pytest.mark.nightly) for task in TASKS),
+    ],
 )
-def test_the_start_of_a_real_task_is_the_trainers(run_command, glue: Path, task, steps, threads):
-    """With one thread where another test has the other core: two that wait for one take longer."""
+def test_the_start_of_a_real_task_is_the_trainers(run_command, glue: Path, task, steps):
     printed = run_command(
         ROOT / "benchmarks" / "parity.py",
         *("--task", task, "--data-dir", glue, "--model", "demo", "--steps", str(steps)),
-        OMP_NUM_THREADS=threads,
     ).stdout
     assert printed.splitlines()[-1] == "equal, bit for bit"
     assert f"{steps} steps" in printed
