@@ -14,7 +14,6 @@ SOURCES = sorted(HOUSE.rglob("*.py"))
 # A folder imports only from itself and from those before it.
 FOLDERS = (
     "errors",
-    "atomic_file",
     "console",
     "config",
     "metrics",

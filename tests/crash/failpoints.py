@@ -50,7 +50,7 @@ PLACES = {
     },
     "write": {
         **{writer: ["torn", "before"] for writer in WRITERS},
-        "plainloop.run.atomic:fsync_path": ["before"],
+        "plainloop.run.atomic:flush": ["before"],
         "plainloop.run.atomic:hash_file": ["before"],
     },
     "rename": {
@@ -149,13 +149,13 @@ def install() -> None:
         Failpoint(os.environ["CRASH_AT"]).install()
     if "CRASH_SLOW" in os.environ:
         commit = importlib.import_module("plainloop.run.atomic")
-        fsync_path = commit.fsync_path
+        flush = commit.flush
 
         def slow(path):
             time.sleep(float(os.environ["CRASH_SLOW"]))
-            fsync_path(path)
+            flush(path)
 
-        commit.fsync_path = slow
+        commit.flush = slow
 
 
 if __name__ == "__main__":

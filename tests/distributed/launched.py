@@ -37,7 +37,10 @@ def score_rows(settings: dict[str, Any]) -> None:
     accelerator = create_accelerator(use_cpu=True)
     model = accelerator.prepare(Linear())
     if settings.get("mutant"):
-        evaluation.own_part = lambda batch, _loader, _number: (batch, len(batch["labels"]))
+        evaluation.drop_duplicate_rows = lambda batch, _loader, _number: (
+            batch,
+            len(batch["labels"]),
+        )
     scores = []
     for size in settings["sizes"]:
         generator = torch.Generator().manual_seed(size)

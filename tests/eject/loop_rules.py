@@ -45,36 +45,31 @@ def rules_for(config: TrainConfig, *, has_loss: bool, weighs_labels: bool) -> li
             header=True,
         ),
         Rule("if hasattr(train_dataloader, 'set_epoch'):", BODY, "a loader of another kind"),
-        Rule("batches = train_dataloader", "", "--resume"),
-        Rule("if state.batches_done:", "", "--resume"),
         Rule(
-            "for window in windows(batches, train_dataloader, state.batches_done, config):",
-            "for window in windows(train_dataloader): ..."
+            "for micro_batches in optimizer_steps(train_dataloader, state, config, rng_state):",
+            "for micro_batches in optimizer_steps(train_dataloader): ..."
             if accumulates
             else "for batch in train_dataloader: ...",
             "--resume" if accumulates else one,
             header=True,
         ),
-        Rule("if generators:", "", "--resume"),
+        Rule("outputs = model(**batch.inputs)", "outputs = model(**batch)", "row numbers"),
         Rule(
-            "outputs = model(**model_inputs_of(batch))", "outputs = model(**batch)", "row numbers"
-        ),
-        Rule(
-            "loss = loss_fn(outputs, batch['labels']) if loss_fn else outputs.loss",
+            "loss = loss_fn(outputs, batch.inputs['labels']) if loss_fn else outputs.loss",
             "loss = loss_fn(outputs, batch['labels'])" if has_loss else "loss = outputs.loss",
             "the model's own loss" if has_loss else "--class-weights, --label-smoothing-factor",
         ),
         Rule(
-            "grad_norm = accelerator.clip_grad_norm_(model.parameters(), "
-            "config.max_grad_norm or math.inf)",
+            "grad_norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)",
             "grad_norm = accelerator.clip_grad_norm_(model.parameters(), "
             f"{'MAX_GRAD_NORM' if config.max_grad_norm else 'math.inf'})",
             "--max-grad-norm",
         ),
+        Rule("max_grad_norm = config.max_grad_norm or math.inf", "", "stands where it is used"),
         Rule(
-            "learning_rate = learning_rate_of(optimizer)",
+            "learning_rate = float(optimizer.param_groups[0]['lr'])",
             "learning_rate = optimizer.param_groups[0]['lr']",
-            "a function of one line",
+            "is a float already",
         ),
         Rule(
             "if not (by_metric or accelerator.optimizer_step_was_skipped):",
@@ -82,13 +77,14 @@ def rules_for(config: TrainConfig, *, has_loss: bool, weighs_labels: bool) -> li
             "--lr-scheduler-type",
             header=not by_metric,
         ),
-        Rule("rows_before = rows_in(train_dataloader, state.batches_done)", "", "samples/s"),
         Rule(
-            "rows = rows_in(train_dataloader, state.batches_done + len(window)) - rows_before",
+            "rows = count_rows(train_dataloader, state.batches_done, len(micro_batches))",
             "",
             "samples/s",
         ),
-        Rule("state.count_step(len(window), len(train_dataloader))", "step += 1", "--resume"),
+        Rule(
+            "state.count_step(len(micro_batches), len(train_dataloader))", "step += 1", "--resume"
+        ),
         Rule(
             "progress.step(accelerator.reduce(step_loss, 'mean'), rows)",
             f"loss_sum += accelerator.reduce({'step_loss' if accumulates else 'loss.detach()'}, "
@@ -97,7 +93,9 @@ def rules_for(config: TrainConfig, *, has_loss: bool, weighs_labels: bool) -> li
         ),
         Rule("is_logged = state.step % config.logging_steps == 0", "", "stands in its condition"),
         Rule("if is_logged or accelerator.device.type == 'cpu':", "", "is looked at when logged"),
-        Rule("save_or_stop()", "", "--save-strategy, signals"),
+        Rule(
+            "session.save_or_stop(model, optimizer, lr_scheduler)", "", "--save-strategy, signals"
+        ),
     ]
     if config.eval_strategy == "no":
         due = ""
@@ -109,7 +107,7 @@ def rules_for(config: TrainConfig, *, has_loss: bool, weighs_labels: bool) -> li
         due += ": ..."
     rules.append(
         Rule(
-            "if scored and evaluation_is_due(state, config, num_training_steps):",
+            "if session.evaluation_is_due:",
             due,
             f"--eval-strategy {config.eval_strategy}",
             opaque=True,
@@ -122,14 +120,14 @@ def rules_for(config: TrainConfig, *, has_loss: bool, weighs_labels: bool) -> li
     )
     rules.append(
         Rule(
-            "if is_logged or is_finished(state, config, num_training_steps):",
+            "if is_logged or session.is_finished:",
             f"{is_finished if patience else ''}if step % LOGGING_STEPS == 0 or {finished}: ...",
             "samples/s",
             opaque=True,
         )
     )
     # It stands twice, and the rules are used in this order: where an epoch begins, a step ends.
-    statement = "if is_finished(state, config, num_training_steps):"
+    statement = "if session.is_finished:"
     stopping = "--early-stopping-patience"
     rules += [
         Rule(statement, "if is_finished: break" if patience else "", stopping),
@@ -139,46 +137,46 @@ def rules_for(config: TrainConfig, *, has_loss: bool, weighs_labels: bool) -> li
             f"{stopping}, --num-train-epochs",
         ),
     ]
-    return rules + _rules_of_windows(accumulates=accumulates, weighs_labels=weighs_labels)
+    return rules + _rules_of_a_step(accumulates=accumulates, weighs_labels=weighs_labels)
 
 
-def _rules_of_windows(*, accumulates: bool, weighs_labels: bool) -> list[Rule]:
-    """Of the batches of a step, and of what a row counts."""
-    each = "weight_of(loss_fn, batch['labels'][:own]) for batch, own in window"
+def _rules_of_a_step(*, accumulates: bool, weighs_labels: bool) -> list[Rule]:
+    """Of the micro-batches of a step, and of what a row counts."""
+    denominators = (
+        "denominators = [loss_denominator(loss_fn, batch.labels) for batch in micro_batches]"
+    )
+    total = "step_denominator = all_reduce_sum(sum(denominators), accelerator)"
     one = "--gradient-accumulation-steps 1"
-    inner = "for number, ((batch, _), weight) in enumerate(zip(window, weights, strict=True), 1):"
-    context = "with nullcontext() if number == len(window) else accelerator.no_sync(model):"
-    window_weight = "window_weight = sum_over_processes(sum(weights), accelerator)"
     if accumulates:
-        weight = (
+        denominator = (
             "class_weights[batch['labels']].sum().item()"
             if weighs_labels
             else "len(batch['labels'])"
         )
         return [
-            Rule(f"weights = [{each}]", f"weights = [{weight} for batch in window]", "own rows"),
             Rule(
-                window_weight,
-                "window_weight = sum_over_processes(sum(weights))",
-                "an argument less",
+                denominators,
+                f"denominators = [{denominator} for batch in micro_batches]",
+                "repeated rows",
             ),
-            Rule(inner, inner.replace("(batch, _)", "batch") + " ...", "own rows", header=True),
+            Rule(total, "step_denominator = all_reduce_sum(sum(denominators))", "an argument less"),
         ]
     rules = [
         Rule("step_loss = torch.zeros((), device=accelerator.device)", "", one),
-        Rule(inner, BODY, one),
-        Rule(context, BODY, one),
+        Rule("for batch, denominator in zip(micro_batches, denominators, strict=True):", BODY, one),
+        Rule("is_last = batch is micro_batches[-1]", "", one),
+        Rule("with nullcontext() if is_last else accelerator.no_sync(model):", BODY, one),
         Rule("step_loss += loss.detach()", "", one),
     ]
     if weighs_labels:
         return [
             *rules,
-            Rule(f"weights = [{each}]", "weight = class_weights[batch['labels']].sum()", one),
-            Rule(window_weight, "window_weight = accelerator.reduce(weight, 'sum')", one),
+            Rule(denominators, "denominator = class_weights[batch['labels']].sum()", one),
+            Rule(total, "step_denominator = accelerator.reduce(denominator, 'sum')", one),
         ]
-    factor = "loss = loss * (weight * accelerator.num_processes / window_weight)"
+    factor = "loss = loss * (denominator * accelerator.num_processes / step_denominator)"
     exact = f"{one}: the factor is exactly 1"
-    return [*rules, *(Rule(s, "", exact) for s in (f"weights = [{each}]", window_weight, factor))]
+    return [*rules, *(Rule(s, "", exact) for s in (denominators, total, factor))]
 
 
 class Applier(ast.NodeTransformer):

@@ -15,32 +15,27 @@ LOOP = (ROOT / "src" / "plainloop" / "training" / "loop.py").read_text(encoding=
 # What is missing, and the flag that is off or what a script does without.
 ALWAYS = {
     ("if hasattr(train_dataloader, 'set_epoch'):", "a loader of another kind"),
-    ("batches = train_dataloader", "--resume"),
-    ("if state.batches_done:", "--resume"),
-    ("if generators:", "--resume"),
-    ("rows_before = rows_in(train_dataloader, state.batches_done)", "samples/s"),
-    (
-        "rows = rows_in(train_dataloader, state.batches_done + len(window)) - rows_before",
-        "samples/s",
-    ),
+    ("max_grad_norm = config.max_grad_norm or math.inf", "stands where it is used"),
+    ("rows = count_rows(train_dataloader, state.batches_done, len(micro_batches))", "samples/s"),
     ("is_logged = state.step % config.logging_steps == 0", "stands in its condition"),
     ("if is_logged or accelerator.device.type == 'cpu':", "is looked at when logged"),
-    ("save_or_stop()", "--save-strategy, signals"),
+    ("session.save_or_stop(model, optimizer, lr_scheduler)", "--save-strategy, signals"),
 }
 ONE = "--gradient-accumulation-steps 1"
 ONE_BATCH = {
     ("step_loss = torch.zeros((), device=accelerator.device)", ONE),
-    ("for number, ((batch, _), weight) in enumerate(zip(window, weights, strict=True), 1):", ONE),
-    ("with nullcontext() if number == len(window) else accelerator.no_sync(model):", ONE),
+    ("for batch, denominator in zip(micro_batches, denominators, strict=True):", ONE),
+    ("is_last = batch is micro_batches[-1]", ONE),
+    ("with nullcontext() if is_last else accelerator.no_sync(model):", ONE),
     ("step_loss += loss.detach()", ONE),
 }
 EXACT = f"{ONE}: the factor is exactly 1"
 ROWS_ALIKE = ONE_BATCH | {
-    ("weights = [weight_of(loss_fn, batch['labels'][:own]) for batch, own in window]", EXACT),
-    ("window_weight = sum_over_processes(sum(weights), accelerator)", EXACT),
-    ("loss = loss * (weight * accelerator.num_processes / window_weight)", EXACT),
+    ("denominators = [loss_denominator(loss_fn, batch.labels) for batch in micro_batches]", EXACT),
+    ("step_denominator = all_reduce_sum(sum(denominators), accelerator)", EXACT),
+    ("loss = loss * (denominator * accelerator.num_processes / step_denominator)", EXACT),
 }
-IS_FINISHED = "if is_finished(state, config, num_training_steps):"
+IS_FINISHED = "if session.is_finished:"
 NO_PATIENCE = {(IS_FINISHED, "--early-stopping-patience")}
 WHOLE_EPOCHS = NO_PATIENCE | {(IS_FINISHED, "--early-stopping-patience, --num-train-epochs")}
 PINNED = {
@@ -62,7 +57,7 @@ PINNED = {
     | WHOLE_EPOCHS
     | {
         (
-            "if scored and evaluation_is_due(state, config, num_training_steps):",
+            "if session.evaluation_is_due:",
             "--eval-strategy no",
         )
     },

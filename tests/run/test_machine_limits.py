@@ -19,16 +19,16 @@ settings = TrainConfig(
     task="demo", model=sys.argv[1], data_dir=Path(sys.argv[2]), max_steps=2,
     per_device_train_batch_size=32, gradient_accumulation_steps=2,
 )
-original = plainloop.training.loop.windows
-def windows(*loaders_and_settings):
+original = plainloop.training.loop.optimizer_steps
+def optimizer_steps(*arguments):
     # From the first step on no more than 100 MB is to be had, and 1 GB is asked for.
     resource.setrlimit(resource.RLIMIT_AS, (100 * 2**20 + used(), -1))
-    for window in original(*loaders_and_settings):
+    for step in original(*arguments):
         torch.empty(2**28)
-        yield window
+        yield step
 def used():
     return int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-plainloop.training.loop.windows = windows
+plainloop.training.loop.optimizer_steps = optimizer_steps
 with expected_errors_exit():
     train(settings)
 """

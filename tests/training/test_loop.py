@@ -4,6 +4,8 @@ import ast
 import inspect
 import math
 import re
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from tiny import RunTiny, largest_difference
 
 from plainloop.data.batches.loaders import EpochOrder
 from plainloop.errors import DivergedError
-from plainloop.training import loop
+from plainloop.training import evaluation, loop, progress, session, steps
 
 # Nothing hides a wrong gradient here: a constant learning rate, clipping active, no dropout.
 STRICT = {
@@ -304,33 +306,50 @@ def test_a_finished_run_can_be_trained_on(run: RunTiny):
 
 def test_the_loop_is_literal_and_fits_on_one_screen():
     source = inspect.getsource(loop.train)
-    lines = source.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.strip().startswith("for window in"))
-    end = next(i for i, line in enumerate(lines) if "optimizer.zero_grad()" in line and i > start)
-    assert end - start <= 80
-    body = ast.parse(source).body[0]
-    calls = [ast.unparse(node.func) for node in ast.walk(body) if isinstance(node, ast.Call)]
-    for step in (
-        "model",
-        "accelerator.backward",
-        "accelerator.clip_grad_norm_",
-        "optimizer.step",
-        "lr_scheduler.step",
-        "optimizer.zero_grad",
-        "evaluate",
-    ):
-        assert step in calls
+    function = ast.parse(source).body[0]
+    docstring = function.body[0]
+    lines = len(source.splitlines()) - (docstring.end_lineno - docstring.lineno + 1)
+    assert lines <= 90
+    epochs = next(node for node in ast.walk(function) if isinstance(node, ast.For))
+    assert function.end_lineno - epochs.lineno + 1 <= 55
+    inner = (ast.FunctionDef, ast.Lambda, ast.ClassDef)
+    assert not [n for n in ast.walk(function) if isinstance(n, inner) and n is not function]
     order = [
-        source.index(word)
-        for word in (
-            "= model(**model_inputs_of(batch))",
-            ".backward(loss)",
-            "clip_grad_norm_(",
-            "optimizer.step()",
-            "lr_scheduler.step()",
+        source.rindex(words)  # the evaluation of a resumed run comes first
+        for words in (
+            "for epoch in range(",
+            "model.train()",
+            "outputs = model(**batch.inputs)",
+            "accelerator.backward(loss)",
+            "accelerator.clip_grad_norm_(",
+            "optimizer.step()\n",
+            "lr_scheduler.step()\n",
+            "optimizer.zero_grad()\n\n",
+            "session.evaluation_is_due",
+            "progress.log(",
+            "session.save_or_stop(",
         )
     ]
     assert order == sorted(order)
+
+
+def test_the_loop_has_at_most_15_paths():
+    """McCabe's complexity, as ruff counts it."""
+    limit = ["--isolated", "--select", "C901", "--config", "lint.mccabe.max-complexity=15"]
+    command = [sys.executable, "-m", "ruff", "check", *limit, loop.__file__]
+    subprocess.run(command, check=True)
+
+
+def test_no_helper_of_the_loop_trains():
+    """What the loop calls runs no backward pass, no optimizer step and no schedule."""
+    for module in (session, steps, progress, evaluation):
+        calls = [
+            ast.unparse(node.func)
+            for node in ast.walk(ast.parse(inspect.getsource(module)))
+            if isinstance(node, ast.Call)
+        ]
+        forbidden = r"backward|clip_grad|zero_grad|optimizer\.step|lr_scheduler\.step"
+        assert [call for call in calls if re.search(forbidden, call)] == [], module
 
 
 def test_own_model_loss_and_loader_without_a_run_folder(tmp_path: Path):

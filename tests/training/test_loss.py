@@ -15,7 +15,7 @@ from plainloop.training.loss import (
     CrossEntropy,
     FocalLoss,
     create_loss,
-    weight_of,
+    loss_denominator,
 )
 
 SINGLE = replace(get_task("demo"), problem_type="single_label_classification")
@@ -134,7 +134,7 @@ def test_the_parts_of_a_batch_by_their_weight_make_the_whole(loss_fn, labels, cu
         logits, part_labels = torch.tensor(LOGITS[rows]).float(), torch.tensor(labels[rows])
         part_labels = part_labels.float() if labels.ndim > 1 else part_labels
         loss = loss_fn(SimpleNamespace(logits=logits), part_labels)
-        return loss.item(), weight_of(loss_fn, part_labels)
+        return loss.item(), loss_denominator(loss_fn, part_labels)
 
     whole, weight = part(slice(None))
     (first, first_weight), (rest, rest_weight) = part(slice(cut)), part(slice(cut, None))
@@ -142,10 +142,10 @@ def test_the_parts_of_a_batch_by_their_weight_make_the_whole(loss_fn, labels, cu
     assert (first * first_weight + rest * rest_weight) / weight == pytest.approx(whole, rel=1e-5)
 
 
-def test_the_weight_of_a_batch_is_what_its_mean_divides_by():
+def test_the_loss_denominator_a_batch_is_what_its_mean_divides_by():
     labels = torch.tensor(LABELS)
-    assert CrossEntropy(0.1).weight(labels) == 7
-    assert CrossEntropy(0.0, [1.0, 2.0, 0.5]).weight(labels) == 1 + 2 * 2 + 4 * 0.5
+    assert CrossEntropy(0.1).denominator(labels) == 7
+    assert CrossEntropy(0.0, [1.0, 2.0, 0.5]).denominator(labels) == 1 + 2 * 2 + 4 * 0.5
 
 
 def test_smoothing_is_the_trainers():

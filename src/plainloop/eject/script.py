@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plainloop import __version__
-from plainloop.atomic_file import atomic_file, write_text
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.data.batches.tokenize import check_tokenizer
@@ -84,13 +83,14 @@ class Script:
             target = self.path.parent / name
             target.parent.mkdir(exist_ok=True)
             if isinstance(content, Path):
-                with content.open("rb") as source, atomic_file(target) as file:
-                    shutil.copyfileobj(source, file)
+                shutil.copyfile(content, target)
             else:
-                write_text(target, content)
+                target.write_text(content, encoding="utf-8")
         is_notebook = self.path.suffix == NOTEBOOK_SUFFIX
         text = to_notebook(self.title, self.parts) if is_notebook else self.source
-        write_text(self.path, text)
+        written = self.path.with_name(f".{self.path.name}")
+        written.write_text(text, encoding="utf-8")
+        written.replace(self.path)
 
 
 def make_script(config: TrainConfig, path: Path, inputs: Inputs | None = None) -> Script:

@@ -9,11 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plainloop.atomic_file import write_text
 from plainloop.errors import UserError
 from plainloop.predict.loaded_run import Run
 from plainloop.report.content import SCORE_NAMES, UNITS, describe_run
-from plainloop.run.folder import HISTORY_FILE, METRICS_FILE, load_metrics
+from plainloop.run.folder import HISTORY_FILE, METRICS_FILE
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -41,7 +40,7 @@ def write_report(run: Run) -> Path:
     check_report_packages(f"plainloop report {run.path}")
     page = render_report(run)
     path = run.path / REPORT_FILE
-    write_text(path, page)
+    path.write_text(page, encoding="utf-8")
     return path
 
 
@@ -94,13 +93,14 @@ def read_metrics(run: Run) -> dict[str, Any]:
     """What metrics.json holds.
 
     Raises:
-        UserError: it is damaged, or has no numbers for a report.
+        UserError: it has no numbers for a report.
     """
-    metrics = load_metrics(run.path)
+    path = run.path / METRICS_FILE
+    metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if "analysis" not in metrics:
         raise UserError(
             "has no analysis of the predictions",
-            where=str(run.path / METRICS_FILE),
+            where=str(path),
             fix="it is of an older version: train the run anew",
         )
     return metrics

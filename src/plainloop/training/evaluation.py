@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from plainloop.console import progress_bar
-from plainloop.data.batches.loaders import ROW_NUMBERS, Batch, model_inputs_of, own_part
+from plainloop.data.batches.loaders import ROW_NUMBERS, Batch, drop_duplicate_rows, model_inputs_of
 from plainloop.metrics.row_predictions import KeptRows
 from plainloop.metrics.task_metric import Metric, Scores, predictions_of
 from plainloop.run.signals import StopRequest
@@ -58,7 +58,7 @@ def evaluate(
         visible=accelerator.is_main_process,
     )
     for number, padded_batch in enumerate(bar):
-        batch, own = own_part(padded_batch, eval_dataloader, number)
+        batch, num_rows = drop_duplicate_rows(padded_batch, eval_dataloader, number)
         with torch.no_grad():
             outputs: Any = model(**model_inputs_of(batch))
         loss: Any = getattr(outputs, "loss", None)
@@ -70,7 +70,7 @@ def evaluate(
             loss.repeat(len(batch["labels"])),
         )
         if accelerator.num_processes > 1 or ROW_NUMBERS in batch:
-            scored, numbers = gather_rows(scored, batch[ROW_NUMBERS], own, accelerator)
+            scored, numbers = gather_rows(scored, batch[ROW_NUMBERS], num_rows, accelerator)
             row_numbers += numbers
         logits, references, losses = (value.cpu() for value in scored)
         predictions: Any = logits.float().numpy()
@@ -100,7 +100,7 @@ def gather_rows(
     Args:
         scored: tensors of this process's rows.
         numbers: the rows' numbers.
-        own: how many of them count; see `own_part`.
+        own: how many of them count; see `drop_duplicate_rows`.
 
     Returns:
         The tensors with all rows, and the rows' numbers.

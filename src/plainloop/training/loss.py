@@ -15,20 +15,20 @@ LossFn = Callable[[Any, torch.Tensor], torch.Tensor]
 """(a model's outputs, labels) -> the mean loss of the batch.
 
 What the mean divides by is the number of rows; a loss that divides by something else says so in a
-method `weight(labels)`, as `CrossEntropy` does.
+method `denominator(labels)`, as `CrossEntropy` does.
 """
 
 
-def weight_of(loss_fn: LossFn | None, labels: torch.Tensor) -> float:
-    """What the loss's mean over a batch with these labels divides by."""
-    weight: Callable[[torch.Tensor], float] = getattr(loss_fn, "weight", len)
-    return weight(labels)
+def loss_denominator(loss_fn: LossFn | None, labels: torch.Tensor) -> float:
+    """What the loss divides the sum over a batch with these labels by to get its mean."""
+    denominator: Callable[[torch.Tensor], float] = getattr(loss_fn, "denominator", len)
+    return denominator(labels)
 
 
 class CrossEntropy:
     """Cross-entropy with smoothed labels and a weight for each label.
 
-    The mean of a batch divides by `weight(labels)`: the sum of the weights of its rows' labels,
+    The mean of a batch divides by `denominator(labels)`: the sum of the weights of its rows' labels,
     which is the number of rows where no weights are given (`torch.nn.functional.cross_entropy`).
     """
 
@@ -45,7 +45,7 @@ class CrossEntropy:
             outputs.logits, labels, weight=weights, label_smoothing=self.label_smoothing
         )
 
-    def weight(self, labels: torch.Tensor) -> float:
+    def denominator(self, labels: torch.Tensor) -> float:
         """What the mean of a batch with these labels divides by."""
         if self.class_weights is None:
             return len(labels)
@@ -69,7 +69,7 @@ class BinaryCrossEntropy:
             outputs.logits, labels, pos_weight=self.class_weights.to(labels.device)
         )
 
-    def weight(self, labels: torch.Tensor) -> float:
+    def denominator(self, labels: torch.Tensor) -> float:
         """What the mean of a batch with these labels divides by: its rows."""
         return len(labels)
 
@@ -114,7 +114,7 @@ class FocalLoss:
         losses: torch.Tensor = -alpha * (self.gamma * log_rest).exp() * log_p
         return losses.mean()
 
-    def weight(self, labels: torch.Tensor) -> float:
+    def denominator(self, labels: torch.Tensor) -> float:
         """What the mean of a batch with these labels divides by: its rows."""
         return len(labels)
 

@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 import torch
+from accelerate import Accelerator
 
 from plainloop import console
-from plainloop.run.folder import RunFolder
+from plainloop.run.resume import OpenRun
 from plainloop.run.state import TrainState
 
 
@@ -20,36 +20,32 @@ class Progress:
     device. It is summed in float32, as `transformers.Trainer` sums it.
 
     Args:
-        num_training_steps: the length of the bar, in optimizer steps.
+        num_training_steps: the length of the bar.
         state: where the run is; a resumed one is not at the start.
-        device: where the losses are.
-        visible: whether this process prints; the bar is shown on a terminal only.
-        folder: where the records go as they are made.
-        track: where they go besides: the numbers under train/ and eval/, and their step.
+        accelerator: its main process prints; its trackers get the numbers under train/ and eval/.
+        run: whose folder gets the records as they are made.
     """
 
     def __init__(
         self,
         num_training_steps: int,
         state: TrainState,
-        device: torch.device,
         *,
-        visible: bool,
-        folder: RunFolder | None,
-        track: Callable[..., None],
+        accelerator: Accelerator,
+        run: OpenRun | None,
     ) -> None:
+        self._visible = accelerator.is_main_process
         self._bar = console.progress_bar(
             total=num_training_steps,
             initial=state.step,
             desc="Training",
             unit="step",
-            visible=visible,
+            visible=self._visible,
         )
-        self._visible = visible
-        self._folder = folder
-        self._track = track
+        self._folder = run.folder if run else None
+        self._track = accelerator.log
         self._state = state
-        self._loss_sum = torch.tensor(state.loss_since_log, device=device)
+        self._loss_sum = torch.tensor(state.loss_since_log, device=accelerator.device)
         self._started = time.perf_counter()
         self._rows_before = state.rows_since_log  # of a run that was stopped, so not of this time
 

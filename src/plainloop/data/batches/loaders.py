@@ -104,40 +104,45 @@ def model_inputs_of(batch: Batch) -> Batch:
 
 
 def rows_in(dataloader: DataLoader[Batch], num_batches: int) -> int:
-    """Rows of an epoch in its first so many batches of each process, over all processes."""
+    """Count the rows in the first batches of an epoch, over all processes.
+
+    Args:
+        dataloader: of one process.
+        num_batches: of each process.
+    """
     sampler: Any = dataloader.batch_sampler
     num_rows: int = len(dataloader.dataset)  # type: ignore[arg-type]
     rows: int = num_batches * sampler.batch_size * PartialState().num_processes
     return min(num_rows, rows)
 
 
-def own_rows(dataloader: DataLoader[Batch], number: int) -> int:
-    """How many rows of this process's batch of that number are its own.
+def drop_duplicate_rows(
+    batch: Batch, dataloader: DataLoader[Batch], number: int
+) -> tuple[Batch, int]:
+    """Drop the rows that Accelerate has repeated to fill up the last batches of an epoch.
 
-    Accelerate deals the batches of an order to the processes in turn, and fills the last ones up
-    with rows of the beginning, so that all processes have as many batches of the same size. Those
-    rows are another batch's.
+    It deals the batches of an order to the processes in turn, and fills the last ones up with rows
+    of the beginning, so that all processes have as many batches of the same size.
+
+    Args:
+        batch: of this process.
+        dataloader: that it is of.
+        number: of the batch within its epoch, on this process.
+
+    Returns:
+        The batch, and how many of its rows count. A process that has only repeated rows keeps one,
+        since all processes must compute something, and the number is 0.
     """
-    sampler: Any = dataloader.batch_sampler
     state = PartialState()
+    if state.num_processes == 1:
+        return batch, len(batch["labels"])
+    sampler: Any = dataloader.batch_sampler
     before: int = (number * state.num_processes + state.process_index) * sampler.batch_size
     num_rows: int = len(dataloader.dataset)  # type: ignore[arg-type]
-    size: int = sampler.batch_size
-    return max(0, min(num_rows - before, size))
-
-
-def own_part(batch: Batch, dataloader: DataLoader[Batch], number: int) -> tuple[Batch, int]:
-    """A batch without the rows that only fill it up, and how many are left.
-
-    A process without a row of its own keeps one, since all must compute something: it is not
-    counted.
-    """
-    if PartialState().num_processes == 1:
-        return batch, len(batch["labels"])
-    own = own_rows(dataloader, number)
-    kept = max(own, 1)
+    counted = max(0, min(num_rows - before, sampler.batch_size))
+    kept = max(counted, 1)
     inputs_kept = int(batch["windows"][:kept].sum()) if "windows" in batch else kept
-    of_rows = ("labels", "windows", ROW_NUMBERS)
+    one_each = ("labels", "windows", ROW_NUMBERS)  # the other columns have an entry a window
     return {
-        name: value[: kept if name in of_rows else inputs_kept] for name, value in batch.items()
-    }, own
+        name: value[: kept if name in one_each else inputs_kept] for name, value in batch.items()
+    }, counted
