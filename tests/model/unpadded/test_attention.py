@@ -6,7 +6,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from plainloop.model.unpadded.attention import attend, flash_attend
-from plainloop.model.unpadded.packing import Packed, find_tokens
+from plainloop.model.unpadded.packing import Packed, find_sequences
 
 LENGTHS = [5, 1, 9, 3]
 HEADS, SIZE = 2, 4
@@ -26,12 +26,13 @@ def packed_inputs(dtype=torch.float64):
     mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS).unsqueeze(1)
     torch.manual_seed(0)
     parts = torch.randn(3, sum(LENGTHS), HEADS * SIZE, dtype=dtype).unbind()
-    return find_tokens(mask.long()), [part.clone().requires_grad_() for part in parts]
+    return find_sequences(mask.long()), [part.clone().requires_grad_() for part in parts]
 
 
 def one_by_one(packed, query, key, value, *, only_first=False, window=None):
     contexts = []
-    for begin, end in packed.spans:
+    for begin, length in zip(packed.starts.tolist(), packed.lengths, strict=True):
+        end = begin + length
         last = begin + 1 if only_first else end
         q, k, v = (
             part[begin:stop].view(-1, HEADS, SIZE).transpose(0, 1)
@@ -53,8 +54,8 @@ def test_values_and_gradients_are_those_of_each_sequence_alone(only_first, windo
     expected = one_by_one(packed, query, key, value, only_first=only_first, window=window)
     weights = torch.randn_like(expected)
     wanted = torch.autograd.grad((expected * weights).sum(), (query, key, value))
-    asking = query[packed.first] if only_first else query
-    asks = {"window": window, "num_queries": 1 if only_first else None}
+    asking = query[packed.starts] if only_first else query
+    asks = {"max_distance": window, "num_queries": 1 if only_first else None}
     context = attend(asking, key, value, packed, num_heads=HEADS, dropout_p=0.0, **asks)
     torch.testing.assert_close(context, expected, rtol=1e-12, atol=1e-12)
     found = torch.autograd.grad((context * weights).sum(), (query, key, value))
@@ -102,7 +103,7 @@ def test_the_kernel_of_cuda_takes_what_it_is_given(only_first):
     query = key[:2] if only_first else key
     with CalledOperators() as called:
         context = flash_attend(
-            query, key, key, packed, HEADS, window=None, num_queries=1 if only_first else None
+            query, key, key, packed, HEADS, max_distance=None, num_queries=1 if only_first else None
         )
     assert context.shape == query.shape
     assert context.dtype == torch.bfloat16

@@ -6,18 +6,18 @@ import torch
 from scipy import stats
 from torch import nn
 
-from plainloop.model.unpadded.dropout import draw_keep_mask, drop, dropped_share
+from plainloop.model.unpadded.dropout import apply_dropout, draw_keep_mask, quantize_p
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
 def test_the_rate_is_what_16_bits_can_give_and_no_other(p):
-    assert abs(dropped_share(p) - p) <= 2**-17
+    assert abs(quantize_p(p) - p) <= 2**-17
     torch.manual_seed(0)
     keep = draw_keep_mask(4_000_000, p, CPU)
     dropped = int((keep == 0).sum())
-    assert stats.binomtest(dropped, keep.numel(), dropped_share(p)).pvalue > 0.001
+    assert stats.binomtest(dropped, keep.numel(), quantize_p(p)).pvalue > 0.001
     # What 8 bits would give is told apart, where they give something else.
     if round(p * 256) / 256 != p:
         assert stats.binomtest(dropped, keep.numel(), round(p * 256) / 256).pvalue < 1e-6
@@ -48,17 +48,17 @@ def test_the_gradient_is_that_of_a_product_with_the_mask(has_residual):
     x = torch.randn(7, 33, requires_grad=True)
     residual = torch.randn(7, 33, requires_grad=True) if has_residual else None
     torch.manual_seed(0)
-    y = drop(dropout, x)
+    y = apply_dropout(dropout, x)
     if residual is not None:
         torch.manual_seed(0)
-        added = drop(dropout, x, residual)
+        added = apply_dropout(dropout, x, residual)
         torch.testing.assert_close(added, y + residual)
         gradient = torch.randn_like(y)
         torch.testing.assert_close(
             torch.autograd.grad(added, (x, residual), gradient),
             (*torch.autograd.grad(y, x, gradient, retain_graph=True), gradient),
         )
-    factor = 1 / (1 - dropped_share(0.25))
+    factor = 1 / (1 - quantize_p(0.25))
     kept = y != 0
     torch.testing.assert_close(y, x * kept * factor)
     gradient = torch.randn_like(y)
@@ -68,11 +68,11 @@ def test_the_gradient_is_that_of_a_product_with_the_mask(has_residual):
 
 def test_outside_of_training_and_at_the_ends_it_is_what_torch_does():
     x = torch.randn(3, 5)
-    assert drop(nn.Dropout(0.5).eval(), x) is x
-    assert drop(nn.Dropout(0.0), x) is x
-    assert torch.equal(drop(nn.Dropout(1.0), x), torch.zeros(3, 5))
-    assert torch.equal(drop(nn.Dropout(0.5).eval(), x, x), x + x)
-    assert torch.equal(drop(nn.Dropout(1.0), x, x), x)
+    assert apply_dropout(nn.Dropout(0.5).eval(), x) is x
+    assert apply_dropout(nn.Dropout(0.0), x) is x
+    assert torch.equal(apply_dropout(nn.Dropout(1.0), x), torch.zeros(3, 5))
+    assert torch.equal(apply_dropout(nn.Dropout(0.5).eval(), x, x), x + x)
+    assert torch.equal(apply_dropout(nn.Dropout(1.0), x, x), x)
 
 
 def test_the_masks_come_from_the_global_generator_alone():

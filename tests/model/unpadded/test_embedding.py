@@ -10,7 +10,11 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from plainloop.config.settings import TrainConfig
-from plainloop.model.unpadded.embedding import CompactEmbedding, compact_embedding, find_used_tokens
+from plainloop.model.unpadded.embedding import (
+    CompactEmbedding,
+    compact_embedding,
+    find_used_token_ids,
+)
 from plainloop.training.optim import create_optimizer
 
 # Of 100 tokens the training texts use these and the padding.
@@ -33,7 +37,7 @@ def pair(weight_decay=0.0):
     config = TrainConfig(task="demo", learning_rate=1e-2, weight_decay=weight_decay)
     whole = create_classifier("bert")
     compact = copy.deepcopy(whole)
-    said = compact_embedding(compact, ROWS, decays=weight_decay > 0)
+    said = compact_embedding(compact, ROWS, has_decay=weight_decay > 0)
     assert said == ["trains 37 of 100 token embeddings: no text has the others"]
     return [(model, create_optimizer(model, config)) for model in (whole, compact)]
 
@@ -141,13 +145,13 @@ def test_the_optimizer_holds_only_the_used_rows():
 
 
 def test_the_used_tokens_are_found_in_rows_and_in_windows():
-    assert find_used_tokens(Dataset.from_dict({"input_ids": [[7, 3], [3, 9]]})).tolist() == [
+    assert find_used_token_ids(Dataset.from_dict({"input_ids": [[7, 3], [3, 9]]})).tolist() == [
         3,
         7,
         9,
     ]
     windows = Dataset.from_dict({"input_ids": [[[7, 3], [1]], [[3, 9]]]})
-    assert find_used_tokens(windows).tolist() == [1, 3, 7, 9]
+    assert find_used_token_ids(windows).tolist() == [1, 3, 7, 9]
 
 
 def test_frozen_hooked_and_well_used_tables_are_left_alone():
@@ -156,16 +160,16 @@ def test_frozen_hooked_and_well_used_tables_are_left_alone():
     hooked = create_classifier("bert")
     hooked.get_input_embeddings().register_forward_hook(lambda *_: None)
     for model in (frozen, hooked):
-        assert compact_embedding(model, ROWS, decays=False) == []
+        assert compact_embedding(model, ROWS, has_decay=False) == []
         assert type(model.get_input_embeddings()) is nn.Embedding
     well_used = create_classifier("bert")
     all_tokens = Dataset.from_dict({"input_ids": [list(range(90))]})
-    assert compact_embedding(well_used, all_tokens, decays=False) == []
+    assert compact_embedding(well_used, all_tokens, has_decay=False) == []
 
 
 def table_and_places():
     full = nn.Embedding(100, 16, padding_idx=1)
-    table = CompactEmbedding(copy.deepcopy(full), torch.tensor([1, *USED]), decays=False).train()
+    table = CompactEmbedding(copy.deepcopy(full), torch.tensor([1, *USED]), has_decay=False).train()
     tokens = torch.tensor([[5, 6, 5, 1], [39, 5, 4, 1]])
     return full, table, tokens
 

@@ -8,19 +8,18 @@ from hypothesis import given, strategies as st
 from plainloop.model.unpadded import grouping
 from plainloop.model.unpadded.attention import attend, gather, scatter
 from plainloop.model.unpadded.grouping import KEYS, QUERIES, choose_groups, group_sequences
-from plainloop.model.unpadded.packing import find_tokens
+from plainloop.model.unpadded.packing import find_sequences
 
 HEADS, SIZE = 2, 3
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=7)
 
 
 def packed_of(lengths):
-    return find_tokens((torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)).long())
+    return find_sequences((torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)).long())
 
 
 def layout_of(lengths, num_queries=None, window=None):
-    asked = {"num_heads": HEADS, "size": SIZE, "num_queries": num_queries, "window": window}
-    return group_sequences(packed_of(lengths), **asked)
+    return group_sequences(packed_of(lengths), HEADS, SIZE, num_queries, window)
 
 
 @given(LENGTHS, st.integers(0, 90))
@@ -41,26 +40,26 @@ def test_without_padding_only_equal_lengths_share_a_group():
 def test_rows_come_back_to_their_places(lengths, num_queries):
     layout = layout_of(lengths, num_queries)
     for tokens, rows, places in (
-        (sum(lengths), layout.key_rows, layout.key_places),
+        (sum(lengths), layout.key_gather, layout.key_scatter),
         (
             sum(lengths) if num_queries is None else num_queries * len(lengths),
-            layout.query_rows,
-            layout.query_places,
+            layout.query_gather,
+            layout.query_scatter,
         ),
     ):
         packed = torch.arange(tokens * HEADS * SIZE).view(tokens, HEADS * SIZE)
         grouped = gather(packed, rows, HEADS)
         assert torch.equal(scatter(grouped, places, HEADS), packed)
-    real = torch.ones(len(layout.query_rows), dtype=torch.bool)
+    real = torch.ones(len(layout.query_gather), dtype=torch.bool)
     real[layout.query_padding] = False
-    assert real.sum() == len(layout.query_places)
-    assert real[layout.query_places].all()
+    assert real.sum() == len(layout.query_scatter)
+    assert real[layout.query_scatter].all()
 
 
 @given(LENGTHS, st.sampled_from([None, 1, 2]), st.sampled_from([None, 1, 3]))
 def test_a_query_sees_the_keys_of_its_own_sequence_and_window(lengths, num_queries, window):
     layout = layout_of(lengths, num_queries, window)
-    assert layout.num_weights == sum(a * b * c for a, b, c in layout.shapes)
+    assert layout.num_scores == sum(a * b * c for a, b, c in layout.shapes)
     sequences = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     places = torch.cat([torch.arange(length) for length in lengths])
     asking, asked = sequences, places
@@ -71,9 +70,9 @@ def test_a_query_sees_the_keys_of_its_own_sequence_and_window(lengths, num_queri
     def grouped(values, rows, side):
         return layout.split(gather(values.repeat_interleave(HEADS), rows, 1), side)
 
-    of_query = [grouped(values, layout.query_rows, QUERIES) for values in (asking, asked)]
-    of_key = [grouped(values, layout.key_rows, KEYS) for values in (sequences, places)]
-    padding = torch.zeros(len(layout.query_rows), 1)
+    of_query = [grouped(values, layout.query_gather, QUERIES) for values in (asking, asked)]
+    of_key = [grouped(values, layout.key_gather, KEYS) for values in (sequences, places)]
+    padding = torch.zeros(len(layout.query_gather), 1)
     padding[layout.query_padding] = 1
     seen_of_sequence = torch.zeros(len(lengths))
     for index, mask in enumerate(layout.masks):
@@ -106,7 +105,7 @@ def test_a_group_of_all_gives_what_each_sequence_alone_gives(monkeypatch):
     inputs = [part.clone().requires_grad_() for part in torch.randn(3, 28, 8).double().unbind()]
 
     def contexts_and_gradients(most_padding):
-        monkeypatch.setattr(grouping, "MOST_PADDING", most_padding)
+        monkeypatch.setattr(grouping, "MAX_PADDING_COST", most_padding)
         packed = packed_of(lengths)
         context = attend(*inputs, packed, num_heads=HEADS, dropout_p=0.0)
         [layout] = packed.layouts.values()

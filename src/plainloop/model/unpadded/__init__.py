@@ -1,1 +1,1 @@
-"""Forward passes that compute no padding."""
+"""Unpadded execution: packed sequences with varlen attention, and a compact embedding table."""

@@ -1,4 +1,4 @@
-"""Attention within each sequence of a packed row."""
+"""Varlen attention: softmax attention within each sequence of a packed row, forward and backward."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn.attention.varlen import varlen_attn
 
-from plainloop.model.unpadded.dropout import draw_keep_mask, dropped_share
+from plainloop.model.unpadded.dropout import draw_keep_mask, quantize_p
 from plainloop.model.unpadded.grouping import KEYS, QUERIES, Layout, group_sequences
 from plainloop.model.unpadded.packing import Packed
 
@@ -21,39 +21,36 @@ def attend(
     *,
     num_heads: int,
     dropout_p: float,
-    window: int | None = None,
+    max_distance: int | None = None,
     num_queries: int | None = None,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """softmax(scale query key^T) value, each query attending to the tokens of its own sequence.
+    """Compute dropout(softmax(scale * query @ key^T)) @ value within each sequence.
 
     Args:
-        query: (real tokens, heads * head size), or (sequences * num_queries, ...).
-        key, value: (real tokens, heads * head size).
+        query: (real tokens, heads * head size), or (sequences * num_queries, heads * head size).
+        key, value: (real tokens, heads * head size), in the dtype of the query.
         packed: where the sequences lie.
         num_heads: attention heads.
-        dropout_p: probability that a weight of the attention is dropped; 0 outside of training.
-        window: attend to tokens at most so far away; None: to all.
-        num_queries: queries of each sequence, as of its first tokens; None: one of each token.
-        scale: of the products; None: 1 / sqrt(head size).
+        dropout_p: probability of dropping an attention probability; 0 outside of training.
+        max_distance: attend to tokens at most this far away (ModernBERT's local attention); None:
+            to all.
+        num_queries: queries of each sequence, at its first tokens; None: a query at each token.
+        scale: factor of the scores; None: 1 / sqrt(head size).
 
     Returns:
-        As the query.
+        The context, with the shape and dtype of the query.
     """
-    scale = (key.shape[-1] // num_heads) ** -0.5 if scale is None else scale
-    # The kernel takes a single query for the last token's, whose window is another one.
+    head_size = key.shape[-1] // num_heads
+    # torch's kernel has no dropout. With fewer queries than keys it aligns a local window to the
+    # last tokens (FlashAttention's bottom-right rule); the queries here are those of the first ones.
     has_kernel = query.is_cuda and query.dtype in FLASH_DTYPES and not dropout_p
-    if has_kernel and (window is None or num_queries is None):
+    if has_kernel and (max_distance is None or num_queries is None):
         return flash_attend(
-            query, key, value, packed, num_heads, window=window, num_queries=num_queries
+            query, key, value, packed, num_heads, max_distance=max_distance, num_queries=num_queries
         )
-    layout = group_sequences(
-        packed,
-        num_heads=num_heads,
-        size=key.shape[-1] // num_heads,
-        num_queries=num_queries,
-        window=window,
-    )
+    layout = group_sequences(packed, num_heads, head_size, num_queries, max_distance)
+    scale = head_size**-0.5 if scale is None else scale
     context: torch.Tensor = _Attention.apply(query, key, value, layout, dropout_p, scale)  # type: ignore[no-untyped-call]
     return context
 
@@ -65,29 +62,30 @@ def flash_attend(
     packed: Packed,
     num_heads: int,
     *,
-    window: int | None,
+    max_distance: int | None,
     num_queries: int | None,
 ) -> torch.Tensor:
-    """`attend` without dropout by torch's kernel for sequences of varying length: CUDA, halves."""
-    ends = torch.nn.functional.pad(packed.first, (0, 1), value=len(key)).int()
-    numbers = torch.arange(len(ends), device=ends.device, dtype=ends.dtype)
+    """Run `attend` by torch's varlen_attn: on CUDA, in 16 bits, without dropout, default scale."""
+    key_ends = torch.nn.functional.pad(packed.starts, (0, 1), value=len(key)).int()
+    indices = torch.arange(len(key_ends), device=key_ends.device, dtype=key_ends.dtype)
     longest = max(packed.lengths)
     context: Any = varlen_attn(
         query.view(len(query), num_heads, -1),
         key.view(len(key), num_heads, -1),
         value.view(len(value), num_heads, -1),
-        ends if num_queries is None else numbers * num_queries,
-        ends,
+        key_ends if num_queries is None else indices * num_queries,
+        key_ends,
         num_queries or longest,
         longest,
-        window_size=(-1, -1) if window is None else (window, window),
+        window_size=(-1, -1) if max_distance is None else (max_distance, max_distance),
     )
     return torch.flatten(context, 1)
 
 
 class _Attention(torch.autograd.Function):
-    # A group of sequences after the other. What is computed element by element is computed for all
-    # of them at once: on a CPU the calls cost as much as the numbers.
+    # The backward pass is written by hand for speed on a CPU, where short sequences make the overhead
+    # of a call as expensive as its arithmetic: only the matrix products and softmax run group by
+    # group. Everything elementwise runs once, over the flat tensor that holds all groups.
 
     @staticmethod
     def forward(  # noqa: PLR0917 - apply takes no keywords
@@ -99,90 +97,90 @@ class _Attention(torch.autograd.Function):
         dropout_p: float,
         scale: float,
     ) -> torch.Tensor:
-        """As `attend`; keeps the weights of all sequences, and which of them were dropped."""
-        query_rows, key_rows, value_rows = (
-            gather(part, rows, layout.num_heads)
-            for part, rows in (
-                (query, layout.query_rows),
-                (key, layout.key_rows),
-                (value, layout.key_rows),
-            )
-        )
-        query_rows.mul_(scale)
-        exact = torch.promote_types(query.dtype, torch.float32)  # halves are too coarse for a sum
-        weights = query.new_empty(layout.num_weights, dtype=exact)
+        """Compute `attend`; save the probabilities before dropout and the int8 keep mask."""
+        query_rows = gather(query, layout.query_gather, layout.num_heads).mul_(scale)
+        key_rows = gather(key, layout.key_gather, layout.num_heads)
+        value_rows = gather(value, layout.key_gather, layout.num_heads)
+        exact = torch.promote_types(
+            query.dtype, torch.float32
+        )  # softmax sums are not done in 16 bits
+        probs = query.new_empty(layout.num_scores, dtype=exact)
         queries, keys = layout.split(query_rows, QUERIES), layout.split(key_rows, KEYS)
-        for q, k, mask, part in zip(
-            queries, keys, layout.masks, layout.split_weights(weights), strict=True
+        for q, k, mask, out in zip(
+            queries, keys, layout.masks, layout.split_scores(probs), strict=True
         ):
-            products = torch.bmm(q, k.transpose(1, 2))
+            scores = torch.bmm(q, k.transpose(1, 2))
             if mask is not None:
-                products.unflatten(0, (len(mask), -1)).add_(mask.unsqueeze(1))
-            torch.softmax(products, dim=-1, dtype=exact, out=part)
-        weights = weights.to(query.dtype)
+                scores.unflatten(0, (len(mask), -1)).add_(mask.unsqueeze(1))
+            torch.softmax(scores, dim=-1, dtype=exact, out=out)
+        probs = probs.to(query.dtype)
 
-        keep = draw_keep_mask(weights.numel(), dropout_p, query.device) if dropout_p else None
-        kept = weights if keep is None else keep.to(weights.dtype).mul_(weights)
+        # One draw for all groups, padding included: the grouping thus decides which random number a
+        # probability gets, and with it the bits of a training run.
+        keep = draw_keep_mask(probs.numel(), dropout_p, query.device) if dropout_p else None
+        kept = probs if keep is None else keep.to(probs.dtype).mul_(probs)
         context_rows = torch.empty_like(query_rows)
         values = layout.split(value_rows, KEYS)
-        for part, v, context in zip(
-            layout.split_weights(kept), values, layout.split(context_rows, QUERIES), strict=True
+        for part, v, out in zip(
+            layout.split_scores(kept), values, layout.split(context_rows, QUERIES), strict=True
         ):
-            torch.bmm(part, v, out=context)
-        ctx.layout, ctx.scale, ctx.keep_scale = layout, scale, 1 / (1 - dropped_share(dropout_p))
-        ctx.save_for_backward(query_rows, key_rows, value_rows, keep, weights, context_rows)
-        return scatter(context_rows, layout.query_places, layout.num_heads).mul_(ctx.keep_scale)
+            torch.bmm(part, v, out=out)
+        # The 1 / (1 - p) of dropout is applied once to the context, not to each probability.
+        ctx.layout, ctx.scale, ctx.keep_scale = layout, scale, 1 / (1 - quantize_p(dropout_p))
+        ctx.save_for_backward(query_rows, key_rows, value_rows, keep, probs, context_rows)
+        return scatter(context_rows, layout.query_scatter, layout.num_heads).mul_(ctx.keep_scale)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        """The gradients of query, key and value, each of its shape."""
-        query_rows, key_rows, value_rows, keep, weights, context_rows = ctx.saved_tensors
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        """The gradients of query, key and value, each with the shape of its tensor."""
+        query_rows, key_rows, value_rows, keep, probs, context_rows = ctx.saved_tensors
         layout: Layout = ctx.layout
-        gradient_rows = gather(gradient, layout.query_rows, layout.num_heads).mul_(ctx.keep_scale)
-        gradient_rows.index_fill_(0, layout.query_padding, 0)
-        # The sum that a softmax's derivative takes of each row of weights times their gradients is
-        # the context times its gradient (FlashAttention, Dao et al. 2022, appendix B.4).
-        totals = layout.split((gradient_rows * context_rows).sum(dim=-1, keepdim=True), QUERIES)
-        queries = layout.split(query_rows, QUERIES)
-        gradients = layout.split(gradient_rows, QUERIES)
+        grad_rows = gather(grad, layout.query_gather, layout.num_heads).mul_(ctx.keep_scale)
+        # `gather` reads some real row for padding; its gradient must not reach the keys and values.
+        grad_rows.index_fill_(0, layout.query_padding, 0)
+        # The softmax derivative needs sum(probs * grad_probs) over each row of scores. It equals
+        # sum(context * grad), which is cheaper (FlashAttention, Dao et al. 2022, appendix B.4).
+        row_sums = layout.split((grad_rows * context_rows).sum(dim=-1, keepdim=True), QUERIES)
+        queries, grads = layout.split(query_rows, QUERIES), layout.split(grad_rows, QUERIES)
         keys, values = layout.split(key_rows, KEYS), layout.split(value_rows, KEYS)
 
-        mask = None if keep is None else keep.to(weights.dtype)
-        kept = weights if mask is None else weights * mask
-        for_value = torch.empty_like(value_rows)
-        for part, g, result in zip(
-            layout.split_weights(kept), gradients, layout.split(for_value, KEYS), strict=True
+        mask = None if keep is None else keep.to(probs.dtype)
+        kept = probs if mask is None else probs * mask
+        grad_value = torch.empty_like(value_rows)
+        for part, g, out in zip(
+            layout.split_scores(kept), grads, layout.split(grad_value, KEYS), strict=True
         ):
-            torch.bmm(part.transpose(1, 2), g, out=result)
-        for_weights = torch.empty_like(weights)
-        parts = layout.split_weights(for_weights)
-        for part, g, v in zip(parts, gradients, values, strict=True):
+            torch.bmm(part.transpose(1, 2), g, out=out)
+        # Holds the gradient of the probabilities first, then in place that of the scores.
+        grad_scores = torch.empty_like(probs)
+        parts = layout.split_scores(grad_scores)
+        for part, g, v in zip(parts, grads, values, strict=True):
             torch.bmm(g, v.transpose(1, 2), out=part)
         if mask is not None:
-            for_weights.mul_(mask)
-        for part, total in zip(parts, totals, strict=True):
-            part.sub_(total)
-        for_weights.mul_(weights)
+            grad_scores.mul_(mask)
+        for part, row_sum in zip(parts, row_sums, strict=True):
+            part.sub_(row_sum)
+        grad_scores.mul_(probs)
 
-        for_query, for_key = torch.empty_like(query_rows), torch.empty_like(key_rows)
-        for part, k, result in zip(parts, keys, layout.split(for_query, QUERIES), strict=True):
-            torch.bmm(part, k, out=result)
-        for part, q, result in zip(parts, queries, layout.split(for_key, KEYS), strict=True):
-            torch.bmm(part.transpose(1, 2), q, out=result)
+        grad_query, grad_key = torch.empty_like(query_rows), torch.empty_like(key_rows)
+        for part, k, out in zip(parts, keys, layout.split(grad_query, QUERIES), strict=True):
+            torch.bmm(part, k, out=out)
+        for part, q, out in zip(parts, queries, layout.split(grad_key, KEYS), strict=True):
+            torch.bmm(part.transpose(1, 2), q, out=out)  # q holds the scale already
         return (
-            scatter(for_query.mul_(ctx.scale), layout.query_places, layout.num_heads),
-            scatter(for_key, layout.key_places, layout.num_heads),
-            scatter(for_value, layout.key_places, layout.num_heads),
-            *[None] * 3,
+            scatter(grad_query.mul_(ctx.scale), layout.query_scatter, layout.num_heads),
+            scatter(grad_key, layout.key_scatter, layout.num_heads),
+            scatter(grad_value, layout.key_scatter, layout.num_heads),
+            *[None] * 3,  # layout, dropout_p, scale
         )
 
 
-def gather(packed: torch.Tensor, rows: torch.Tensor, num_heads: int) -> torch.Tensor:
-    """(tokens, heads * size) -> the grouped rows (rows, size), in new memory."""
-    return packed.reshape(len(packed) * num_heads, -1).index_select(0, rows)
+def gather(packed: torch.Tensor, index: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """Copy packed tokens (tokens, heads * size) into grouped rows (rows, size)."""
+    return packed.reshape(len(packed) * num_heads, -1).index_select(0, index)
 
 
-def scatter(grouped: torch.Tensor, places: torch.Tensor, num_heads: int) -> torch.Tensor:
-    """The inverse of `gather`: (rows, size) -> (tokens, heads * size), in new memory."""
-    return grouped.index_select(0, places).view(len(places) // num_heads, -1)
+def scatter(grouped: torch.Tensor, index: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """Copy grouped rows (rows, size) back into packed tokens (tokens, heads * size), dropping padding."""
+    return grouped.index_select(0, index).view(len(index) // num_heads, -1)

@@ -1,8 +1,8 @@
-"""An embedding table of which only the rows that the training texts use are trained.
+"""Compact embedding: train only the token embeddings that occur in the training texts.
 
-The other rows have no gradient and no moments in the whole run: left out, they cost nothing in
-gradient, clipping and optimizer. What looks at the model or the optimizer from outside, an
-evaluation, a saved model or a checkpoint, sees the full table and its full moments.
+The other rows of the table never get a gradient or Adam moments, so leaving them out saves their share
+of the gradient, clipping and optimizer step. Evaluations, saved models and checkpoints still see
+the full table and its full moments.
 """
 
 from functools import partial
@@ -20,190 +20,202 @@ from plainloop.model.unpadded.layers import has_hooks
 if TYPE_CHECKING:
     from datasets import Dataset
 
-LARGEST_SHARE = 0.8
-"""With more of the rows in use, leaving out the others is not worth it."""
+MAX_USED_FRACTION = 0.8
+"""Above this fraction of used rows the savings are too small."""
 DECAY = "decay"
-"""What the optimizer's saved state calls the factor of the rows that are left out."""
+"""Key in the optimizer's state dict of the accumulated weight decay of the unused rows."""
 
 
 class CompactEmbedding(nn.Embedding):
-    """An embedding whose used rows are a parameter of their own.
+    """An embedding table whose used rows are a parameter of their own.
 
-    In training mode it looks up these, in evaluation mode the full table, `weight`, into which they
-    are written at the change of the mode. Its state dict is that of the plain embedding.
+    In training mode it looks tokens up in `used_weight`, in evaluation mode in the full table,
+    `weight`, which is updated when the mode changes. Its state dict is that of the plain embedding.
 
     Args:
-        full: the table; it is taken over and frozen.
-        used: int64, sorted: its rows that any training text uses.
-        decays: whether the optimizer has weight decay, which moves the other rows, too.
+        full: the embedding to replace; its weight is shared and frozen.
+        used_ids: int64, sorted: the token ids that occur in the training texts.
+        has_decay: whether the optimizer decays weights, which changes unused rows too.
     """
 
-    def __init__(self, full: nn.Embedding, used: torch.Tensor, *, decays: bool) -> None:
+    def __init__(self, full: nn.Embedding, used_ids: torch.Tensor, *, has_decay: bool) -> None:
         num_rows, size = full.weight.shape
         weight = full.weight.detach()
         super().__init__(num_rows, size, full.padding_idx, _weight=weight, _freeze=True)
-        # One row more, of ones, has no gradient either: it becomes what weight decay makes of 1,
-        # and so the factor of the rows that are left out.
-        self.used_weight = nn.Parameter(torch.cat([weight[used], weight.new_ones(1, size)]))
-        # No buffers: DDP would send them around in every step.
-        self.used = used
-        self.places = torch.full((num_rows,), -1)
-        self.places[used] = torch.arange(len(used))
-        self.unused = (self.places < 0).nonzero().squeeze(1)
-        self.initial = weight[self.unused] if decays else None
-        self.undecayed = self.initial
-        self.gradient: torch.Tensor | None = None
+        # The extra row of ones gets a zero gradient, so AdamW only decays it: it becomes the factor by
+        # which the unused rows would have decayed.
+        self.used_weight = nn.Parameter(torch.cat([weight[used_ids], weight.new_ones(1, size)]))
+        # Plain attributes, not buffers: DDP broadcasts buffers in every step.
+        self.used_ids = used_ids
+        self.row_of_id = torch.full((num_rows,), -1)  # -1 makes the lookup of an unused id fail
+        self.row_of_id[used_ids] = torch.arange(len(used_ids))
+        self.unused_ids = (self.row_of_id < 0).nonzero().squeeze(1)
+        self.initial_unused = weight[self.unused_ids] if has_decay else None
+        self.undecayed_unused = self.initial_unused
+        self.grad_buffer: torch.Tensor | None = None
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - as nn.Embedding has it
-        """Look up tokens: int64 (...) -> (..., size). In training mode all must be used ones."""
+        """Look up token ids: int64 (...) -> (..., size).
+
+        Raises:
+            IndexError: in training mode on a CPU, an id does not occur in the training texts.
+        """
         if not self.training:
             return super().forward(input)
-        self.places = self.places.to(input.device)
-        padding = None if self.padding_idx is None else int(self.places[self.padding_idx])
+        self.row_of_id = self.row_of_id.to(input.device)
+        padding = None if self.padding_idx is None else int(self.row_of_id[self.padding_idx])
         if input.is_cuda:
-            return nn.functional.embedding(self.places[input], self.used_weight, padding)
-        rows: torch.Tensor = _LookUp.apply(self.used_weight, self.places[input], padding, self)  # type: ignore[no-untyped-call]
+            return nn.functional.embedding(self.row_of_id[input], self.used_weight, padding)
+        rows: torch.Tensor = _LookUp.apply(self.used_weight, self.row_of_id[input], padding, self)  # type: ignore[no-untyped-call]
         return rows
 
     def train(self, mode: bool = True) -> "CompactEmbedding":
-        """Change the mode; the full table is up to date when an evaluation begins."""
+        """Set the mode; entering evaluation mode updates the full table first."""
         if not mode:
-            self.settle()
+            self.update_full_table()
         super().train(mode)
         return self
 
     @torch.no_grad()
-    def settle(self) -> None:
-        """Write the trained rows, and the others decayed, into the full table."""
-        self.weight[self.used] = self.used_weight[:-1]
-        if self.undecayed is not None:
-            self.weight[self.unused] = self.undecayed.to(self.weight.device) * self.used_weight[-1]
+    def update_full_table(self) -> None:
+        """Copy the trained rows, and the unused rows after weight decay, into `weight`."""
+        self.weight[self.used_ids] = self.used_weight[:-1]
+        if self.undecayed_unused is not None:
+            unused = self.undecayed_unused.to(self.weight.device)
+            self.weight[self.unused_ids] = unused * self.used_weight[-1]
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        self.settle()
+        self.update_full_table()
         super()._save_to_state_dict(destination, prefix, keep_vars)
         del destination[f"{prefix}used_weight"]
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         weight = state_dict[f"{prefix}weight"]
+        # Loaded unused rows have decayed already, so the factor starts at 1 again.
         ones = weight.new_ones(1, weight.shape[1])
-        state_dict[f"{prefix}used_weight"] = torch.cat([weight[self.used], ones])
+        state_dict[f"{prefix}used_weight"] = torch.cat([weight[self.used_ids], ones])
         super()._load_from_state_dict(state_dict, prefix, *args)
         del state_dict[f"{prefix}used_weight"]
-        if self.initial is not None:
-            self.undecayed = weight[self.unused]
+        if self.initial_unused is not None:
+            self.undecayed_unused = weight[self.unused_ids]
 
 
 class _LookUp(torch.autograd.Function):
-    # As nn.functional.embedding, but that the gradient has the same memory in every step. A new one
-    # is megabytes of zeros, in pages that the system takes back and gives anew. So who keeps a
-    # gradient beyond `zero_grad` must clone it.
+    # As nn.functional.embedding, except that every step's gradient reuses one buffer. A new one is
+    # megabytes of zeroed pages that the system frees and faults in again in each step. Code that
+    # keeps this gradient beyond `zero_grad` must clone it.
 
     @staticmethod
     def forward(
         ctx: Any,
         weight: torch.Tensor,
-        places: torch.Tensor,
+        rows: torch.Tensor,
         padding: int | None,
         table: CompactEmbedding,
     ) -> torch.Tensor:
-        """The rows at some places: int64 (...) -> (..., size)."""
-        ctx.places, ctx.padding, ctx.table = places, padding, table
-        return nn.functional.embedding(places, weight)
+        """Look up rows of the weight: int64 (...) -> (..., size)."""
+        ctx.rows, ctx.padding, ctx.table = rows, padding, table
+        return nn.functional.embedding(rows, weight)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_rows: torch.Tensor) -> Any:
-        """The gradient of the weight; that of the padding stays zero."""
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        """Gradient of the weight; zero for the padding token, as `nn.Embedding` has it."""
         table: CompactEmbedding = ctx.table
-        if table.gradient is None or table.used_weight.grad is not None:  # in use: it adds up
-            table.gradient = torch.empty_like(table.used_weight)
-        gradient = table.gradient.zero_()
-        gradient.index_add_(0, ctx.places.flatten(), of_rows.flatten(0, -2))
+        # With gradient accumulation .grad is the buffer itself, to which autograd adds the result.
+        if table.grad_buffer is None or table.used_weight.grad is not None:
+            table.grad_buffer = torch.empty_like(table.used_weight)
+        grad_weight = table.grad_buffer.zero_()
+        grad_weight.index_add_(0, ctx.rows.flatten(), grad.flatten(0, -2))
         if ctx.padding is not None:
-            gradient[ctx.padding] = 0
-        return gradient.detach(), None, None, None  # one more name of the memory is no copy
+            grad_weight[ctx.padding] = 0
+        # detach: autograd copies a gradient into .grad if another Python reference to it exists.
+        return grad_weight.detach(), None, None, None
 
 
-def compact_embedding(model: PreTrainedModel, rows: "Dataset", *, decays: bool) -> list[str]:
-    """Train only the rows of a model's embedding table that the training texts use.
+def compact_embedding(model: PreTrainedModel, rows: "Dataset", *, has_decay: bool) -> list[str]:
+    """Replace a model's token embedding by a `CompactEmbedding` of the tokens in the training texts.
 
     Args:
-        model: not yet prepared, without an optimizer. Left alone are tables that are frozen, have
-            hooks, or are another class's, as an adapter's.
+        model: before it is prepared or has an optimizer. Its embedding stays if it is frozen, has
+            hooks, or is not a plain `nn.Embedding` (one with an adapter, say).
         rows: the training split, with input_ids.
-        decays: whether the optimizer will have weight decay.
+        has_decay: whether the optimizer will decay weights.
 
     Returns:
-        What was done, to be shown; nothing where the table was left alone.
+        A line for the user; none if the embedding was not replaced.
     """
     full: Any = model.get_input_embeddings()
     if type(full) is not nn.Embedding or not full.weight.requires_grad or has_hooks(full):
         return []
-    used = find_used_tokens(rows)
+    used_ids = find_used_token_ids(rows)
     if full.padding_idx is not None:
-        used = torch.cat([used, torch.tensor([full.padding_idx])]).unique()
-    # A token that the table has not is told of by the first forward pass.
-    if len(used) > LARGEST_SHARE * full.num_embeddings or used.max() >= full.num_embeddings:
+        used_ids = torch.cat([used_ids, torch.tensor([full.padding_idx])]).unique()
+    # An id beyond the table is left to the first forward pass, which reports it.
+    num_rows = full.num_embeddings
+    if len(used_ids) > MAX_USED_FRACTION * num_rows or used_ids.max() >= num_rows:
         return []
-    model.set_input_embeddings(CompactEmbedding(full, used, decays=decays))
-    return [f"trains {len(used)} of {full.num_embeddings} token embeddings: no text has the others"]
+    model.set_input_embeddings(CompactEmbedding(full, used_ids, has_decay=has_decay))
+    return [f"trains {len(used_ids)} of {num_rows} token embeddings: no text has the others"]
 
 
-def find_used_tokens(rows: "Dataset") -> torch.Tensor:
-    """The tokens of a split: int64, sorted, each once."""
+def find_used_token_ids(rows: "Dataset") -> torch.Tensor:
+    """The distinct token ids of a split: int64, sorted."""
     found: set[int] = set()
-    # Of the whole table, where the split is a choice of its rows: a few too many do no harm.
+    # The Arrow table may hold more rows than the split selects: a few ids too many do no harm.
     for chunk in rows.data.column("input_ids").chunks:
-        tokens = chunk
-        while pa.types.is_list(tokens.type) or pa.types.is_large_list(tokens.type):
-            tokens = tokens.flatten()  # twice where texts are in windows
-        found.update(pc.unique(tokens).to_pylist())
+        token_ids = chunk
+        while pa.types.is_list(token_ids.type) or pa.types.is_large_list(token_ids.type):
+            token_ids = token_ids.flatten()  # twice for texts in sliding windows
+        found.update(pc.unique(token_ids).to_pylist())
     return torch.tensor(sorted(found))
 
 
 def keep_full_moments(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
-    """Let an optimizer's state dict have moments of the full embedding table.
+    """Make an optimizer's state dict hold the moments of the full embedding table.
 
-    So a checkpoint is the same whatever rows were trained.
+    A checkpoint then does not depend on which rows were trained.
 
     Args:
         optimizer: of the parameters of the model.
-        model: with a `CompactEmbedding` or without.
+        model: with or without a `CompactEmbedding`.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for module in model.modules():
         if not isinstance(module, CompactEmbedding):
             continue
+        # A state dict names parameters by their index over all groups.
         key = next(n for n, parameter in enumerate(parameters) if parameter is module.used_weight)
         optimizer.register_state_dict_post_hook(partial(_expand_moments, module, key))
         optimizer.register_load_state_dict_pre_hook(partial(_compact_moments, module, key))
 
 
 def _expand_moments(table: CompactEmbedding, key: int, _optimizer: Any, saved: Any) -> Any:
-    """What the optimizer saves of the used rows, as of the full table."""
+    """State dict hook: moments of the used rows -> moments of the full table, zero elsewhere."""
     if key not in saved["state"]:  # before the first step
         return saved
     moments = dict(saved["state"][key])
     for name, value in moments.items():
-        if value.dim():
+        if value.dim():  # the step count has none
             moments[name] = value.new_zeros(table.weight.shape)
-            moments[name][table.used] = value[:-1]
+            moments[name][table.used_ids] = value[:-1]
     moments[DECAY] = table.used_weight.detach()[-1, 0].clone()
     return {**saved, "state": {**saved["state"], key: moments}}
 
 
 def _compact_moments(table: CompactEmbedding, key: int, _optimizer: Any, saved: Any) -> Any:
-    """The inverse; the table's decay is put back beside it."""
+    """Load hook, inverse of `_expand_moments`; restores the decay factor of the unused rows."""
     if key not in saved["state"]:
         return saved
     moments = dict(saved["state"][key])
     decay = moments.pop(DECAY, None)
-    if decay is not None and table.initial is not None:
-        table.undecayed = table.initial
+    if decay is not None and table.initial_unused is not None:
+        # Initial rows times the factor, in one product as in a run without interruption: loaded rows,
+        # which are decayed and rounded already, would resume with other bits.
+        table.undecayed_unused = table.initial_unused
         with torch.no_grad():
             table.used_weight[-1] = decay
     for name, value in moments.items():
         if value.dim():
-            moments[name] = torch.cat([value[table.used], value.new_zeros(1, value.shape[1])])
+            moments[name] = torch.cat([value[table.used_ids], value.new_zeros(1, value.shape[1])])
     return {**saved, "state": {**saved["state"], key: moments}}

@@ -1,4 +1,4 @@
-"""Which way a model computes: in less time, or padded as the Trainer does."""
+"""Choice between unpadded execution, which is faster, and padded, which gives the Trainer's bits."""
 
 from typing import TYPE_CHECKING
 
@@ -8,29 +8,29 @@ from transformers import PreTrainedModel
 
 from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError
-from plainloop.model.load import move_into_own_memory
+from plainloop.model.load import copy_to_aligned_memory
 from plainloop.model.unpadded.embedding import compact_embedding
 from plainloop.model.unpadded.forwards import run_unpadded, why_padded
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-OWNERS_OF_PARAMETERS = (DistributedType.FSDP, DistributedType.DEEPSPEED)
+SHARDING_ENGINES = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
 def choose_execution(
     model: PreTrainedModel, rows: "Dataset", config: TrainConfig, accelerator: Accelerator
 ) -> list[str]:
-    """Let a model compute no padding and train no unused embeddings, where it can.
+    """Enable unpadded execution and the compact embedding, as far as model and settings allow.
 
     Args:
-        model: not yet prepared, without an optimizer.
+        model: before it is prepared or has an optimizer; changed in place.
         rows: the training split, with input_ids.
-        config: `execution` and `weight_decay`.
+        config: its `execution` and `weight_decay`.
         accelerator: of the run.
 
     Returns:
-        What was chosen, a line each, to be shown.
+        Lines for the user that say what was chosen.
 
     Raises:
         UserError: as `choose_padding`.
@@ -38,25 +38,25 @@ def choose_execution(
     padding = choose_padding(model, config, accelerator)
     if padding != "unpadded":
         return [padding]
-    move_into_own_memory(model)
-    if accelerator.distributed_type in OWNERS_OF_PARAMETERS:
+    copy_to_aligned_memory(model)
+    if accelerator.distributed_type in SHARDING_ENGINES:  # they flatten and shard the parameters
         return [padding]
-    return [padding, *compact_embedding(model, rows, decays=config.weight_decay > 0)]
+    return [padding, *compact_embedding(model, rows, has_decay=config.weight_decay > 0)]
 
 
 def choose_padding(model: PreTrainedModel, config: TrainConfig, accelerator: Accelerator) -> str:
-    """Let a model compute no padding, where that is wanted and it can.
+    """Enable unpadded execution, if the settings want it and the model supports it.
 
     Args:
-        model: not yet prepared.
-        config: `execution`.
-        accelerator: its device, and whether it compiles.
+        model: before it is prepared; changed in place.
+        config: its `execution`: unpadded, padded or auto.
+        accelerator: its device, and whether torch.compile is on.
 
     Returns:
-        unpadded; or padded, and why where the settings do not say so.
+        "unpadded"; or "padded", with the reason if the settings do not ask for it.
 
     Raises:
-        UserError: unpadded alone is wanted, and the model cannot.
+        UserError: the settings insist on unpadded, and the model cannot.
     """
     if config.execution == "padded":
         return "padded"

@@ -1,9 +1,9 @@
-"""Unpadded execution: a model computes the real tokens of a batch as one row.
+"""Unpadded execution: replaced forward methods compute a batch as one packed row of its real tokens.
 
-The model's objects stay as they are; the forward of some of its modules is replaced, so that the
-state dict, saving, hooks on its linear layers, gradient checkpointing and DDP do not notice. Only
-attention looks at sequences (attention.py), and the last layer computes the first token of each
-alone, where the classifier reads no other.
+The modules stay the same objects and only some `forward` attributes change, so the state dict,
+saving, hooks on linear layers, gradient checkpointing and DDP work as before. Only attention needs
+to know the sequences (attention.py). The last layer computes the first token of each sequence alone
+if the classifier pools only that one.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,35 +14,21 @@ import torch
 from torch import nn
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedModel
 
-from plainloop.model.unpadded.dropout import drop
-from plainloop.model.unpadded.layers import (
-    bert_layer,
-    distilbert_layer,
-    has_hooks,
-    modernbert_layer,
-)
-from plainloop.model.unpadded.packing import Packed, find_tokens
+from plainloop.model.unpadded.dropout import apply_dropout
+from plainloop.model.unpadded.layers import LAYERS, has_hooks
+from plainloop.model.unpadded.packing import Packed, find_sequences
 
-LAYERS: dict[str, tuple[str, Callable[..., torch.Tensor]]] = {
-    "bert": ("encoder.layer", bert_layer),
-    "roberta": ("encoder.layer", bert_layer),
-    "xlm-roberta": ("encoder.layer", bert_layer),
-    "camembert": ("encoder.layer", bert_layer),
-    "electra": ("encoder.layer", bert_layer),
-    "distilbert": ("transformer.layer", distilbert_layer),
-    "modernbert": ("layers", modernbert_layer),
-}
-"""By the model type of their configuration: where the layers are, and what computes one."""
-CALLED = (nn.Linear, nn.LayerNorm)
-"""Modules within a layer that are called as before, so that hooks on them are."""
+CALLED_MODULES = (nn.Linear, nn.LayerNorm)
+"""Modules within a layer that the packed forward calls, so that hooks on them run."""
 
 
 def why_padded(model: PreTrainedModel) -> str | None:
-    """Why a model, with adapters or without, cannot run unpadded; None where it can."""
+    """The reason why a model, with or without LoRA, cannot run unpadded; None if it can."""
     model = without_adapters(model)
     config = model.config
     if config.model_type not in LAYERS:
         return f"{type(model).__name__} runs padded alone"
+    # A subclass may compute anything in its forward.
     stock: object = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     if type(model) is not stock:
         return f"{type(model).__name__} is not Transformers' own class"
@@ -52,39 +38,44 @@ def why_padded(model: PreTrainedModel) -> str | None:
 
 
 def run_unpadded(model: PreTrainedModel) -> None:
-    """Let a classifier of Transformers run unpadded, in training and prediction.
+    """Make a Transformers classifier run unpadded, in training and in prediction.
 
-    It takes and returns what it did. A batch that is not padded at the right alone, and calls that
-    ask for hidden states, attentions or anything else than logits and a loss, run padded as before;
-    so does a model with hooks on what is not called any more (the parts of a layer, but not its
-    linear layers and norms). With hooks on the last layer it computes all tokens.
+    Its inputs and outputs stay the same. It falls back to its padded forward for batches that are not
+    right-padded; for calls that pass anything but input_ids, attention_mask and token_type_ids, or ask
+    for hidden states or attentions; and with hooks on modules that the packed forward does not call
+    (parts of a layer other than linear layers and norms). With hooks on the last layer, that layer
+    computes all tokens.
 
     Raises:
-        ValueError: `why_padded` says why it cannot.
+        ValueError: the model cannot run unpadded; see `why_padded`.
     """
     reason = why_padded(model)
     if reason is not None:
         raise ValueError(reason)
     model = without_adapters(model)
     base: Any = model.base_model
-    path, compute = LAYERS[model.config.model_type]
+    path, packed_forward = LAYERS[model.config.model_type]
     layers = base.get_submodule(path)
-    reads_first = getattr(model.config, "classifier_pooling", "cls") == "cls"
+    pools_first_token = getattr(model.config, "classifier_pooling", "cls") == "cls"
+    # partial and not a closure: copy.deepcopy of the model then copies the bound module with it.
     for layer in layers:
-        shortens = reads_first and layer is layers[-1]
-        layer.forward = partial(_forward_layer, layer, compute, shortens)
+        first_token_only = pools_first_token and layer is layers[-1]
+        layer.forward = partial(_forward_layer, layer, packed_forward, first_token_only)
     for module in base.embeddings.modules():
         if isinstance(module, nn.Dropout):
-            module.forward = partial(drop, module)  # type: ignore[method-assign]
+            module.forward = partial(apply_dropout, module)  # type: ignore[method-assign]
     base.forward = partial(_forward_base, base, layers)
     encoder_path = path.rpartition(".")[0]
-    if encoder_path:  # what follows it, a pooler, reads the first token of each sequence
+    if encoder_path:  # a pooler after the encoder indexes (sequences, tokens, size)
         encoder = base.get_submodule(encoder_path)
         encoder.forward = partial(_forward_encoder, encoder)
 
 
 def without_adapters(model: Any) -> PreTrainedModel:
-    """The classifier within peft's model; adapters sit within its layers. Any other as it is."""
+    """The classifier inside a peft model; any other model unchanged.
+
+    LoRA layers replace linear layers inside of the classifier, so they stay.
+    """
     classifier: PreTrainedModel = (
         model.get_base_model() if hasattr(model, "get_base_model") else model
     )
@@ -99,6 +90,7 @@ def _forward_base(
     token_type_ids: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> Any:
+    # DistilBERT and ModernBERT take no token_type_ids, not even None.
     others = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
     packed = None
     if (
@@ -106,11 +98,11 @@ def _forward_base(
         and kwargs.get("return_dict", True)
         and all(value is None for name, value in kwargs.items() if name != "return_dict")
         and not (base.config.output_hidden_states or base.config.output_attentions)
-        and not any(has_hooks(module) for module in bypassed(layers))
+        and not any(has_hooks(module) for module in bypassed_modules(layers))
     ):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        packed = find_tokens(attention_mask)
+        packed = find_sequences(attention_mask)
     if packed is None or input_ids is None:
         return type(base).forward(
             base, input_ids, attention_mask=attention_mask, **others, **kwargs
@@ -118,11 +110,12 @@ def _forward_base(
     output = type(base).forward(
         base,
         packed.pack(input_ids),
+        # ModernBERT would build its two masks, real tokens squared, from a mask that is None.
         attention_mask={"full_attention": None, "sliding_attention": None}
         if base.config.model_type == "modernbert"
         else None,
         position_ids=packed.pack(position_ids_of(base, input_ids)),
-        packed=packed,
+        packed=packed,  # passed on by Transformers' **kwargs to the encoder and each layer
         **{name: packed.pack(values) for name, values in others.items()},
     )
     output.last_hidden_state = unpack_states(output.last_hidden_state, packed)
@@ -139,8 +132,8 @@ def _forward_encoder(encoder: Any, *args: Any, packed: Packed | None = None, **k
 
 def _forward_layer(
     layer: Any,
-    compute: Callable[..., torch.Tensor],
-    shortens: bool,
+    packed_forward: Callable[..., torch.Tensor],
+    first_token_only: bool,
     hidden_states: torch.Tensor,
     *args: Any,
     packed: Packed | None = None,
@@ -149,24 +142,31 @@ def _forward_layer(
     if packed is None:
         output: torch.Tensor = type(layer).forward(layer, hidden_states, *args, **kwargs)
         return output
-    rotations = {name: kwargs[name] for name in ("position_embeddings",) if name in kwargs}
-    read = packed.first if shortens and not has_hooks(layer) else None
-    return compute(layer, hidden_states[0], packed, read, **rotations).unsqueeze(0)
+    rope = {name: kwargs[name] for name in ("position_embeddings",) if name in kwargs}
+    # A hook on the last layer may read any token of its output.
+    positions = packed.starts if first_token_only and not has_hooks(layer) else None
+    return packed_forward(layer, hidden_states[0], packed, positions, **rope).unsqueeze(0)
 
 
 def unpack_states(states: torch.Tensor, packed: Packed) -> torch.Tensor:
-    """The last layer's states as (sequences, tokens, size): of the first tokens, or of all."""
+    """The last hidden states as (sequences, tokens, size), of the first tokens or of all.
+
+    Args:
+        states: (1, sequences or real tokens, size); or unpacked already, by the encoder within the
+            base model.
+        packed: where the sequences lie.
+    """
     if states.shape[0] == len(packed.lengths) and states.shape[0] > 1:
-        return states  # they are already
+        return states
     if states.shape[1] == len(packed.lengths):
         return states.transpose(0, 1)
     return packed.pad(states)
 
 
 def position_ids_of(base: Any, input_ids: torch.Tensor) -> torch.Tensor:
-    """The positions that a model gives to the tokens of a padded batch: int64 (sequences, tokens)."""
+    """Position ids of a padded batch, as the model computes them: int64 (sequences, tokens)."""
     embeddings = base.embeddings
-    if hasattr(embeddings, "create_position_ids_from_input_ids"):  # RoBERTa and its kin
+    if hasattr(embeddings, "create_position_ids_from_input_ids"):  # RoBERTa counts from padding_idx
         positions: torch.Tensor = embeddings.create_position_ids_from_input_ids(
             input_ids, embeddings.padding_idx
         )
@@ -174,9 +174,9 @@ def position_ids_of(base: Any, input_ids: torch.Tensor) -> torch.Tensor:
     return torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
 
 
-def bypassed(layers: nn.ModuleList) -> Iterator[nn.Module]:
-    """The modules within the layers that a layer's replaced forward does not call."""
+def bypassed_modules(layers: nn.ModuleList) -> Iterator[nn.Module]:
+    """The modules within layers that the packed forward does not call."""
     for layer in layers:
         for module in layer.modules():
-            if module is not layer and not isinstance(module, CALLED):
+            if module is not layer and not isinstance(module, CALLED_MODULES):
                 yield module
