@@ -258,6 +258,7 @@ def test_a_missing_peft_is_one_line(tiny_model, monkeypatch, tmp_path):
     message = r"LoRA needs peft, which is not installed; pip install 'plainloop\[lora\]'"
     with pytest.raises(UserError, match="--lora-rank: " + message):
         add_lora(model, 4)
+    (tmp_path / "adapter_config.json").touch()
     with pytest.raises(UserError, match=f"--model {tmp_path}: {message}"):
         check_lora_folder(tmp_path)
 

@@ -1,4 +1,4 @@
-"""A checkpoint -> tokenizer, and classifier with the task's head and label names."""
+"""Load a checkpoint: its tokenizer, and a classifier with a head for the task."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +23,7 @@ from plainloop.data.batches.loaders import Batch, model_inputs_of
 from plainloop.data.batches.sliding_windows import pool_windows
 from plainloop.errors import DivergedError, UserError, is_out_of_memory
 from plainloop.model.lora import add_lora, is_lora_folder, merge_lora
+from plainloop.model.pretrained import label_names_of, unnamed_labels
 
 MOST_NAMES_SHOWN = 12
 DROPOUT_FIELDS = (
@@ -35,14 +36,17 @@ DROPOUT_FIELDS = (
     "classifier_dropout",
     "seq_classif_dropout",
 )
-"""What the configurations of BERT, DistilBERT, ModernBERT and their kin call it."""
+"""Names of dropout probabilities in the configurations of BERT, DistilBERT, ModernBERT and similar."""
 
 
 def load_tokenizer(pretrained: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or hub name, as `resolve_model` gives it.
+    """Load a tokenizer whose `model_max_length` is at most what the model can embed, in tokens.
+
+    Args:
+        pretrained: a folder or hub name, as `resolve_model` gives it.
 
     Raises:
-        UserError: it cannot be had.
+        UserError: it cannot be loaded.
     """
     with _explained(pretrained):
         config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
@@ -51,10 +55,10 @@ def load_tokenizer(pretrained: str) -> PreTrainedTokenizerBase:
             config=config,  # it would read the same file itself
             trust_remote_code=False,
         )
-    # Some tokenizers name no limit, but every table of positions has one.
+    # Some tokenizers name no limit, but a table of position embeddings always has one.
     positions = getattr(config, "max_position_embeddings", None)
     if positions:
-        # RoBERTa and its kin count positions from the padding token on.
+        # RoBERTa-like models start their positions after the padding index, so some are unused.
         unused = (
             config.pad_token_id + 1
             if "roberta" in config.model_type or "camembert" in config.model_type
@@ -67,22 +71,23 @@ def load_tokenizer(pretrained: str) -> PreTrainedTokenizerBase:
 def load_model(
     pretrained: str, task: Task, *, dropout: float | None = None, new_head: bool = False
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Load a classifier with one logit for each label; with one in all for a regression.
+    """Load a classifier with one logit per label, or a single one for regression.
 
-    A checkpoint that has a head for these labels keeps it; else the head is new and drawn from
-    torch's global generator, so seed it before. No code of the checkpoint's is ever run.
+    The head of a checkpoint is kept if it was trained for these labels; otherwise a new one is drawn
+    from torch's global generator, so seed that first. Code in a checkpoint is never run
+    (`trust_remote_code=False`, safetensors only).
 
     Args:
         pretrained: a folder or hub name, as `resolve_model` gives it.
-        task: its labels and their kind, which are saved with the model.
-        dropout: probability for every dropout of the model; None: the checkpoint's own.
-        new_head: take a new head, whatever the checkpoint has.
+        task: gives the label names and the problem type, which are saved with the model.
+        dropout: probability of all dropouts of the model; None: as in the checkpoint.
+        new_head: draw a new head even if the checkpoint has one.
 
     Returns:
         The model (float32, on the CPU, in evaluation mode) and the names of its new parameters.
 
     Raises:
-        UserError: the checkpoint cannot be had, is damaged, or has a head for other labels.
+        UserError: the checkpoint cannot be loaded, or has a head for other labels.
     """
     with _explained(pretrained):
         config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
@@ -110,6 +115,8 @@ def load_model(
             model = merge_lora(model)
         new = set(info["missing_keys"])
         if new_head:
+            # `ignore_mismatched_sizes` draws only parameters of another shape, and would keep the head
+            # of as many labels. So the head is that of a model drawn from the configuration alone.
             fresh = AutoModelForSequenceClassification.from_config(config).state_dict()
             head = {name for name in fresh if not name.startswith(f"{model.base_model_prefix}.")}
             model.load_state_dict({name: fresh[name] for name in head}, strict=False)
@@ -120,18 +127,19 @@ def load_model(
 def create_model(
     pretrained: str, task: Task, config: TrainConfig
 ) -> tuple[PreTrainedModel, list[str]]:
-    """The model that the settings ask for: loaded, partly frozen, with adapters, taking windows.
+    """Load a classifier and apply the settings: freezing, gradient checkpointing, LoRA, text windows.
 
     Args:
         pretrained: a folder or hub name, as `resolve_model` gives it.
-        task: its labels and their kind.
-        config: dropout, new_head, freeze_*, gradient_checkpointing, lora_* and stride.
+        task: gives the label names and the problem type.
+        config: its dropout, new_head, freeze_*, gradient_checkpointing, lora_* and stride.
 
     Returns:
         As `load_model`.
 
     Raises:
-        UserError: as `load_model`, `freeze` and `add_lora`; or its layers cannot be computed again.
+        UserError: as `load_model`, `freeze` and `add_lora`; or the model does not support gradient
+            checkpointing.
     """
     model, new_parameters = load_model(
         pretrained, task, dropout=config.dropout, new_head=config.new_head
@@ -144,7 +152,8 @@ def create_model(
                 where="--gradient-checkpointing",
                 fix="leave it out, and give a smaller batch with more accumulation",
             )
-        model.activation_checkpointing_enable({"use_reentrant": False})  # torch's advice
+        # Reentrant checkpointing gives no gradients if the inputs need none, as with frozen embeddings.
+        model.activation_checkpointing_enable({"use_reentrant": False})
     if config.lora_rank is not None:
         model = add_lora(model, config.lora_rank, config.lora_alpha, new_parameters=new_parameters)
     if config.stride is not None:
@@ -152,21 +161,26 @@ def create_model(
     return model, new_parameters
 
 
-def move_into_own_memory(model: nn.Module) -> None:
-    """Give each weight memory of its own.
+def copy_to_aligned_memory(model: nn.Module) -> None:
+    """Copy each parameter into memory that torch allocated, which is aligned.
 
-    Loaded weights lie where they lie in the file, and the sum of a product of few rows is added up
-    in another order where that is not aligned. So a saved model gives the bits of its training.
+    Loaded parameters are views into the safetensors file. If one is not aligned, the matrix products of
+    few rows sum in another order. With the copy, a saved model reproduces the bits of its training.
     """
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
 
 
 def freeze(model: PreTrainedModel, *, embeddings: bool, layers: int) -> None:
-    """Leave the embeddings, or the first encoder layers and the embeddings, out of the training.
+    """Freeze the embeddings, or the embeddings and the first encoder layers.
+
+    Args:
+        model: its `requires_grad` flags are changed.
+        embeddings: whether to freeze the embeddings.
+        layers: number of encoder layers to freeze; more than 0 freezes the embeddings, too.
 
     Raises:
-        UserError: the model has fewer layers.
+        UserError: the model has fewer layers, or no list of layers.
     """
     if layers:
         depth = model.config.num_hidden_layers
@@ -190,19 +204,24 @@ def freeze(model: PreTrainedModel, *, embeddings: bool, layers: int) -> None:
         for layer in stacks[0][:layers]:
             layer.requires_grad_(False)
     if embeddings or layers:
+        # All of `embeddings` (tokens, positions, norm) if the model has that module, else the tokens.
         table = getattr(model.base_model, "embeddings", model.get_input_embeddings())
         table.requires_grad_(False)
 
 
 def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[int, ...]]:
-    """Run the model once on a batch before any training, without moving any generator.
+    """Run a model on one batch before training, and restore the random number generator.
+
+    Args:
+        model: on the CPU; it is left in training mode.
+        batch: from `peek`, with labels.
 
     Returns:
         The loss and the shape of the logits (rows, labels).
 
     Raises:
-        UserError: the tokenizer has tokens that the model does not know.
-        DivergedError: the loss is not finite, so training could not work.
+        UserError: a token id is beyond the embedding table: the tokenizer is another model's.
+        DivergedError: the loss is not finite.
     """
     embeddings: Any = model.get_input_embeddings()
     known, highest = embeddings.num_embeddings, int(batch["input_ids"].max())
@@ -212,7 +231,8 @@ def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[in
             where="--model",
             fix="its tokenizer is another model's: copy the right one into its folder",
         )
-    with torch.random.fork_rng(devices=[]), torch.no_grad():  # the model is on the CPU here
+    # Dropout draws here; the draws of the training must not depend on it.
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         outputs = model.train()(**model_inputs_of(batch))
     loss = float(outputs.loss)
     if not torch.isfinite(outputs.loss):
@@ -225,17 +245,13 @@ def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[in
 
 
 def _check_head(config: Any, pretrained: str, task: Task) -> None:
-    if not any("ForSequenceClassification" in name for name in config.architectures or []):
-        return
-    theirs = [str(config.id2label[label]) for label in sorted(config.id2label)]
-    unnamed = [f"LABEL_{label}" for label in range(task.num_labels)]
-    if theirs not in (list(task.label_names), unnamed):
-        ours = (
-            f"{len(task.label_names)} ({_some(task.label_names)})" if task.label_names else "none"
-        )
+    in_head = label_names_of(config.architectures, config.id2label)
+    if in_head not in (None, task.label_names, unnamed_labels(task.num_labels)):
+        names = task.label_names
+        in_task = f"{len(names)} ({_some(names)})" if names else "none"
         raise UserError(
-            f"{pretrained} has a head for {len(theirs)} labels ({_some(theirs)}), "
-            f"the task has {ours}",
+            f"{pretrained} has a head for {len(in_head)} labels ({_some(in_head)}), "
+            f"the task has {in_task}",
             where="--model",
             fix="--new-head replaces it; or choose a checkpoint for this task",
         )
@@ -247,7 +263,7 @@ def _some(names: Sequence[str]) -> str:
 
 @contextmanager
 def _explained(pretrained: str) -> Iterator[None]:
-    """Turn what transformers raises for a checkpoint into one line; say nothing meanwhile."""
+    """Report an error of loading a checkpoint as a UserError; silence Transformers meanwhile."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

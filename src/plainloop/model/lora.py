@@ -1,7 +1,8 @@
-"""LoRA through peft: small trained matrices beside frozen attention layers (arXiv:2106.09685)."""
+"""LoRA (Hu et al. 2021, arXiv:2106.09685) through peft: add, save, load and merge adapters."""
 
 import warnings
 from collections.abc import Iterable
+from copy import copy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +18,17 @@ ATTENTION_LAYERS = {
     *("query", "value", "query_proj", "value_proj", "q_proj", "v_proj", "q_lin", "v_lin", "q", "v"),
     *("Wqkv", "qkv_proj", "query_key_value"),
 }
-"""What architectures that peft has no default for call their query and value layers."""
+"""Names of query and value projections in architectures for which peft has no default."""
 
 
 def check_peft(where: str) -> None:
-    """Check that peft is installed, importing nothing.
+    """Check that peft is installed, without importing it.
 
     Args:
-        where: what needs it: a flag or a folder.
+        where: the flag or folder that needs it, for the message.
 
     Raises:
-        UserError: it is not.
+        UserError: peft is not installed.
     """
     if find_spec("peft") is None:
         raise UserError(
@@ -38,17 +39,19 @@ def check_peft(where: str) -> None:
 
 
 def is_lora_folder(folder: Path) -> bool:
-    """Whether `save_lora` or peft wrote a model folder."""
+    """Whether a model folder holds a LoRA adapter, written by `save_lora` or by peft."""
     return (folder / ADAPTER_CONFIG_FILE).is_file()
 
 
 def check_lora_folder(folder: Path) -> None:
-    """Check that `from_pretrained` can and may load a folder that `is_lora_folder`.
+    """Check that `from_pretrained` can load the adapter of a model folder, if the folder has one.
 
     Raises:
-        UserError: peft is not installed (transformers would then load the base model and say
-            nothing), or the adapter's weights are missing or pickle.
+        UserError: peft is not installed (Transformers would then silently load the base model alone),
+            or the adapter has no safetensors weights.
     """
+    if not is_lora_folder(folder):
+        return
     check_peft(f"--model {folder}")
     if not (folder / ADAPTER_WEIGHTS_FILE).is_file():
         raise UserError(
@@ -65,18 +68,16 @@ def add_lora(
     *,
     new_parameters: Iterable[str] = (),
 ) -> Any:
-    """Freeze a classifier, but for its head, and train matrices of a low rank beside its layers.
+    """Freeze a classifier except for its head, and add trainable low-rank adapters to its layers.
 
-    The layers are peft's default for the architecture, else the query and value layers of the
-    attention, found by name. The matrices A are drawn from torch's global generator, B is zero: the
-    logits stay what they were.
+    The layers are peft's default for the architecture, else the query and value projections, found by
+    name. A is drawn from torch's global generator and B is zero, so the logits do not change yet.
 
     Args:
-        model: from `load_model`; it is changed.
-        rank: of the matrices.
-        alpha: what they add is multiplied by alpha / rank; None: 2 x rank.
-        new_parameters: from `load_model`; what the checkpoint did not have is trained in full, and
-            so is all that stands outside of the encoder.
+        model: from `load_model`; changed in place.
+        rank: rank of the adapters.
+        alpha: the adapters' output is scaled by alpha / rank; None: 2 * rank.
+        new_parameters: from `load_model`; these, and all outside of the encoder, are trained in full.
 
     Returns:
         A `peft.PeftModelForSequenceClassification` around the model.
@@ -101,7 +102,7 @@ def add_lora(
         target_modules=_attention_layers(model),
         modules_to_save=sorted(head | {name for name in new if name.split(".")[0] not in head}),
     )
-    with warnings.catch_warnings():  # peft 0.21 asks transformers by a name that it gives up
+    with warnings.catch_warnings():  # peft 0.21 reads an attribute that Transformers deprecated
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
         return get_peft_model(model, config)
 
@@ -128,15 +129,16 @@ def _attention_layers(model: "PreTrainedModel") -> Any:
 
 
 def save_lora(model: Any, folder: Path) -> None:
-    """Save a model of `add_lora`, so that `AutoModelForSequenceClassification` loads the folder.
+    """Save a LoRA model as a folder that `AutoModelForSequenceClassification` loads by itself.
 
-    adapter_config.json and adapter_model.safetensors are what peft writes: the adapter and the
-    head. They alone would be loaded onto a base model of two unnamed labels, since labels are not
-    in them; so the base model stands beside them, as it was before the training, with the labels
-    in its config.json. With all of them the folder needs no other place.
+    peft's adapter_config.json and adapter_model.safetensors hold the adapter and the head but not the
+    labels: alone, they would be loaded onto a base model with two unnamed labels. So the frozen base
+    model is saved with them, with the labels in its config.json.
+
+    Args:
+        model: from `add_lora`.
+        folder: an existing folder.
     """
-    from copy import copy
-
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -144,10 +146,11 @@ def save_lora(model: Any, folder: Path) -> None:
         name: tensor.contiguous() for name, tensor in get_peft_model_state_dict(model).items()
     }
     config = copy(model.peft_config["default"])
-    config.inference_mode = True
+    config.inference_mode = True  # as peft's save_pretrained sets it
     # Not model.save_pretrained, which would also write a README.md.
     config.save_pretrained(folder)
     save_file(adapter, folder / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
+    # The names of the plain classifier: peft wraps the layers that it adapts and the head.
     base = {
         name.replace(".base_layer.", ".").replace(".original_module.", "."): tensor
         for name, tensor in model.get_base_model().state_dict().items()
@@ -157,17 +160,16 @@ def save_lora(model: Any, folder: Path) -> None:
 
 
 def merge_lora(model: Any) -> "PreTrainedModel":
-    """Add the adapter's matrices to the weights of the layers they stand beside.
+    """Merge LoRA adapters into the weights: W + alpha / rank * BA.
 
-    W + alpha / rank x BA is rounded once in float32: the logits of a float32 model move by some
-    1e-6 of their size.
+    The sum is rounded once: in float32 the logits change by about 1e-6 relative.
 
     Args:
-        model: of `add_lora`, or loaded by `from_pretrained` from what `save_lora` wrote. It is
-            taken apart.
+        model: from `add_lora`, or loaded by `from_pretrained` from a folder of `save_lora`. It is
+            changed and must not be used any more.
 
     Returns:
-        The classifier without peft, all of it to be trained and saved like any other.
+        The classifier without peft, with all parameters trainable.
     """
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -182,8 +184,8 @@ def merge_lora(model: Any) -> "PreTrainedModel":
             plain.set_submodule(name, module.modules_to_save["default"])
     if hasattr(plain, "peft_config"):
         del plain.peft_config
-    # transformers notes in a model that it has loaded an adapter into it, and how its weights were
-    # called in the file; by these notes it would save an adapter, under an adapter's names.
+    # Transformers records that it loaded an adapter, and how names in the file map to parameters.
+    # With these records left, save_pretrained would write an adapter, under an adapter's names.
     if getattr(plain, "_hf_peft_config_loaded", False):
         plain._hf_peft_config_loaded = False  # noqa: SLF001
         vars(plain).pop("_weight_conversions", None)

