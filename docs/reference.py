@@ -12,9 +12,11 @@ import typing
 from itertools import groupby, pairwise
 from pathlib import Path
 
+from cyclopts import Parameter
+
 from plainloop.cli.app import app
 from plainloop.config import settings
-from plainloop.config.settings import TrainConfig
+from plainloop.config.settings import MARKS, TrainConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "reference"
@@ -90,8 +92,8 @@ def configuration() -> str:
     hints = typing.get_type_hints(TrainConfig, include_extras=True)
 
     def heading_of(field: "dataclasses.Field[typing.Any]") -> str:
-        groups = [group for each in hints[field.name].__metadata__ for group in each.group or ()]
-        return str(groups[0].name)
+        flags = [mark for mark in MARKS[field.name] if isinstance(mark, Parameter)]
+        return str(next(group for flag in flags for group in flag.group or ()).name)
 
     page = CONFIGURATION
     for heading, fields in groupby(dataclasses.fields(TrainConfig), heading_of):

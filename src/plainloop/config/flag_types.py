@@ -25,6 +25,7 @@ Schedule = Literal[
     "warmup_stable_decay",
     "greedy",
 ]
+ClassWeights = Literal["balanced"] | tuple[float, ...]
 Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 
 

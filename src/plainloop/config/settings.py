@@ -1,10 +1,11 @@
-"""Every setting of a run, its default, and its unit.
+"""Every setting of a run: type, default, range, and what resume, eject and the tasks do with it.
 
-A field that `transformers.TrainingArguments` has too carries that name and, where the Trainer's
-numbers depend on it, that default. The text under a field is its `--help`.
+A field that `transformers.TrainingArguments` has too carries that name and, if the Trainer's
+numbers depend on it, that default. The text under a field is its `--help`, with its unit. A field
+without marks is safe: a resume compares it, and `plainloop eject` refuses it.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,15 +20,54 @@ from plainloop.config.flag_types import (
     RUN,
     WEIGHTS,
     WHOLE,
+    ClassWeights,
     Schedule,
     Tracker,
+)
+from plainloop.config.marks import (
+    CHOOSES_BEST,
+    CLASSES_ONLY,
+    EJECTED,
+    MAY_DIFFER,
+    NEEDS_EVALUATIONS,
+    NOT_WITH_TASK,
+    OF_CALL,
+    Mark,
+    Must,
+    NotEjected,
+    all_positive,
+    at_least,
+    at_most,
+    less_than,
+    more_than,
 )
 from plainloop.config.tasks import ProblemType
 
 METRIC_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
-"""The schedules that move once an evaluation, by its metric, and not once a step."""
+"""The schedules that step after an evaluation, by its metric, not after an optimizer step."""
 LESS_IS_BETTER = ("loss", "log_loss", "rmse", "mae")
-"""The metrics of which less is better."""
+"""The metrics for which lower is better."""
+LARGEST_SEED = 2**32 - 1  # the largest that numpy takes
+
+# Ranges that more than a number describes.
+SEED = Must(f"at least 0 and at most {LARGEST_SEED}", lambda seed: 0 <= seed <= LARGEST_SEED)
+STEPS_OR_MINUS_1 = Must("at least 1, or -1 to train by epochs", lambda n: n >= 1 or n == -1)
+LABEL_WEIGHTS = all_positive("weight", "a positive number for each label")
+COSTS = all_positive("cost", "the cost of a false positive, then that of a false negative")
+
+# What to do instead of ejecting a setting.
+FILES_INSTEAD = NotEjected("give its files with --train-file")
+TEXTS_ARE_CUT_OFF = NotEjected("leave it out: texts are cut off at --max-length")
+ONE_LINE_FREEZES = NotEjected("leave it out: one line after the model does it")
+ONE_LINE_LOSS = NotEjected("leave it out: the loss is one line of the script")
+CLASS_WEIGHTS_INSTEAD = NotEjected(
+    "--class-weights balanced weighs rare classes in the loss instead"
+)
+SAME_NUMBERS = NotEjected("leave it out: the numbers are the same")
+AS_TRAINED = NotEjected("leave it out: a script scores the model as trained")
+OWN_LOGS = NotEjected("leave it out: a script logs to its own files")
+STARTS_AT_STEP_0 = NotEjected("leave it out: a script starts at the first step")
+NOTHING_IS_TRAINED = NotEjected("leave it out: nothing is trained here")
 
 
 @Parameter(name="*")
@@ -35,251 +75,276 @@ LESS_IS_BETTER = ("loss", "log_loss", "rmse", "mae")
 class TrainConfig:
     """The settings of a training run."""
 
-    task: Annotated[str | None, DATA] = None
+    task: Annotated[str | None, DATA, EJECTED] = None
     """Embedded or GLUE data: demo, cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte or wnli."""
 
-    data_dir: Annotated[Path | None, DATA] = None
+    data_dir: Annotated[Path | None, DATA, MAY_DIFFER] = None
     """Folder that holds the task's own folder (MRPC/train.tsv, ...). Without it: from the hub."""
 
-    train_file: Annotated[tuple[str, ...], FILES, DATA] = ()
+    train_file: Annotated[tuple[str, ...], FILES, DATA, MAY_DIFFER] = ()
     """One's own rows: csv, tsv, json, jsonl, parquet, arrow, a save_to_disk folder; or a glob."""
 
-    validation_file: Annotated[tuple[str, ...], FILES, DATA] = ()
+    validation_file: Annotated[tuple[str, ...], FILES, DATA, MAY_DIFFER, NOT_WITH_TASK] = ()
     """Rows to evaluate on. Default: a part of the training rows."""
 
-    test_file: Annotated[tuple[str, ...], FILES, DATA] = ()
+    test_file: Annotated[tuple[str, ...], FILES, DATA, MAY_DIFFER] = ()
     """Labelled rows, evaluated once, after training; with --task in the task's layout."""
 
-    dataset: Annotated[str | None, DATA] = None
+    dataset: Annotated[str | None, DATA, MAY_DIFFER, FILES_INSTEAD] = None
     """Data set on the hub, as NAME or NAME:CONFIG, instead of files."""
 
-    text_column: Annotated[tuple[str, ...], FILES, DATA] = ()
+    text_column: Annotated[tuple[str, ...], FILES, DATA, NOT_WITH_TASK, EJECTED] = ()
     """Column of the text, or two columns for a pair. Default: found by its name."""
 
-    label_column: Annotated[str | None, DATA] = None
+    label_column: Annotated[str | None, DATA, NOT_WITH_TASK, EJECTED] = None
     """Column of the label. Default: found by its name."""
 
-    problem_type: Annotated[ProblemType | None, DATA] = None
+    problem_type: Annotated[ProblemType | None, DATA, NOT_WITH_TASK, EJECTED] = None
     """What a label is: one class, several, or a number. Default: found from the labels."""
 
-    label_separator: Annotated[str | None, DATA] = None
+    label_separator: Annotated[str | None, DATA, NOT_WITH_TASK, EJECTED] = None
     """What stands between a row's labels, where it has several in one text."""
 
-    validation_fraction: Annotated[float, DATA] = 0.1
+    validation_fraction: Annotated[
+        float, DATA, more_than(0), less_than(1), NOT_WITH_TASK, EJECTED
+    ] = 0.1
     """Share of the training rows to evaluate on, where there is no file for it."""
 
-    validation_seed: Annotated[int | None, WHOLE, DATA] = None
+    validation_seed: Annotated[int | None, WHOLE, DATA, SEED, MAY_DIFFER, NOT_WITH_TASK] = None
     """Seed of that split. Default: the run's own seed."""
 
-    group_column: Annotated[str | None, DATA] = None
+    group_column: Annotated[str | None, DATA, NOT_WITH_TASK, EJECTED] = None
     """Column whose equal values stay on one side of that split."""
 
-    encoding: Annotated[str | None, DATA] = None
+    encoding: Annotated[str | None, DATA, MAY_DIFFER, NOT_WITH_TASK] = None
     """Encoding of text files, as in latin-1 or cp949. Default: UTF-8."""
 
-    on_null: Annotated[Literal["error", "drop", "empty"], DATA] = "error"
+    on_null: Annotated[Literal["error", "drop", "empty"], DATA, NOT_WITH_TASK, EJECTED] = "error"
     """What to do with a row without a text: stop, leave it out, or take it as empty."""
 
-    max_length: Annotated[int | None, WHOLE, DATA] = None
+    max_length: Annotated[int | None, WHOLE, DATA, at_least(1), EJECTED] = None
     """Longest input in tokens; what is longer is cut off. Default: the model's own limit."""
 
-    stride: Annotated[int | None, WHOLE, DATA] = None
+    stride: Annotated[int | None, WHOLE, DATA, at_least(0), TEXTS_ARE_CUT_OFF] = None
     """Cut long texts into windows that share N tokens, and average over them, instead of one."""
 
-    max_train_samples: Annotated[int | None, WHOLE, DATA] = None
+    max_train_samples: Annotated[int | None, WHOLE, DATA, at_least(1), EJECTED] = None
     """Use only the first N training rows."""
 
-    model: Annotated[str, MODEL] = "bert-base-uncased"
+    model: Annotated[str, MODEL, EJECTED] = "bert-base-uncased"
     """A name on the hub, a folder (a finished run is one), or demo: the embedded MiniLM."""
 
-    dropout: Annotated[float | None, MODEL] = None
+    dropout: Annotated[float | None, MODEL, at_least(0), less_than(1), EJECTED] = None
     """Probability of hidden and attention dropout. Default: the checkpoint's own."""
 
-    freeze_embeddings: Annotated[bool, MODEL] = False
+    freeze_embeddings: Annotated[bool, MODEL, ONE_LINE_FREEZES] = False
     """Keep the embeddings as they are."""
 
-    freeze_layers: Annotated[int, WHOLE, MODEL] = 0
+    freeze_layers: Annotated[int, WHOLE, MODEL, at_least(0), ONE_LINE_FREEZES] = 0
     """Keep the first N encoder layers, and the embeddings, as they are."""
 
-    new_head: Annotated[bool, MODEL] = False
+    new_head: Annotated[bool, MODEL, NotEjected()] = False
     """Replace the checkpoint's head by a new one for other labels."""
 
-    lora_rank: Annotated[int | None, WHOLE, MODEL] = None
+    lora_rank: Annotated[int | None, WHOLE, MODEL, at_least(1), NotEjected()] = None
     """Train low-rank adapters of N columns instead of the weights (LoRA; the extra lora)."""
 
-    lora_alpha: Annotated[float | None, MODEL] = None
+    lora_alpha: Annotated[float | None, MODEL, more_than(0), NotEjected()] = None
     """Scale of the adapters: alpha / rank times their product. Default: twice the rank."""
 
-    merge_lora: Annotated[bool, MODEL] = False
+    merge_lora: Annotated[bool, MODEL, MAY_DIFFER] = False
     """Save the model with its adapters added into the weights."""
 
-    num_train_epochs: Annotated[float, OPTIM, Parameter(alias="--epochs")] = 3.0
+    num_train_epochs: Annotated[
+        float, OPTIM, more_than(0), EJECTED, Parameter(alias="--epochs")
+    ] = 3.0
     """Passes over the training rows, in epochs; a fraction ends within an epoch."""
 
-    max_steps: Annotated[int, WHOLE, OPTIM] = -1
+    max_steps: Annotated[int, WHOLE, OPTIM, STEPS_OR_MINUS_1, EJECTED] = -1
     """Train for N optimizer steps, whatever the epochs say; -1: by epochs."""
 
-    per_device_train_batch_size: Annotated[int, WHOLE, OPTIM, Parameter(alias="--batch-size")] = 8
+    per_device_train_batch_size: Annotated[
+        int, WHOLE, OPTIM, at_least(1), EJECTED, Parameter(alias="--batch-size")
+    ] = 8
     """Training rows in a batch, on each process."""
 
-    gradient_accumulation_steps: Annotated[int, WHOLE, OPTIM] = 1
+    gradient_accumulation_steps: Annotated[int, WHOLE, OPTIM, at_least(1), EJECTED] = 1
     """Batches whose gradients make one optimizer step."""
 
-    learning_rate: Annotated[float, OPTIM, Parameter(alias="--lr")] = 5e-5
+    learning_rate: Annotated[float, OPTIM, more_than(0), EJECTED, Parameter(alias="--lr")] = 5e-5
     """Peak learning rate of AdamW."""
 
-    lr_scheduler_type: Annotated[Schedule, OPTIM] = "linear"
+    lr_scheduler_type: Annotated[Schedule, OPTIM, EJECTED] = "linear"
     """How the learning rate moves, by optimizer step."""
 
-    lr_scheduler_kwargs: Annotated[dict[str, float | str], OPTIM] = field(default_factory=dict)
+    lr_scheduler_kwargs: Annotated[dict[str, float | str], OPTIM, EJECTED] = field(
+        default_factory=dict
+    )
     """What a schedule takes besides, as in --lr-scheduler-kwargs.num_cycles 2."""
 
-    warmup_steps: Annotated[float, OPTIM] = 0.0
+    warmup_steps: Annotated[float, OPTIM, at_least(0), EJECTED] = 0.0
     """Optimizer steps from 0 to the peak; below 1: that fraction of all steps."""
 
-    weight_decay: Annotated[float, OPTIM] = 0.0
+    weight_decay: Annotated[float, OPTIM, at_least(0), EJECTED] = 0.0
     """AdamW's decay, by optimizer step, of all but biases and normalizations."""
 
-    adam_beta1: Annotated[float, OPTIM] = 0.9
+    adam_beta1: Annotated[float, OPTIM, at_least(0), less_than(1), EJECTED] = 0.9
     """AdamW's memory of the gradient, as a fraction kept each step."""
 
-    adam_beta2: Annotated[float, OPTIM] = 0.999
+    adam_beta2: Annotated[float, OPTIM, at_least(0), less_than(1), EJECTED] = 0.999
     """AdamW's memory of the squared gradient, as a fraction kept each step."""
 
-    adam_epsilon: Annotated[float, OPTIM] = 1e-8
+    adam_epsilon: Annotated[float, OPTIM, more_than(0), EJECTED] = 1e-8
     """AdamW's guard against dividing by zero."""
 
-    gradient_checkpointing: Annotated[bool, OPTIM] = False
+    gradient_checkpointing: Annotated[bool, OPTIM, SAME_NUMBERS] = False
     """Compute each layer again in the backward pass: less memory, the same numbers, more time."""
 
-    max_grad_norm: Annotated[float, OPTIM] = 1.0
+    max_grad_norm: Annotated[float, OPTIM, at_least(0), EJECTED] = 1.0
     """Norm to which longer gradients are clipped; 0: not clipped."""
 
-    label_smoothing_factor: Annotated[float, OPTIM] = 0.0
+    label_smoothing_factor: Annotated[
+        float, OPTIM, at_least(0), at_most(1), CLASSES_ONLY, EJECTED
+    ] = 0.0
     """Probability that the target spreads evenly over all labels."""
 
-    class_weights: Annotated[Literal["balanced"] | tuple[float, ...] | None, WEIGHTS, OPTIM] = None
+    class_weights: Annotated[
+        ClassWeights | None, WEIGHTS, OPTIM, LABEL_WEIGHTS, CLASSES_ONLY, EJECTED
+    ] = None
     """Weight of each label in the loss: balanced, or a number for each label."""
 
-    focal_gamma: Annotated[float | None, OPTIM] = None
+    focal_gamma: Annotated[float | None, OPTIM, at_least(0), CLASSES_ONLY, ONE_LINE_LOSS] = None
     """Focal loss: how much less a row counts that is already right, as an exponent."""
 
-    train_sampling_strategy: Annotated[Literal["random", "weighted"], OPTIM] = "random"
+    train_sampling_strategy: Annotated[
+        Literal["random", "weighted"], OPTIM, CLASSES_ONLY, CLASS_WEIGHTS_INSTEAD
+    ] = "random"
     """Every row once an epoch, or rows drawn so that all classes are equally frequent."""
 
-    seed: Annotated[int, WHOLE, OPTIM] = 42
+    seed: Annotated[int, WHOLE, OPTIM, SEED, EJECTED] = 42
     """Seed of the new head, the dropout and the order of the rows."""
 
-    eval_strategy: Annotated[Literal["no", "steps", "epoch"], EVAL] = "epoch"
+    eval_strategy: Annotated[Literal["no", "steps", "epoch"], EVAL, EJECTED] = "epoch"
     """When to evaluate: never, every --eval-steps, or after each epoch."""
 
-    eval_steps: Annotated[int, WHOLE, EVAL] = 500
+    eval_steps: Annotated[int, WHOLE, EVAL, at_least(1), EJECTED] = 500
     """Optimizer steps from one evaluation to the next, with --eval-strategy steps."""
 
     per_device_eval_batch_size: Annotated[
-        int, WHOLE, EVAL, Parameter(alias="--eval-batch-size")
+        int, WHOLE, EVAL, at_least(1), EJECTED, Parameter(alias="--eval-batch-size")
     ] = 8
     """Rows in an evaluation batch, on each process."""
 
-    metric_for_best_model: Annotated[str | None, EVAL] = None
+    metric_for_best_model: Annotated[str | None, EVAL, CHOOSES_BEST, EJECTED] = None
     """Metric that says which evaluation is the best: loss or one of the task's. Default: loss."""
 
-    greater_is_better: Annotated[bool | None, EVAL] = None
+    greater_is_better: Annotated[bool | None, EVAL, CHOOSES_BEST, EJECTED] = None
     """Whether more of that metric is better. Default: yes, but for losses and errors."""
 
-    load_best_model_at_end: Annotated[bool, EVAL] = False
+    load_best_model_at_end: Annotated[bool, EVAL, CHOOSES_BEST, NEEDS_EVALUATIONS, EJECTED] = False
     """Save the model of the best evaluation instead of the last one."""
 
-    early_stopping_patience: Annotated[int | None, WHOLE, EVAL] = None
+    early_stopping_patience: Annotated[
+        int | None, WHOLE, EVAL, at_least(1), NEEDS_EVALUATIONS, EJECTED
+    ] = None
     """Stop after N evaluations in a row that are not better than the best."""
 
-    early_stopping_threshold: Annotated[float, EVAL] = 0.0
+    early_stopping_threshold: Annotated[float, EVAL, at_least(0), EJECTED] = 0.0
     """How much better, in units of the metric, counts as better."""
 
-    threshold_metric: Annotated[str | None, EVAL] = None
+    threshold_metric: Annotated[str | None, EVAL, NEEDS_EVALUATIONS, CLASSES_ONLY, AS_TRAINED] = (
+        None
+    )
     """Choose thresholds on the validation rows, after training, by this metric, as in f1."""
 
-    threshold_costs: Annotated[tuple[float, float] | None, EVAL] = None
+    threshold_costs: Annotated[
+        tuple[float, float] | None, EVAL, COSTS, NEEDS_EVALUATIONS, CLASSES_ONLY, AS_TRAINED
+    ] = None
     """Choose thresholds there by the costs of a false positive and of a false negative."""
 
-    calibrate: Annotated[bool, EVAL] = False
+    calibrate: Annotated[bool, EVAL, NEEDS_EVALUATIONS, CLASSES_ONLY, AS_TRAINED] = False
     """Fit there a temperature for the logits, so that probabilities say how often they are right."""
 
-    output_dir: Annotated[Path | None, RUN, Parameter(alias="-o")] = None
+    output_dir: Annotated[Path | None, RUN, MAY_DIFFER, Parameter(alias="-o")] = None
     """Folder of the run. Default: runs/TASK, or runs/ and the name of one's own file."""
 
-    overwrite: Annotated[bool, RUN] = False
+    overwrite: Annotated[bool, RUN, OF_CALL] = False
     """Replace the run that the output folder holds."""
 
-    report_to: Annotated[tuple[Tracker, ...], FILES, RUN] = ()
+    report_to: Annotated[tuple[Tracker, ...], FILES, RUN, MAY_DIFFER, OWN_LOGS] = ()
     """Trackers to log to besides: tensorboard (into RUN/logs), mlflow, wandb, trackio."""
 
-    logging_steps: Annotated[int, WHOLE, RUN] = 10
+    logging_steps: Annotated[int, WHOLE, RUN, at_least(1), EJECTED] = 10
     """Optimizer steps from one line of history.jsonl to the next."""
 
-    save_strategy: Annotated[Literal["no", "steps", "epoch"], RUN] = "epoch"
+    save_strategy: Annotated[Literal["no", "steps", "epoch"], RUN, MAY_DIFFER] = "epoch"
     """When to save a checkpoint: never, every --save-steps, or after each epoch."""
 
-    save_steps: Annotated[int, WHOLE, RUN] = 500
+    save_steps: Annotated[int, WHOLE, RUN, at_least(1), MAY_DIFFER] = 500
     """Optimizer steps from one checkpoint to the next, with --save-strategy steps."""
 
-    save_total_limit: Annotated[int | None, WHOLE, RUN] = 2
+    save_total_limit: Annotated[int | None, WHOLE, RUN, at_least(2), MAY_DIFFER] = 2
     """Keep the last N checkpoints, at least 2."""
 
-    resume: Annotated[bool, RUN] = False
+    resume: Annotated[bool, RUN, OF_CALL, STARTS_AT_STEP_0] = False
     """Go on from the newest checkpoint of the output folder that is whole."""
 
-    resume_from_checkpoint: Annotated[Path | None, RUN] = None
+    resume_from_checkpoint: Annotated[Path | None, RUN, OF_CALL, STARTS_AT_STEP_0] = None
     """Go on from this checkpoint of the output folder instead of the newest."""
 
-    force: Annotated[bool, RUN] = False
+    force: Annotated[bool, RUN, OF_CALL, STARTS_AT_STEP_0] = False
     """Resume although settings, data, processes, threads or versions differ."""
 
-    dataloader_num_workers: Annotated[int, WHOLE, RUN] = 0
+    dataloader_num_workers: Annotated[int, WHOLE, RUN, at_least(0), MAY_DIFFER, SAME_NUMBERS] = 0
     """Processes that prepare batches; 0: the training process does."""
 
-    use_cpu: Annotated[bool, RUN] = False
+    use_cpu: Annotated[bool, RUN, EJECTED] = False
     """Stay on the CPU where there is a GPU."""
 
-    execution: Annotated[Literal["auto", "unpadded", "padded"], RUN] = "auto"
+    execution: Annotated[Literal["auto", "unpadded", "padded"], RUN, EJECTED] = "auto"
     """Compute no padding (auto: where the model can), or pad, which gives the Trainer's bits."""
 
-    ddp_timeout: Annotated[int, WHOLE, RUN] = 1800
+    ddp_timeout: Annotated[int, WHOLE, RUN, at_least(1), MAY_DIFFER] = 1800
     """Seconds that processes wait for each other while one reads, tokenizes or saves."""
 
-    step_timeout: Annotated[int, WHOLE, RUN] = 20
+    step_timeout: Annotated[int, WHOLE, RUN, at_least(1), MAY_DIFFER] = 20
     """Seconds that processes wait for each other in a training step or an evaluation's batch."""
 
-    dry_run: Annotated[bool, RUN] = False
+    dry_run: Annotated[bool, RUN, OF_CALL, NOTHING_IS_TRAINED] = False
     """Do everything up to the first forward pass, train nothing, write no run."""
 
     @property
     def best_metric(self) -> str:
-        """The metric that says which evaluation is the best."""
+        """The metric by which the best evaluation is chosen."""
         return self.metric_for_best_model or "loss"
 
     @property
     def more_is_better(self) -> bool:
-        """Whether more of that metric is better."""
+        """Whether higher values of that metric are better."""
         if self.greater_is_better is not None:
             return self.greater_is_better
         return self.best_metric not in LESS_IS_BETTER
 
     @property
     def split_seed(self) -> int:
-        """The seed of the validation part of the training rows."""
+        """The seed of the split into training and validation rows."""
         return self.seed if self.validation_seed is None else self.validation_seed
 
     @property
     def run_path(self) -> Path:
-        """The folder of the run, the default filled in."""
+        """The folder of the run: `output_dir` or its default."""
         return self.output_dir or Path("runs") / self.data_name
 
     @property
     def data_name(self) -> str:
-        """What to call the data: the task, or the first file or data set without its ending."""
+        """A name for the data: the task, or the first file or data set without its extension."""
         source = self.task or self.dataset or (self.train_file or ("data",))[0]
         return Path(source.partition(":")[0]).stem
+
+    def changed(self) -> list[str]:
+        """The names of the settings that are not at their default."""
+        default = TrainConfig()
+        return [name for name in MARKS if getattr(self, name) != getattr(default, name)]
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as a plain value that YAML and JSON can hold."""
@@ -289,3 +354,15 @@ class TrainConfig:
             if isinstance(value, tuple):
                 plain[name] = list(value)
         return plain
+
+
+MARKS: dict[str, tuple[object, ...]] = {
+    field.name: field.type.__metadata__  # type: ignore[union-attr]
+    for field in fields(TrainConfig)
+}
+"""Setting -> what its annotation declares."""
+
+
+def marked(*wanted: Mark) -> tuple[str, ...]:
+    """The settings that have any of these marks, in the order of the fields."""
+    return tuple(name for name, marks in MARKS.items() if any(mark in marks for mark in wanted))

@@ -3,34 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from plainloop.config.settings import TrainConfig
+from plainloop.config.marks import EJECTED, MAY_DIFFER, OF_CALL, NotEjected
+from plainloop.config.settings import MARKS, TrainConfig, marked
 from plainloop.config.tasks import Task
 from plainloop.config.validation import flag
 from plainloop.eject.metric_lines import script_metrics
 from plainloop.errors import UserError
 from plainloop.model.lora import is_lora_folder
-
-NOT_EJECTED = {
-    "dataset": "give its files with --train-file",
-    "stride": "leave it out: texts are cut off at --max-length",
-    "new_head": "leave it out, or train with plainloop",
-    "lora_rank": "leave it out, or train with plainloop",
-    "freeze_embeddings": "leave it out: one line after the model does it",
-    "freeze_layers": "leave it out: one line after the model does it",
-    "focal_gamma": "leave it out: the loss is one line of the script",
-    "threshold_metric": "leave it out: a script scores the model as trained",
-    "threshold_costs": "leave it out: a script scores the model as trained",
-    "calibrate": "leave it out: a script scores the model as trained",
-    "train_sampling_strategy": "--class-weights balanced weighs rare classes in the loss instead",
-    "gradient_checkpointing": "leave it out: the numbers are the same",
-    "report_to": "leave it out: a script logs to its own files",
-    "dataloader_num_workers": "leave it out: the numbers are the same",
-    "resume": "leave it out: a script starts at the first step",
-    "resume_from_checkpoint": "leave it out: a script starts at the first step",
-    "force": "leave it out: a script starts at the first step",
-    "dry_run": "leave it out: nothing is trained here",
-}
-"""Setting -> what to do instead."""
 
 
 def check_settings(config: TrainConfig) -> None:
@@ -39,11 +18,13 @@ def check_settings(config: TrainConfig) -> None:
     Raises:
         UserError: a line for each setting that it cannot.
     """
-    problems = [
-        UserError("is not ejected", where=flag(name), fix=fix)
-        for name, fix in NOT_EJECTED.items()
-        if getattr(config, name) != getattr(TrainConfig, name)
-    ]
+    ignored = marked(EJECTED, MAY_DIFFER, OF_CALL)
+    problems = []
+    for name in config.changed():
+        refused = [mark for mark in MARKS[name] if isinstance(mark, NotEjected)]
+        if refused or name not in ignored:
+            fix = (refused or [NotEjected()])[0].fix
+            problems.append(UserError("is not ejected", where=flag(name), fix=fix))
     if config.task and not config.data_dir and config.task != "demo" and config.test_file:
         problems.append(
             UserError(

@@ -14,26 +14,6 @@ from plainloop.training.optim import schedule_kwargs
 from plainloop.training.prepare import Inputs
 
 NOTEBOOK_SUFFIX = ".ipynb"
-COMMENTS = {
-    "HEADER": "which the file lacks",
-    "LABEL_NUMBERS": "as the files write them",
-    "MAX_LENGTH": "tokens of a row, the special ones included",
-    "MAX_STEPS": "optimizer steps",
-    "PER_DEVICE_TRAIN_BATCH_SIZE": "rows, on each process",
-    "PER_DEVICE_EVAL_BATCH_SIZE": "rows, on each process",
-    "GRADIENT_ACCUMULATION_STEPS": "batches of an optimizer step",
-    "LEARNING_RATE": "at its peak",
-    "WARMUP_STEPS": "optimizer steps",
-    "WARMUP_RATIO": "of all optimizer steps",
-    "WEIGHT_DECAY": "torch's own default is 0.01",
-    "MAX_GRAD_NORM": "longer gradients are clipped to it",
-    "CLASS_WEIGHTS": "of each label, in the loss",
-    "EVAL_STEPS": "optimizer steps from one evaluation to the next",
-    "EARLY_STOPPING_PATIENCE": "evaluations without a gain",
-    "EARLY_STOPPING_THRESHOLD": "how much of a gain counts",
-    "LOGGING_STEPS": "optimizer steps from one record to the next",
-}
-"""What to say beside a constant."""
 
 
 @dataclass(frozen=True)
@@ -70,52 +50,56 @@ def settings_of(inputs: Inputs, rows: Rows, limits: Limits, path: Path) -> dict[
         model = _placed(inputs.pretrained, path) if is_folder else config.model
         lines["MODEL"] = constant("MODEL", model)
     lines["DATA_DIR"] = f"DATA_DIR = {_beside(f'{path.stem}-data', path)}"
+    comments = {"HEADER": "which the file lacks", "LABEL_NUMBERS": "as the files write them"}
     for name, value in rows.settings.items():
         placed = value
         if name.endswith(("_DIR", "_FILE")):
             placed = _placed(value, path)
         elif name.endswith("_FILES"):
             placed = [_placed(file, path) for file in value]
-        lines[name] = constant(name, placed, COMMENTS.get(name, ""))
+        lines[name] = constant(name, placed, comments.get(name, ""))
     name = f"{path.stem}-validation-rows.txt"
     lines["VALIDATION_ROWS"] = f"VALIDATION_ROWS = {_beside(name, path)}"
-    values = {
-        "OUTPUT_DIR": _output_dir(config, path),
-        "LABEL_NAMES": inputs.task.label_names,
-        **_of_training(config, limits),
-    }
-    return lines | {n: constant(n, value, COMMENTS.get(n, "")) for n, value in values.items()}
+    lines["OUTPUT_DIR"] = constant("OUTPUT_DIR", _output_dir(config, path))
+    lines["LABEL_NAMES"] = constant("LABEL_NAMES", inputs.task.label_names)
+    training = _training_constants(config, limits)
+    return lines | {name: constant(name, *defined) for name, defined in training.items()}
 
 
-def _of_training(config: TrainConfig, limits: Limits) -> dict[str, Any]:
+def _training_constants(config: TrainConfig, limits: Limits) -> dict[str, tuple[Any, str]]:
+    """Constant -> its value and the comment beside it."""
     epochs = float(config.num_train_epochs)
+    batch = "rows, on each process"
     return {
-        "MAX_TRAIN_SAMPLES": config.max_train_samples,
-        "MODEL_MAX_LENGTH": limits.of_tokenizer,
-        "MAX_LENGTH": limits.of_rows,
-        "DROPOUT": config.dropout,
-        "MAX_STEPS": config.max_steps,
-        "NUM_TRAIN_EPOCHS": int(epochs) if epochs.is_integer() else epochs,
-        "PER_DEVICE_TRAIN_BATCH_SIZE": config.per_device_train_batch_size,
-        "GRADIENT_ACCUMULATION_STEPS": config.gradient_accumulation_steps,
-        "PER_DEVICE_EVAL_BATCH_SIZE": config.per_device_eval_batch_size,
-        "LEARNING_RATE": config.learning_rate,
-        "LR_SCHEDULER_TYPE": config.lr_scheduler_type,
-        "LR_SCHEDULER_KWARGS": schedule_kwargs(config),
-        "WARMUP_RATIO": config.warmup_steps,
-        "WARMUP_STEPS": int(config.warmup_steps),
-        "WEIGHT_DECAY": config.weight_decay,
-        "ADAM_BETA1": config.adam_beta1,
-        "ADAM_BETA2": config.adam_beta2,
-        "ADAM_EPSILON": config.adam_epsilon,
-        "MAX_GRAD_NORM": config.max_grad_norm,
-        "LABEL_SMOOTHING_FACTOR": config.label_smoothing_factor,
-        "CLASS_WEIGHTS": config.class_weights,
-        "EVAL_STEPS": config.eval_steps,
-        "EARLY_STOPPING_PATIENCE": config.early_stopping_patience,
-        "EARLY_STOPPING_THRESHOLD": config.early_stopping_threshold,
-        "LOGGING_STEPS": config.logging_steps,
-        "SEED": config.seed,
+        "MAX_TRAIN_SAMPLES": (config.max_train_samples, ""),
+        "MODEL_MAX_LENGTH": (limits.of_tokenizer, ""),
+        "MAX_LENGTH": (limits.of_rows, "tokens of a row, the special ones included"),
+        "DROPOUT": (config.dropout, ""),
+        "MAX_STEPS": (config.max_steps, "optimizer steps"),
+        "NUM_TRAIN_EPOCHS": (int(epochs) if epochs.is_integer() else epochs, ""),
+        "PER_DEVICE_TRAIN_BATCH_SIZE": (config.per_device_train_batch_size, batch),
+        "GRADIENT_ACCUMULATION_STEPS": (
+            config.gradient_accumulation_steps,
+            "batches of an optimizer step",
+        ),
+        "PER_DEVICE_EVAL_BATCH_SIZE": (config.per_device_eval_batch_size, batch),
+        "LEARNING_RATE": (config.learning_rate, "at its peak"),
+        "LR_SCHEDULER_TYPE": (config.lr_scheduler_type, ""),
+        "LR_SCHEDULER_KWARGS": (schedule_kwargs(config), ""),
+        "WARMUP_RATIO": (config.warmup_steps, "of all optimizer steps"),
+        "WARMUP_STEPS": (int(config.warmup_steps), "optimizer steps"),
+        "WEIGHT_DECAY": (config.weight_decay, "torch's own default is 0.01"),
+        "ADAM_BETA1": (config.adam_beta1, ""),
+        "ADAM_BETA2": (config.adam_beta2, ""),
+        "ADAM_EPSILON": (config.adam_epsilon, ""),
+        "MAX_GRAD_NORM": (config.max_grad_norm, "longer gradients are clipped to it"),
+        "LABEL_SMOOTHING_FACTOR": (config.label_smoothing_factor, ""),
+        "CLASS_WEIGHTS": (config.class_weights, "of each label, in the loss"),
+        "EVAL_STEPS": (config.eval_steps, "optimizer steps from one evaluation to the next"),
+        "EARLY_STOPPING_PATIENCE": (config.early_stopping_patience, "evaluations without a gain"),
+        "EARLY_STOPPING_THRESHOLD": (config.early_stopping_threshold, "how much of a gain counts"),
+        "LOGGING_STEPS": (config.logging_steps, "optimizer steps from one record to the next"),
+        "SEED": (config.seed, ""),
     }
 
 

@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
+from plainloop.config.marks import CHOOSES_BEST
+from plainloop.config.settings import marked
 from plainloop.console import say
 from plainloop.errors import CheckpointError
 from plainloop.run.atomic import (
@@ -37,7 +39,6 @@ STATE_FILE = "state.json"
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 REQUIRED_FILES = (STATE_FILE, MODEL_FILE, OPTIMIZER_FILE)
-BEST_MODEL_SETTINGS = ("load_best_model_at_end", "metric_for_best_model", "greater_is_better")
 SMALLEST_TOTAL_LIMIT = 2  # so that one is whole while another is written or found damaged
 
 
@@ -213,7 +214,7 @@ class Checkpoints:
         ours, theirs = (
             fingerprint.get("settings", {}) for fingerprint in (self.fingerprint, saved)
         )
-        if any(ours.get(name) != theirs.get(name) for name in BEST_MODEL_SETTINGS):
+        if any(ours.get(name) != theirs.get(name) for name in marked(CHOOSES_BEST)):
             return state.best_score is not None  # by another metric, or never written
         if state.best_score is None or not ours.get("load_best_model_at_end"):
             return False

@@ -8,33 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from plainloop.config.settings import TrainConfig
+from plainloop.config.marks import MAY_DIFFER, OF_CALL
+from plainloop.config.settings import TrainConfig, marked
 from plainloop.data.row_hash import hash_rows
 from plainloop.errors import CheckpointError
-from plainloop.run.folder import CALL_SETTINGS
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-NO_NUMBER_DEPENDS_ON = (
-    *CALL_SETTINGS,
-    "data_dir",  # the rows themselves are compared
-    "train_file",
-    "validation_file",
-    "test_file",
-    "dataset",
-    "encoding",
-    "validation_seed",
-    "output_dir",
-    "report_to",
-    "save_strategy",
-    "save_steps",
-    "save_total_limit",
-    "merge_lora",
-    "dataloader_num_workers",
-    "ddp_timeout",
-    "step_timeout",
-)
+MAY_DIFFER_ON_RESUME = marked(OF_CALL, MAY_DIFFER)
+"""The settings that no number of a run depends on, as their fields declare."""
 PACKAGES = ("torch", "transformers", "accelerate")
 
 
@@ -44,7 +27,7 @@ def run_fingerprint(
     """What the numbers of a run depend on; a resumed run must have the same."""
     settings = config.to_dict()
     return {
-        "settings": {name: settings[name] for name in settings if name not in NO_NUMBER_DEPENDS_ON},
+        "settings": {name: settings[name] for name in settings if name not in MAY_DIFFER_ON_RESUME},
         "rows": {split: hash_rows(raw[split]) for split in ("train", "validation")},
         "machine": {
             "device": device.type,

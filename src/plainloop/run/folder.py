@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock, Timeout
 
-from plainloop.config.settings import TrainConfig
+from plainloop.config.marks import OF_CALL
+from plainloop.config.settings import TrainConfig, marked
 from plainloop.errors import UserError
 from plainloop.metrics.decision import DECISION_FILE
 from plainloop.model import lora
@@ -57,8 +58,6 @@ RUN_FILES = (
     *MODEL_FILES,
 )
 """What a run writes: the only names that replacing it deletes."""
-CALL_SETTINGS = ("overwrite", "dry_run", "resume", "resume_from_checkpoint", "force")
-"""Settings that say how the command was called, not what the run is."""
 
 
 def check_output_dir(config: TrainConfig) -> None:
@@ -158,7 +157,7 @@ class RunFolder:
             else:
                 entry.unlink()
         settings = {
-            name: value for name, value in config.to_dict().items() if name not in CALL_SETTINGS
+            name: value for name, value in config.to_dict().items() if name not in marked(OF_CALL)
         }
         settings["output_dir"] = str(path)
         written = path / f".{CONFIG_FILE}"

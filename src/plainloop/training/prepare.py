@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from plainloop.config.settings import TrainConfig
+from plainloop.config.marks import CLASSES_ONLY, NOT_WITH_TASK
+from plainloop.config.settings import TrainConfig, marked
 from plainloop.config.tasks import TASKS, Task, get_task
 from plainloop.config.validation import check_config, flag
 from plainloop.data.custom.dataset import read_own_data
@@ -23,20 +24,6 @@ from plainloop.run.folder import check_output_dir
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
-
-OWN_SETTINGS = (
-    "validation_file",
-    "text_column",
-    "label_column",
-    "problem_type",
-    "label_separator",
-    "validation_fraction",
-    "validation_seed",
-    "group_column",
-    "encoding",
-    "on_null",
-)
-"""Settings that only say something of a person's own data."""
 
 
 @dataclass(frozen=True)
@@ -138,13 +125,13 @@ def check_source(config: TrainConfig) -> None:
         )
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} name different rows", fix="give one of them")
-    unused: tuple[str, ...] = OWN_SETTINGS if config.task else ("data_dir",)
+    unused = marked(NOT_WITH_TASK) if config.task else ("data_dir",)
     if config.dataset:
         unused = ("data_dir", "validation_file", "test_file", "encoding")
     problems = [
         UserError(f"has no effect with {given[0]}", where=flag(name), fix="leave it out")
-        for name in unused
-        if getattr(config, name) != getattr(TrainConfig, name)
+        for name in config.changed()
+        if name in unused
     ]
     if problems:
         raise UserError.together(problems)
@@ -197,24 +184,15 @@ def check_fits_task(config: TrainConfig, task: Task) -> None:
                 fix=f"give one for each of {', '.join(task.label_names)}, in this order",
             )
         )
-    not_for_regression = {
-        "class_weights": weights is not None,
-        "focal_gamma": config.focal_gamma is not None,
-        "label_smoothing_factor": config.label_smoothing_factor > 0,
-        "train_sampling_strategy": config.train_sampling_strategy == "weighted",
-        "threshold_metric": config.threshold_metric is not None,
-        "threshold_costs": config.threshold_costs is not None,
-        "calibrate": config.calibrate,
-    }
-    refused = (
-        {"label_smoothing_factor"} if task.problem_type != "single_label_classification" else set()
-    )
-    if task.problem_type == "regression":
-        refused = set(not_for_regression)
+    refused: tuple[str, ...] = ()
+    if task.problem_type == "multi_label_classification":
+        refused = ("label_smoothing_factor",)
+    elif task.problem_type == "regression":
+        refused = marked(CLASSES_ONLY)
     problems += [
         UserError(f"is not for {task.problem_type}", where=flag(name), fix="leave it out")
-        for name, is_set in not_for_regression.items()
-        if is_set and name in refused
+        for name in config.changed()
+        if name in refused
     ]
     if task.problem_type != "regression":
         problems += _find_wrong_thresholds(config, task)
