@@ -3,8 +3,8 @@
     python train.py --task demo --model demo
     accelerate launch train.py --task mrpc --data-dir GLUE --model demo --output-dir runs/mrpc
 
-It is built on plainloop's public pieces; `plainloop train` calls the same ones and gives the same
-losses. Copy it, and change what you like.
+It is built on plainloop's public pieces; `plainloop train` calls the same ones in the same order and
+gives the same losses. Copy it, and change what you like.
 """
 
 import sys
@@ -25,8 +25,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
         say(f"{title:<14} {text}")
     say(raw)
 
-    # 2. Tokenize, truncating what is too long; nothing is padded yet. One process of a machine
-    # writes the result to a cache, the others map it, and so does the next run.
+    # 2. Tokenize and truncate, on one process; the others, and the next run, map its cache.
     tokenizer = pl.load_tokenizer(pretrained)
     with accelerator.local_main_process_first():
         tokenized = pl.tokenize_splits(
@@ -52,7 +51,8 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     # 6. The model with its head, and one forward pass before any training.
     set_seed(config.seed)
     model, new_parameters = pl.create_model(pretrained, task, config)
-    say(*pl.choose_execution(model, model_inputs["train"], config, accelerator), sep="; ")
+    for line in pl.choose_execution(model, model_inputs["train"], config, accelerator):
+        say(line)
     loss, logits_shape = pl.first_forward(model, batch)
     say(f"new parameters: {new_parameters}; loss {loss:.4f}, logits {logits_shape}")
     if config.dry_run:
@@ -94,13 +94,14 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     )
 
     # 13. Save model, tokenizer and scores; the history and the settings are there already.
-    stop.deferred = False
     pl.finish_trackers(accelerator)
     metrics = pl.summarize(state, config, accelerator)
+    stop.deferred = False
     if run.folder:
         trained = accelerator.unwrap_model(model)
         run.folder.save(trained, tokenizer, metrics, merge_lora=config.merge_lora)
         say(f"saved in {run.folder.path}")
+    accelerator.wait_for_everyone()  # until rank 0 has saved the model
     # Score the saved model row by row: the numbers and rows of `plainloop report`.
     for split, scores in pl.evaluate_saved(
         model,

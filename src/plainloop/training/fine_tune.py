@@ -55,7 +55,7 @@ def fine_tune(
         CheckpointError: there is nothing whole to resume from, or it is of another run.
         StoppedError: a signal ended the run.
     """
-    inputs = inputs or load_inputs(config)
+    inputs, stop = inputs or load_inputs(config), stop or StopRequest()
     config, task, pretrained, raw = inputs.config, inputs.task, inputs.pretrained, inputs.raw
     check_schedule(config)
     accelerator = create_accelerator(use_cpu=config.use_cpu, ddp_timeout=config.ddp_timeout)
@@ -123,13 +123,9 @@ def fine_tune(
     metric = TaskMetric(task.metrics, task.problem_type, task.label_names)
     loss_fn = create_loss(config, raw["train"]["label"], task)
     run = open_run(config, raw, model, optimizer, lr_scheduler, accelerator=accelerator)
-
     start_trackers(accelerator, config)
-
-    # Again, so that nothing above moves the numbers that dropout will draw.
-    set_seed(config.seed)
-    if stop:
-        stop.deferred = True
+    set_seed(config.seed)  # again: nothing above moves the numbers that dropout draws
+    stop.deferred = True  # from here on a signal saves a checkpoint first
     state = train(
         model,
         optimizer,
@@ -144,14 +140,13 @@ def fine_tune(
         run=run,
         stop=stop,
     )
+
     finish_trackers(accelerator)
     metrics = summarize(state, config, accelerator)
-    if stop:
-        stop.deferred = False
+    stop.deferred = False
     if run.folder:
-        run.folder.save(
-            accelerator.unwrap_model(model), tokenizer, metrics, merge_lora=config.merge_lora
-        )
+        trained = accelerator.unwrap_model(model)
+        run.folder.save(trained, tokenizer, metrics, merge_lora=config.merge_lora)
     accelerator.wait_for_everyone()  # until rank 0 has saved the model
     for split, scores in evaluate_saved(
         model,
