@@ -1,4 +1,4 @@
-"""What a command prints: short lines for a person, or one JSON object a line for a program."""
+"""Console output: lines of text for people, JSON lines for programs, progress bars."""
 
 import json
 import sys
@@ -15,11 +15,11 @@ LogFormat = Literal["text", "json"]
 
 @dataclass(frozen=True)
 class Output:
-    """How a process prints.
+    """The output mode of a process.
 
     Attributes:
-        quiet: plain lines only: no bar, no table, no curve.
-        json_stream: where JSON lines go; None: text, to stdout.
+        quiet: print plain lines only, without progress bars, tables and plots.
+        json_stream: stream for JSON lines; None prints text to stdout.
     """
 
     quiet: bool = False
@@ -27,15 +27,15 @@ class Output:
 
 
 DEFAULT = Output()
-# Of the process, as its stdout is: what prints stands deep in the training.
+# Global, as stdout is: passing it to every function that prints would touch most of the code.
 _output: ContextVar[Output] = ContextVar("output", default=DEFAULT)
 
 
 @contextmanager
 def printing(log_format: LogFormat, *, quiet: bool) -> Iterator[None]:
-    """Print in this way within the block.
+    """Set the output mode within the block.
 
-    With json, what libraries print to stdout goes to stderr, so that each line of stdout is an
+    With json, what libraries print to stdout goes to stderr, so that each line of stdout is a JSON
     object.
     """
     as_json = log_format == "json"
@@ -48,17 +48,17 @@ def printing(log_format: LogFormat, *, quiet: bool) -> Iterator[None]:
 
 
 def say(title: str, text: str) -> None:
-    """Print what a step of the run has to say: a line of text, or {"event": "message", ...}."""
+    """Print a message: as a line of text, or as {"event": "message", ...}."""
     emit("message", {"title": title, "text": text}, f"{title:<14} {text}")
 
 
 def emit(event: str, record: Mapping[str, Any], line: str | None = None) -> None:
-    """Print a record: as JSON with its kind as "event", as text in the words of `line` or not at all.
+    """Print a record: as JSON with its kind as "event", or as the text of `line`.
 
     Args:
         event: message, step, evaluation, scores or summary.
-        record: plain values; no number in it is infinite or not a number.
-        line: what a person reads; its control characters are escaped.
+        record: plain values; numbers must be finite.
+        line: the text, whose control characters are escaped; None prints nothing as text.
     """
     stream = _output.get().json_stream
     if stream is not None:
@@ -72,12 +72,12 @@ def emit(event: str, record: Mapping[str, Any], line: str | None = None) -> None
 def progress_bar(
     rows: Iterable[Any] | None = None, *, visible: bool = True, **settings: Any
 ) -> Any:
-    """A tqdm bar over an iterable or of a total, drawn where bars are.
+    """Create a tqdm progress bar, disabled if `shows_bars` is false.
 
     Args:
-        rows: what to go over, if anything.
-        visible: of a bar that one process of several draws: whether this is the one.
-        settings: of tqdm.
+        rows: an iterable to wrap, if any.
+        visible: false on processes other than the main one.
+        settings: keyword arguments of tqdm.
     """
     from tqdm.auto import tqdm
 
@@ -85,12 +85,12 @@ def progress_bar(
 
 
 def shows_bars() -> bool:
-    """Whether bars are drawn: on a terminal or in a notebook, unless quiet; never into a file."""
+    """Whether progress bars are shown: on a terminal or in a notebook, unless quiet."""
     return _may_draw() and (sys.stderr.isatty() or "ipykernel" in sys.modules)
 
 
 def draws_on_terminal() -> bool:
-    """Whether a table and a curve are drawn: on a terminal, unless quiet."""
+    """Whether tables and plots are printed: on a terminal, unless quiet."""
     return _may_draw() and sys.stdout.isatty()
 
 

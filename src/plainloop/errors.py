@@ -1,6 +1,6 @@
-"""The errors a person can do something about, and the exit code of each.
+"""Expected errors with their exit codes, and text that is safe to print.
 
-Everything else is a bug of ours and keeps its traceback.
+Any other exception is a bug in plainloop and keeps its traceback.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class PlainloopError(Exception):
-    """An expected failure: one line that says what, where, and how to fix it.
+    """An expected error, printed as one line: what is wrong, where, and how to fix it.
 
     Attributes:
         exit_code: what the process returns when the error ends it.
@@ -27,36 +27,36 @@ class PlainloopError(Exception):
 
 
 class UserError(PlainloopError):
-    """The user's input cannot be used. Several independent problems are reported together."""
+    """Invalid user input: flags, settings, data or a model. Independent problems are combined."""
 
     exit_code = 2
 
     @classmethod
     def together(cls, problems: Sequence["UserError"]) -> "UserError":
-        """One error that reports every given one, a line each."""
+        """Combine errors into one that prints a line for each."""
         return problems[0] if len(problems) == 1 else cls("\n".join(map(str, problems)))
 
 
 class CheckpointError(PlainloopError):
-    """A checkpoint that is missing, damaged, or of another run."""
+    """A checkpoint is missing, corrupted, or of another run."""
 
     exit_code = 3
 
 
 class MachineError(PlainloopError):
-    """The machine has too little of something: memory or disk."""
+    """Out of memory, a full or read-only disk, or a lost process."""
 
     exit_code = 4
 
 
 class DivergedError(PlainloopError):
-    """The loss is no longer a finite number."""
+    """The loss is NaN or infinite."""
 
     exit_code = 5
 
 
 class StoppedError(PlainloopError):
-    """SIGINT or SIGTERM ended the run; the shell's code for it is 128 + the signal's number."""
+    """SIGINT or SIGTERM ended the run; the exit code is 128 + the signal's number, as in a shell."""
 
     def __init__(self, signal_number: int, what: str, *, where: str = "", fix: str = "") -> None:
         super().__init__(what, where=where, fix=fix)
@@ -64,7 +64,7 @@ class StoppedError(PlainloopError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names the known words closest to a misspelt one, or lists all of a few."""
+    """Suggest the known names closest to a misspelled one, or list the first 12 of them."""
     known = sorted(known)
     close = get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
@@ -73,19 +73,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def printable(text: object, *, most: int = 100) -> str:
-    """Text of a file as a message shows it: control characters escaped, long text cut."""
+    """Make text safe to print: escape control characters, truncate to `most` characters."""
     text = str(text)
     shown = text if len(text) <= most else text[:most] + "..."
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown)
 
 
 def printable_path(path: Path) -> str:
-    """A path as a message shows it: whole, control characters escaped."""
+    """Make a path safe to print: escape control characters, never truncate."""
     return printable(path, most=len(str(path)))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is of a GPU's, torch's CPU or Python's allocator."""
+    """Whether an exception is an out-of-memory error, on a GPU or the CPU."""
     # torch.OutOfMemoryError is a RuntimeError, and so is what the CPU allocator raises.
     words = ("out of memory", "can't allocate memory", "not enough memory")
     said = str(error).lower()
