@@ -14,6 +14,7 @@ SOURCES = sorted(HOUSE.rglob("*.py"))
 # A folder imports only from itself and from those before it.
 FOLDERS = (
     "errors",
+    "atomic_file",
     "console",
     "config",
     "metrics",

@@ -50,7 +50,7 @@ PLACES = {
     },
     "write": {
         **{writer: ["torn", "before"] for writer in WRITERS},
-        "plainloop.run.atomic:flush": ["before"],
+        "plainloop.run.atomic:fsync_path": ["before"],
         "plainloop.run.atomic:hash_file": ["before"],
     },
     "rename": {
@@ -149,13 +149,13 @@ def install() -> None:
         Failpoint(os.environ["CRASH_AT"]).install()
     if "CRASH_SLOW" in os.environ:
         commit = importlib.import_module("plainloop.run.atomic")
-        flush = commit.flush
+        fsync_path = commit.fsync_path
 
         def slow(path):
             time.sleep(float(os.environ["CRASH_SLOW"]))
-            flush(path)
+            fsync_path(path)
 
-        commit.flush = slow
+        commit.fsync_path = slow
 
 
 if __name__ == "__main__":

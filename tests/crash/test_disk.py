@@ -22,7 +22,7 @@ FULL, READ_ONLY = "the disk is full", "the disk is read-only"
         ("plainloop.run.checkpoints:begin_folder", 0, errno.EROFS, READ_ONLY),
         ("plainloop.run.checkpoints:save_file", 0, errno.ENOSPC, FULL),
         ("plainloop.run.rng:save_file", 1, errno.ENOSPC, FULL),
-        ("plainloop.run.atomic:flush", 0, errno.ENOSPC, FULL),
+        ("plainloop.run.atomic:fsync_path", 0, errno.ENOSPC, FULL),
         ("plainloop.run.checkpoints:commit_folder", 0, errno.EROFS, READ_ONLY),
     ],
     ids=["folder", "optimizer", "generators of rank 1", "flush", "best model"],

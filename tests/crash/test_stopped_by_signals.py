@@ -68,7 +68,7 @@ def moments() -> list[Moment]:
             "plainloop.metrics.task_metric:TaskMetric.add_batch",
         ],
         "write": [
-            "plainloop.run.atomic:flush",
+            "plainloop.run.atomic:fsync_path",
             "plainloop.run.checkpoints:save_model",
             "plainloop.run.rng:save_file",
             "plainloop.run.atomic:hash_file",

@@ -1,6 +1,7 @@
 """Several seeds: each as if alone, on the same rows, resumable as a whole, and what they say together."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -110,9 +111,17 @@ def test_a_finished_seed_is_not_trained_again_and_a_missing_one_is(config, capsy
     before = weights.stat().st_mtime_ns
     with pytest.raises(UserError, match="the folder holds a run already"):
         train(config, seeds=(42, 43, 44))
+    damaged = config.output_dir / "seed-43" / "metrics.json"
+    metrics = damaged.read_bytes()
+    os.truncate(damaged, 700)
+    with pytest.raises(UserError, match=r"seed-43/metrics.json: cannot be read: .* --resume"):
+        report(config.output_dir)
     capsys.readouterr()
     train(replace(config, resume=True), seeds=(42, 43, 44))
-    assert "seed-42: finished before" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "seed-42: finished before" in said
+    assert "seed-43: finished before" not in said
+    assert damaged.read_bytes() == metrics
     assert weights.stat().st_mtime_ns == before
     assert load_run(config.output_dir / "seed-44").config.seed == 44
 

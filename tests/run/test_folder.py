@@ -8,7 +8,14 @@ import yaml
 from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError
 from plainloop.run.accelerator import create_accelerator
-from plainloop.run.folder import RunFolder, check_output_dir, summarize
+from plainloop.run.folder import (
+    RunFolder,
+    check_output_dir,
+    has_saved_model,
+    is_finished,
+    load_metrics,
+    summarize,
+)
 from plainloop.run.state import TrainState
 
 
@@ -153,6 +160,42 @@ def test_steps_are_appended_to_the_history(tmp_path):
         run.log_step(record)
     lines = (run.path / "history.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == records
+
+
+@pytest.mark.parametrize("content", [b'{"evaluations": [{"st', b"", b"[]", b"\xff"])
+def test_damaged_metrics_are_one_line_and_make_the_run_unfinished(tmp_path, content):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).touch()
+    (tmp_path / "metrics.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"metrics.json: cannot be read: .*; plainloop train ") as e:
+        load_metrics(tmp_path)
+    assert "\n" not in str(e.value)
+    assert not is_finished(tmp_path)
+
+
+def test_a_run_is_finished_when_its_final_evaluation_is_written(tmp_path):
+    assert not has_saved_model(tmp_path)
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).touch()
+    assert not has_saved_model(tmp_path)
+    run = RunFolder(tmp_path, None)
+    run.save_metrics({"steps": 1})
+    assert has_saved_model(tmp_path)
+    assert not is_finished(tmp_path)
+    run.save_metrics({"steps": 1, "data": {}})
+    assert is_finished(tmp_path)
+
+
+def test_what_a_killed_process_left_is_in_the_way_of_no_run(tmp_path):
+    (tmp_path / ".lock").touch()
+    left = tmp_path / ".plainloop-1-run.yaml.tmp"
+    left.touch()
+    config = TrainConfig(task="demo", output_dir=tmp_path)
+    RunFolder.create(config).lock.release()
+    assert names(tmp_path) == ["run.yaml"]
+    left.touch()
+    RunFolder.reopen(config, TrainState())
+    assert names(tmp_path) == ["history.jsonl", "run.yaml"]
 
 
 @pytest.mark.parametrize(("load_best", "saved"), [(False, 2), (True, 1)])

@@ -1,6 +1,5 @@
 """plainloop check: what is in the data, and what is wrong with them."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +31,7 @@ def check(
     from plainloop.training.prepare import load_inputs
 
     inputs = load_inputs(replace(config, dry_run=True))
+    from plainloop.atomic_file import write_json
     from plainloop.data.batches.tokenize import check_tokenizer
     from plainloop.data.quality.summary import check_data
     from plainloop.errors import UserError
@@ -50,8 +50,7 @@ def check(
     )
     for line in findings.lines():
         print(line)
-    text = json.dumps(findings.to_dict(), indent=2, allow_nan=False)
-    report.write_text(text + "\n", encoding="utf-8")
+    write_json(report, findings.to_dict())
     print(f"All of it      {report}")
     if findings.errors:
         raise UserError.together(

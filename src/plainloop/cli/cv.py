@@ -50,8 +50,8 @@ def suspect_labels(inputs: "Inputs", num_folds: int, stop: "StopRequest") -> Non
     from accelerate import PartialState
     from datasets import DatasetDict
 
-    from plainloop.cli.seeds import is_finished
     from plainloop.console import say
+    from plainloop.run.folder import is_finished
     from plainloop.run.machine_limits import explain_training_errors
     from plainloop.training.fine_tune import fine_tune
 
@@ -60,7 +60,7 @@ def suspect_labels(inputs: "Inputs", num_folds: int, stop: "StopRequest") -> Non
     for number, (rest, fold) in enumerate(split_rows(labels, inputs.task, num_folds), 1):
         config = config_of_fold(inputs.config, number)
         paths.append(config.run_path)
-        done = config.resume and is_finished(config)
+        done = config.resume and is_finished(config.run_path)
         if PartialState().is_main_process:
             before = ": finished before" if done else ""
             say("Fold", f"{number} of {num_folds}, {len(fold)} rows held out{before}")
@@ -72,11 +72,12 @@ def suspect_labels(inputs: "Inputs", num_folds: int, stop: "StopRequest") -> Non
                 fine_tune(config, replace(inputs, config=config, raw=raw, check=check), stop)
     if not PartialState().is_main_process:
         return
+    from plainloop.atomic_file import write_json
     from plainloop.metrics.analysis import analyse
     from plainloop.metrics.row_predictions import RowPredictions, join_rows
     from plainloop.predict.loaded_run import load_run
     from plainloop.report.page import read_metrics
-    from plainloop.run.folder import write_metrics
+    from plainloop.run.folder import METRICS_FILE
 
     rows = join_rows([RowPredictions.load(path, "validation") for path in paths])
     rows.save(folder, "train")
@@ -84,7 +85,7 @@ def suspect_labels(inputs: "Inputs", num_folds: int, stop: "StopRequest") -> Non
     kept = ("rows", "scores", "num_suspected", "suspected")
     metrics = read_metrics(load_run(inputs.config.run_path))
     metrics[CV_FOLDER] = {"folds": num_folds, **{name: found[name] for name in kept}}
-    write_metrics(inputs.config.run_path, metrics)
+    write_json(inputs.config.run_path / METRICS_FILE, metrics)
     for path in paths:
         shutil.rmtree(path)
     say("Suspected", f"{found['num_suspected']} labels of {found['rows']} training rows")

@@ -6,11 +6,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import yaml
 from cyclopts import App, CycloptsError
 from cyclopts.config import Dict
 
 from plainloop.config.settings import TrainConfig
+from plainloop.config.settings_file import read_settings_file
 from plainloop.errors import UserError, nearest
 
 
@@ -59,26 +59,9 @@ def read_settings(path: Path) -> dict[str, Any]:
     """The settings in a YAML file such as a run's run.yaml: a mapping of field names.
 
     Raises:
-        UserError: no such file, not YAML, or a name that is no setting.
+        UserError: as `read_settings_file`, or a name that is no setting.
     """
-    if not path.is_file():
-        beside = [entry.name for entry in path.parent.glob("*.y*ml")]
-        raise UserError(
-            "no such file", where=f"--config {path}", fix=nearest(path.name, beside) or "give one"
-        )
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise UserError("not UTF-8", where=str(path), fix="save the file as UTF-8") from None
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        what = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-        raise UserError(f"not YAML: {what}", where=where, fix="write lines like seed: 42") from None
-    if not isinstance(settings, dict):
-        raise UserError("not a mapping", where=str(path), fix="write lines like seed: 42")
-    if settings.get("eval_strategy") is False:
-        settings["eval_strategy"] = "no"  # YAML reads an unquoted no as false
+    settings = read_settings_file(path)
     known = [field.name for field in fields(TrainConfig)]
     unknown = [key for key in settings if key not in known]
     if unknown:

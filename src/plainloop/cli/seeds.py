@@ -48,13 +48,14 @@ def train_seeds(config: TrainConfig, given: Sequence[int], stop: "StopRequest") 
     from plainloop.cli.report import write_pages
     from plainloop.console import say
     from plainloop.run.accelerator import create_accelerator
+    from plainloop.run.folder import is_finished
     from plainloop.run.machine_limits import explain_training_errors
     from plainloop.training.fine_tune import fine_tune
 
     # The processes meet here: whoever asks for Accelerate's state before takes himself to be alone.
     accelerator = create_accelerator(use_cpu=config.use_cpu, ddp_timeout=config.ddp_timeout)
     for each in configs:
-        done = each.resume and is_finished(each)
+        done = each.resume and is_finished(each.run_path)
         if accelerator.is_main_process:
             say("Run", f"{each.run_path}{': finished before' if done else ''}")
         if not done:
@@ -121,14 +122,3 @@ def conclude(folder: Path, paths: Sequence[Path]) -> None:
         say("Report", str(write_seeds_report(folder, runs, summary)))
     except UserError as missing:
         say("Report", f"none: {missing.fix}, then plainloop report {folder}")
-
-
-def is_finished(config: TrainConfig) -> bool:
-    """Whether a seed's run is done, with all that is written at its end."""
-    from plainloop.predict.loaded_run import load_run
-    from plainloop.report.page import read_metrics
-
-    try:
-        return "data" in read_metrics(load_run(config.run_path))
-    except UserError:
-        return False

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plainloop import __version__
+from plainloop.atomic_file import atomic_file, write_text
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.data.batches.tokenize import check_tokenizer
@@ -83,14 +84,13 @@ class Script:
             target = self.path.parent / name
             target.parent.mkdir(exist_ok=True)
             if isinstance(content, Path):
-                shutil.copyfile(content, target)
+                with content.open("rb") as source, atomic_file(target) as file:
+                    shutil.copyfileobj(source, file)
             else:
-                target.write_text(content, encoding="utf-8")
+                write_text(target, content)
         is_notebook = self.path.suffix == NOTEBOOK_SUFFIX
         text = to_notebook(self.title, self.parts) if is_notebook else self.source
-        written = self.path.with_name(f".{self.path.name}")
-        written.write_text(text, encoding="utf-8")
-        written.replace(self.path)
+        write_text(self.path, text)
 
 
 def make_script(config: TrainConfig, path: Path, inputs: Inputs | None = None) -> Script:

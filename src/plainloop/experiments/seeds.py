@@ -1,12 +1,12 @@
 """The seeds of a run: a folder of runs that differ in nothing else, and what they say together."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from plainloop.atomic_file import write_json
 from plainloop.config.settings import LESS_IS_BETTER
 from plainloop.errors import printable
 from plainloop.metrics.bootstrap import LEVEL, NUM_RESAMPLES, SEED, mean_intervals
@@ -89,6 +89,5 @@ def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
 def write_summary(folder: Path, runs: Sequence[Run]) -> dict[str, Any]:
     """Write summary.json into the folder of several seeds; return what it holds."""
     summary = summarize_seeds(runs)
-    text = json.dumps(summary, indent=2, allow_nan=False)
-    (folder / SUMMARY_FILE).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / SUMMARY_FILE, summary)
     return summary

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from plainloop.atomic_file import write_text
 from plainloop.errors import printable
 from plainloop.predict.loaded_run import Run
 from plainloop.report.content import SCORE_NAMES, figure, series
@@ -14,7 +15,7 @@ from plainloop.report.page import REPORT_FILE, read_history, read_metrics, rende
 def write_seeds_report(folder: Path, runs: Sequence[Run], summary: dict[str, Any]) -> Path:
     """Write report.html into the folder of several seeds; return its path."""
     path = folder / REPORT_FILE
-    path.write_text(render_seeds(folder, runs, summary), encoding="utf-8")
+    write_text(path, render_seeds(folder, runs, summary))
     return path
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plainloop.atomic_file import write_json
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.errors import UserError
@@ -35,7 +36,7 @@ class Decision:
     thresholds: "tuple[float, ...] | NDArray[np.float64] | None" = None
 
     def save(self, folder: Path, label_names: Sequence[str]) -> None:
-        """Write decision.json into a run's folder, whole or not at all.
+        """Write decision.json into a run's folder.
 
         Args:
             folder: of the run.
@@ -49,9 +50,7 @@ class Decision:
             if thresholds is None
             else dict(zip(label_names, thresholds, strict=True)),
         }
-        written = folder / f".{DECISION_FILE}"
-        written.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        written.replace(folder / DECISION_FILE)
+        write_json(folder / DECISION_FILE, content)
 
 
 def decides(config: TrainConfig) -> bool:

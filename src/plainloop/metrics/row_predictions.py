@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from plainloop.atomic_file import atomic_file
 from plainloop.config.tasks import Task
 from plainloop.errors import UserError
 from plainloop.metrics.decision import Decision, load_decision
@@ -80,7 +81,8 @@ class RowPredictions:
         references: Any = self.references
         columns = {_IDX: pa.array(self.idx), **self.texts, _LABEL: pa.array(list(references))}
         logits = pa.array(list(self.logits.astype(np.float32)))
-        pq.write_table(pa.table({**columns, _LOGITS: logits}), path, compression="zstd")
+        with atomic_file(path) as file:
+            pq.write_table(pa.table({**columns, _LOGITS: logits}), file, compression="zstd")
 
     @classmethod
     def load(cls, folder: Path, split: str) -> "RowPredictions":

@@ -1,7 +1,7 @@
 """load_run(): a finished run, and its predictions for texts and for files."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task, get_task
@@ -31,7 +30,7 @@ from plainloop.predict.output_files import (
     prediction_format,
     write_tables,
 )
-from plainloop.run.folder import CONFIG_FILE, METRICS_FILE, is_run
+from plainloop.run.folder import CONFIG_FILE, has_saved_model, is_run, read_run_yaml
 
 if TYPE_CHECKING:
     from plainloop.predict.classifier import Classifier
@@ -60,16 +59,14 @@ def load_run(path: str | Path) -> "Run":
         )
         hint = nearest(folder.name, map(printable, beside))
         raise UserError("no such folder", where=where, fix=hint or "give the folder of a run")
-    if not is_run(folder):
+    settings = read_run_yaml(folder)
+    if settings is None:
         raise UserError(
             f"not a run (no {CONFIG_FILE} of ours)",
             where=where,
             fix="give the --output-dir of plainloop train",
         )
-    needed = (METRICS_FILE, "config.json")  # the metrics are written last
-    if not all((folder / name).is_file() for name in needed) or not any(
-        folder.glob("*.safetensors")
-    ):
+    if not has_saved_model(folder):
         raise UserError(
             "the run is not finished: it has no model yet",
             where=where,
@@ -77,14 +74,12 @@ def load_run(path: str | Path) -> "Run":
         )
     if is_lora_folder(folder):
         check_lora_folder(folder)
-    config = _read_config(folder)
+    config = _to_config(settings, folder / CONFIG_FILE)
     return Run(folder, config, _read_task(folder, config))
 
 
-def _read_config(folder: Path) -> TrainConfig:
-    """The run's settings: the inverse of `TrainConfig.to_dict`."""
-    path = folder / CONFIG_FILE
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+def _to_config(settings: Mapping[str, Any], path: Path) -> TrainConfig:
+    """The inverse of `TrainConfig.to_dict`, for the settings in the file `path`."""
     unknown = sorted(settings.keys() - {field.name for field in fields(TrainConfig)})
     if unknown:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Predictions as a file: csv, tsv, jsonl or parquet, whole under its final name or not there."""
+"""Prediction files: csv, tsv, jsonl or parquet, written atomically."""
 
 import csv
 import json
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from plainloop.atomic_file import atomic_file
 from plainloop.data.custom.column_types import is_text
 from plainloop.errors import UserError, printable, printable_path
 
@@ -104,28 +105,17 @@ def rows_with_nul(batch: pa.RecordBatch) -> list[int]:
 
 @contextmanager
 def open_output(output: str) -> Iterator[BinaryIO]:
-    """A file that gets its name when it is whole and on the disk; or stdout.
-
-    Where anything is raised, what was written is deleted; an older file of this name stays.
+    """Open an output for writing: stdout, or an atomic file; see `atomic_file`.
 
     Args:
-        output: the final path, whose folder is there; or - for stdout.
+        output: the final path, whose folder exists; or - for stdout.
     """
     if output == STANDARD_STREAM:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    path = Path(output).resolve()  # through a link: the file is replaced, not the link
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with atomic_file(Path(output)) as file:
+        yield file
 
 
 def write_tables(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plainloop.atomic_file import atomic_file
 from plainloop.config.tasks import TASKS, Task, get_task
 from plainloop.console import progress_bar
 from plainloop.data.glue import layout_of, read_glue_tsv
@@ -12,7 +13,7 @@ from plainloop.errors import UserError
 from plainloop.predict.input_files import ROWS_PER_CHUNK
 from plainloop.predict.loaded_run import BATCH_SIZE, Run
 from plainloop.predict.output_columns import labels_of
-from plainloop.predict.output_files import check_output, open_output
+from plainloop.predict.output_files import check_output
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,7 +71,7 @@ def write_submissions(
     for path in paths:
         check_output(path)
     for path, table in zip(paths, tables.values(), strict=True):
-        with open_output(str(path)) as file:
+        with atomic_file(path) as file:
             file.write(b"index\tprediction\n")
             for number, prediction in enumerate(_predict(run, task, table, batch_size, path.name)):
                 file.write(f"{number}\t{prediction}\n".encode())

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from plainloop.atomic_file import write_text
 from plainloop.errors import printable
 from plainloop.model.pretrained import DEMO_MODEL
 from plainloop.predict.loaded_run import Run
@@ -25,7 +26,7 @@ def write_card(run: Run) -> Path:
         UserError: the run has no numbers to report.
     """
     path = run.path / CARD_FILE
-    path.write_text(render_card(run), encoding="utf-8")
+    write_text(path, render_card(run))
     return path
 
 

@@ -6,14 +6,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from plainloop.config.settings import LESS_IS_BETTER
 from plainloop.eject.refusals import check_settings, check_task_and_model
 from plainloop.errors import UserError, printable
 from plainloop.metrics.row_predictions import RowPredictions
 from plainloop.predict.loaded_run import Run
-from plainloop.run.folder import CONFIG_FILE
+from plainloop.run.folder import CONFIG_FILE, run_settings
 
 MOST_CHARACTERS = 1000  # of a text in the page
 SCORE_NAMES = {
@@ -49,7 +47,6 @@ def describe_run(
     run: Run, metrics: dict[str, Any], history: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What the page is filled with."""
-    settings = yaml.safe_load((run.path / CONFIG_FILE).read_text(encoding="utf-8"))
     task = run.task
     split = main_split(metrics)
     where = shlex.quote(str(run.path))
@@ -65,7 +62,7 @@ def describe_run(
             name: printable(name) for name in (metrics.get("decision") or {}).get("thresholds") or {}
         },
         "cv": metrics.get("cv"),
-        "settings": {name: printable(value, most=500) for name, value in settings.items()},
+        "settings": {name: printable(value, most=500) for name, value in run_settings(run.config).items()},
         "environment": metrics["environment"],
         "commands": [
             ("The same run again, bit for bit where the machine and the versions are the same:",

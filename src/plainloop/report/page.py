@@ -9,10 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plainloop.atomic_file import write_text
 from plainloop.errors import UserError
 from plainloop.predict.loaded_run import Run
 from plainloop.report.content import SCORE_NAMES, UNITS, describe_run
-from plainloop.run.folder import HISTORY_FILE, METRICS_FILE
+from plainloop.run.folder import HISTORY_FILE, METRICS_FILE, load_metrics
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -40,7 +41,7 @@ def write_report(run: Run) -> Path:
     check_report_packages(f"plainloop report {run.path}")
     page = render_report(run)
     path = run.path / REPORT_FILE
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 
@@ -93,14 +94,13 @@ def read_metrics(run: Run) -> dict[str, Any]:
     """What metrics.json holds.
 
     Raises:
-        UserError: it has no numbers for a report.
+        UserError: it is damaged, or has no numbers for a report.
     """
-    path = run.path / METRICS_FILE
-    metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    metrics = load_metrics(run.path)
     if "analysis" not in metrics:
         raise UserError(
             "has no analysis of the predictions",
-            where=str(path),
+            where=str(run.path / METRICS_FILE),
             fix="it is of an older version: train the run anew",
         )
     return metrics

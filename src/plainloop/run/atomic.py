@@ -8,7 +8,6 @@ final name holds a folder that verifies, or the one that was there before.
 import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
+from plainloop.atomic_file import fsync_path
 from plainloop.errors import CheckpointError, MachineError, PlainloopError, UserError
 
 MANIFEST_FILE = "manifest.json"
@@ -59,12 +59,12 @@ def finish_folder(temporary: Path, folder: Path) -> None:
     """Flush the files, list them in the manifest, and move the folder to its final place."""
     files = {}
     for path in sorted(temporary.iterdir()):
-        flush(path)
+        fsync_path(path)
         files[path.name] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
     manifest = temporary / MANIFEST_FILE
     manifest.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
-    flush(manifest)
-    flush(temporary)
+    fsync_path(manifest)
+    fsync_path(temporary)
     # The same step written again after a resume: the old one is whole until the new one is.
     replaced = folder.with_name(folder.name + REPLACED_SUFFIX)
     if folder.exists():
@@ -74,7 +74,7 @@ def finish_folder(temporary: Path, folder: Path) -> None:
         else:
             shutil.rmtree(folder)
     temporary.rename(folder)
-    flush(folder.parent)
+    fsync_path(folder.parent)
     if replaced.exists():
         shutil.rmtree(replaced)
 
@@ -107,15 +107,6 @@ def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Force a file's bytes, or a folder's names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

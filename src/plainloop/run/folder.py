@@ -7,6 +7,7 @@ import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock, Timeout
 
+from plainloop.atomic_file import TEMPORARY_FILES, write_json, write_text
 from plainloop.config.marks import OF_CALL
 from plainloop.config.settings import TrainConfig, marked
-from plainloop.errors import UserError
+from plainloop.config.settings_file import read_settings_file
+from plainloop.errors import UserError, printable_path
 from plainloop.metrics.decision import DECISION_FILE
 from plainloop.model import lora
 from plainloop.run.state import TrainState
@@ -56,6 +59,7 @@ RUN_FILES = (
     "best",
     "checkpoints",
     *MODEL_FILES,
+    TEMPORARY_FILES,
 )
 """What a run writes: the only names that replacing it deletes."""
 
@@ -67,7 +71,11 @@ def check_output_dir(config: TrainConfig) -> None:
         UserError: something is there already, or the folder cannot be written.
     """
     output_dir = config.run_path
-    if output_dir.is_dir() and {entry.name for entry in output_dir.iterdir()} - {LOCK_FILE}:
+    # A process killed while it wrote run.yaml leaves the lock and a temporary file: no run yet.
+    if output_dir.is_dir() and any(
+        not fnmatch(entry.name, TEMPORARY_FILES) and entry.name != LOCK_FILE
+        for entry in output_dir.iterdir()
+    ):
         if not is_run(output_dir):
             raise UserError(
                 f"the folder has files and is not a run (no {CONFIG_FILE} of ours)",
@@ -93,13 +101,59 @@ def check_output_dir(config: TrainConfig) -> None:
         )
 
 
-def is_run(path: Path) -> bool:
-    """Whether a folder holds a run's settings, and not another program's run.yaml."""
+def read_run_yaml(path: Path) -> dict[str, Any] | None:
+    """The settings in a folder's run.yaml; None if the folder is not a plainloop run."""
     try:
-        settings = yaml.safe_load((path / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        settings = read_settings_file(path / CONFIG_FILE)
+    except (OSError, UserError):
+        return None
+    # Another program's run.yaml does not have both.
+    return settings if {"task", "num_train_epochs"} <= settings.keys() else None
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run.yaml that plainloop wrote."""
+    return read_run_yaml(path) is not None
+
+
+def load_metrics(path: Path) -> dict[str, Any]:
+    """The contents of a run folder's metrics.json.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    file = path / METRICS_FILE
+    try:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(metrics, dict):
+            return metrics
+        reason = "not an object"
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    raise UserError(
+        f"cannot be read: {reason}",
+        where=printable_path(file),
+        fix=f"plainloop train --config {printable_path(path / CONFIG_FILE)} --resume writes it again",
+    )
+
+
+def has_saved_model(path: Path) -> bool:
+    """Whether a training has saved its model in a folder: `RunFolder.save` writes the metrics last."""
+    needed = (METRICS_FILE, "config.json")
+    return all((path / name).is_file() for name in needed) and any(path.glob("*.safetensors"))
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a run has written all of its results: those of the final evaluation come last."""
+    try:
+        return has_saved_model(path) and "data" in load_metrics(path)
+    except UserError:
         return False
-    return isinstance(settings, dict) and {"task", "num_train_epochs"} <= settings.keys()
+
+
+def run_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings that run.yaml holds: all but those of the call."""
+    return {name: value for name, value in config.to_dict().items() if name not in marked(OF_CALL)}
 
 
 def is_resuming(config: TrainConfig) -> bool:
@@ -156,13 +210,8 @@ class RunFolder:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
-        settings = {
-            name: value for name, value in config.to_dict().items() if name not in marked(OF_CALL)
-        }
-        settings["output_dir"] = str(path)
-        written = path / f".{CONFIG_FILE}"
-        written.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-        written.replace(path / CONFIG_FILE)  # whole, or not there
+        settings = {**run_settings(config), "output_dir": str(path)}
+        write_text(path / CONFIG_FILE, yaml.safe_dump(settings, sort_keys=False))
         return cls(path, lock)
 
     @classmethod
@@ -170,10 +219,10 @@ class RunFolder:
         """Go on in the folder of a run that stopped, its history as it was at the checkpoint."""
         path = config.run_path
         lock = lock_folder(path)
+        for left in path.glob(TEMPORARY_FILES):
+            left.unlink()
         lines = [json.dumps(record) + "\n" for record in state.history]
-        rewritten = path / f".{HISTORY_FILE}"
-        rewritten.write_text("".join(lines), encoding="utf-8")
-        rewritten.replace(path / HISTORY_FILE)
+        write_text(path / HISTORY_FILE, "".join(lines))
         return cls(path, lock)
 
     def log_step(self, record: dict[str, Any]) -> None:
@@ -213,14 +262,8 @@ class RunFolder:
         self.save_metrics(metrics)
 
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write the scores of the run and what it ran on."""
-        write_metrics(self.path, metrics)
-
-
-def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Write metrics.json into the folder of a run."""
-    text = json.dumps(metrics, indent=2, allow_nan=False)
-    (folder / METRICS_FILE).write_text(text + "\n", encoding="utf-8")
+        """Write metrics.json: the scores of the run and what it ran on."""
+        write_json(self.path / METRICS_FILE, metrics)
 
 
 def summarize(state: TrainState, config: TrainConfig, accelerator: "Accelerator") -> dict[str, Any]:

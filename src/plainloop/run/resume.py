@@ -16,7 +16,7 @@ from plainloop.errors import CheckpointError, MachineError
 from plainloop.run.atomic import REPLACED_SUFFIX, explain_disk_errors, raise_on_all_ranks
 from plainloop.run.checkpoints import Checkpoints, step_of
 from plainloop.run.fingerprint import run_fingerprint
-from plainloop.run.folder import METRICS_FILE, RunFolder, is_resuming
+from plainloop.run.folder import RunFolder, has_saved_model, is_resuming
 from plainloop.run.rng import RngState
 from plainloop.run.state import TrainState
 
@@ -78,7 +78,7 @@ def open_run(
                 state, generators, differences = checkpoints.restore(
                     newest, model, optimizer, lr_scheduler, force=config.force
                 )
-            elif (config.run_path / METRICS_FILE).exists():
+            elif has_saved_model(config.run_path):
                 raise CheckpointError(
                     "a finished run without checkpoints",
                     where=str(config.run_path),

@@ -1,0 +1,75 @@
+"""Atomic file writes: a temporary file in the same folder, fsync, rename, fsync of the folder."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+TEMPORARY_FILES = ".plainloop-*.tmp"
+"""Pattern of the temporary files; a process that was killed leaves one behind."""
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing; it replaces `path` when the block ends without an exception.
+
+    A reader sees the old content or the new one, even after a power failure. After an exception the
+    temporary file is removed and the old file is unchanged. The new file has the permissions of the
+    one it replaces.
+
+    Args:
+        path: final path, in an existing folder. Of a symbolic link the target is replaced.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    if path.exists() and not path.is_file():
+        # A device or a pipe, such as /dev/null: a rename would replace the device itself.
+        with path.open("wb") as device:
+            yield device
+        return
+    path = path.resolve()
+    # Two processes may write the same file: each has a temporary file, and the last rename wins.
+    temporary = path.with_name(f".plainloop-{os.getpid()}-{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            if path.exists():
+                os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
+            # Before the rename: else a power failure could leave the new name with no content.
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    with suppress(
+        OSError
+    ):  # some file systems have no fsync for folders, or forbid reading this one
+        fsync_path(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file atomically.
+
+    Raises:
+        ValueError: a number is infinite or not a number, which JSON does not have.
+    """
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def fsync_path(path: Path) -> None:
+    """Flush a file's content, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
