@@ -12,7 +12,7 @@ from pathlib import Path
 
 from plainloop import StopRequest, TrainConfig, run_script
 from plainloop.cli.compare import compare
-from plainloop.cli.seeds import train_seeds
+from plainloop.experiments.seeds import train_seeds
 
 RATES = {"low": 2e-5, "high": 5e-5}
 NUM_SEEDS = 3

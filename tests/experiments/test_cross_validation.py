@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from plainloop.cli.app import train
-from plainloop.cli.cv import split_rows
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.errors import UserError
+from plainloop.experiments.cross_validation import split_folds
 from plainloop.metrics.row_predictions import RowPredictions
 from plainloop.training import fine_tune as fine_tuning
 
@@ -91,7 +91,7 @@ def test_each_row_is_held_out_once_and_labels_are_spread(problem_type):
     labels = np.array([0] * 20 + [1] * 10)
     given = labels if single else np.eye(2, dtype=int)[labels]
     held_out = []
-    for rest, fold in split_rows(given, task_of(problem_type), 5):
+    for rest, fold in split_folds(given, task_of(problem_type), 5):
         assert sorted([*rest, *fold]) == list(range(30))
         if single:
             assert labels[fold].sum() == 2
@@ -102,7 +102,7 @@ def test_each_row_is_held_out_once_and_labels_are_spread(problem_type):
 def test_a_label_with_fewer_rows_than_folds_is_no_obstacle():
     labels = np.array([0] * 9 + [1])
     task = task_of("single_label_classification")
-    assert len([*split_rows(labels, task, 5)]) == 5
+    assert len([*split_folds(labels, task, 5)]) == 5
 
 
 @pytest.mark.parametrize("num_folds", [1, 0, -2, NUM_ROWS + 1])

@@ -9,11 +9,10 @@ from safetensors.torch import load_file
 
 from plainloop.cli.app import train
 from plainloop.cli.report import report
-from plainloop.cli.seeds import choose_seeds
 from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError
 from plainloop.experiments.comparison import compare_runs
-from plainloop.experiments.seeds import load_seeds, summarize_seeds
+from plainloop.experiments.seeds import choose_seeds, load_seeds, summarize_seeds
 from plainloop.metrics.bootstrap import mean_intervals
 from plainloop.metrics.resampled import ResampledScores
 from plainloop.metrics.row_predictions import RowPredictions

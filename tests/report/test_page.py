@@ -18,6 +18,7 @@ from plainloop.errors import UserError
 from plainloop.predict.loaded_run import load_run
 from plainloop.report import page
 from plainloop.report.content import compare_with_baselines, main_split, readable, shown_label
+from plainloop.report.end_of_training import write_pages
 
 
 def test_the_policy_allows_this_style_and_script_and_nothing_else(run):
@@ -72,7 +73,7 @@ def test_a_run_of_an_older_version_is_a_line(run):
 def test_without_the_extra_a_training_ends_well_and_says_how_to_get_it(run, monkeypatch, capsys):
     result = run(max_steps=1)
     monkeypatch.setattr(page, "find_spec", lambda name: None)
-    command.write_pages(result.folder)
+    write_pages(result.folder)
     said = capsys.readouterr().out.splitlines()[-2:]
     assert said[0].startswith(
         "Report         none: pip install 'plainloop[report]', then plainloop report "

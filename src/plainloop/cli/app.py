@@ -8,12 +8,10 @@ from cyclopts import App, Parameter
 from plainloop import __version__
 from plainloop.cli.check import check
 from plainloop.cli.compare import compare
-from plainloop.cli.cv import check_folds, suspect_labels
 from plainloop.cli.eject import eject
 from plainloop.cli.evaluate import evaluate
 from plainloop.cli.predict import predict
-from plainloop.cli.report import report, write_pages
-from plainloop.cli.seeds import train_seeds
+from plainloop.cli.report import report
 from plainloop.config.flag_types import WHOLE
 from plainloop.config.settings import TrainConfig
 from plainloop.console import LogFormat
@@ -80,18 +78,23 @@ def train(
             if cv is not None:
                 raise UserError("is of one run", where="--cv", fix="leave out --seeds")
             check_upload(hub, config.run_path, seeds)
+            from plainloop.experiments.seeds import train_seeds
+
             train_seeds(config, seeds, stop)
             return
         inputs = load_inputs(config)
+        from plainloop.experiments.cross_validation import check_folds, find_label_errors
+
         if cv is not None:
             check_folds(inputs, cv)
         name = check_upload(hub, config.run_path)
+        from plainloop.report.end_of_training import write_pages
         from plainloop.training.fine_tune import fine_tune
 
         with explain_training_errors(config):
             if fine_tune(config, inputs, stop):
                 if cv is not None:
-                    suspect_labels(inputs, cv, stop)
+                    find_label_errors(inputs, cv, stop)
                 write_pages(inputs.config.run_path)
                 if name:
                     upload_run(inputs.config.run_path, name, private=hub.hub_private_repo)

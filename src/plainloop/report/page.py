@@ -22,26 +22,19 @@ REPORT_FILE = "report.html"
 INSTALL = "pip install 'plainloop[report]'"
 
 
-def check_report_packages(where: str) -> None:
-    """Check that what draws and fills in the page is installed.
-
-    Raises:
-        UserError: it is not.
-    """
-    if not find_spec("matplotlib"):
-        raise UserError("a report needs the extra report", where=where, fix=INSTALL)
+def can_draw() -> bool:
+    """Whether what draws the plots is installed: the extra report."""
+    return find_spec("matplotlib") is not None
 
 
 def write_report(run: Run) -> Path:
     """Write report.html into the folder of a finished run; return its path.
 
     Raises:
-        UserError: matplotlib is not installed, or the run has no numbers to report.
+        UserError: the run has no numbers to report.
     """
-    check_report_packages(f"plainloop report {run.path}")
-    page = render_report(run)
     path = run.path / REPORT_FILE
-    write_text(path, page)
+    write_text(path, render_report(run))
     return path
 
 

@@ -1,30 +1,35 @@
-"""`plainloop train --cv`: training rows whose label may be wrong, by models that have not seen them."""
+"""Label errors in the training rows: cross-validated predictions, then confident learning."""
 
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from plainloop.atomic_file import write_json
 from plainloop.config.settings import METRIC_SCHEDULES, TrainConfig
+from plainloop.config.tasks import Task
+from plainloop.console import say
 from plainloop.errors import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from plainloop.config.tasks import Task
-    from plainloop.run.signals import StopRequest
-    from plainloop.training.prepare import Inputs
+from plainloop.experiments.seeds import train_unless_finished
+from plainloop.metrics.analysis import analyse
+from plainloop.metrics.row_predictions import RowPredictions, join_rows
+from plainloop.predict.loaded_run import load_run
+from plainloop.report.page import read_metrics
+from plainloop.run.folder import METRICS_FILE
+from plainloop.run.signals import StopRequest
+from plainloop.training.prepare import Inputs
 
 CV_FOLDER = "cv"
 SEED = 0
 
 
-def check_folds(inputs: "Inputs", num_folds: int) -> None:
-    """Check before any training that the training rows can be divided so.
+def check_folds(inputs: Inputs, num_folds: int) -> None:
+    """Check before any training that the training rows can be divided into so many folds.
 
     Raises:
-        UserError: they cannot, or a label is a number.
+        UserError: they cannot, or the labels are numbers.
     """
     what, rows = "", len(inputs.raw["train"])
     if inputs.task.problem_type == "regression":
@@ -35,50 +40,33 @@ def check_folds(inputs: "Inputs", num_folds: int) -> None:
         raise UserError(what, where="--cv", fix=fix)
 
 
-def suspect_labels(inputs: "Inputs", num_folds: int, stop: "StopRequest") -> None:
-    """Train a model on all folds of the training rows but one, for each, and predict that one.
+def find_label_errors(inputs: Inputs, num_folds: int, stop: StopRequest) -> None:
+    """Predict each fold of the training rows with a model trained on the others; list label errors.
 
-    Writes cv into the metrics.json of the finished run, and the predictions into its folder cv; the
-    models are deleted. With --resume, folds that are done are not trained again.
+    Writes the key cv into the metrics.json of the finished run, and the predictions into its folder
+    cv. The folds' models are deleted. With --resume, finished folds are not trained again.
 
     Args:
         inputs: of the run, which is finished.
         num_folds: at least 2.
         stop: as of `fine_tune`.
     """
-    import numpy as np
     from accelerate import PartialState
     from datasets import DatasetDict
 
-    from plainloop.console import say
-    from plainloop.run.folder import is_finished
-    from plainloop.run.machine_limits import explain_training_errors
-    from plainloop.training.fine_tune import fine_tune
-
     train, folder = inputs.raw["train"], inputs.config.run_path / CV_FOLDER
     labels, paths = np.array(train["label"][:]), []
-    for number, (rest, fold) in enumerate(split_rows(labels, inputs.task, num_folds), 1):
+    for number, (rest, fold) in enumerate(split_folds(labels, inputs.task, num_folds), 1):
         config = config_of_fold(inputs.config, number)
         paths.append(config.run_path)
-        done = config.resume and is_finished(config.run_path)
-        if PartialState().is_main_process:
-            before = ": finished before" if done else ""
-            say("Fold", f"{number} of {num_folds}, {len(fold)} rows held out{before}")
-        if not done:
-            raw = DatasetDict(train=train.select(rest), validation=train.select(fold))
-            # Nobody reads the baselines of a fold, whose metrics.json is deleted.
-            check = replace(inputs.check, raw=raw, baselines=False)
-            with explain_training_errors(config):
-                fine_tune(config, replace(inputs, config=config, raw=raw, check=check), stop)
+        raw = DatasetDict(train=train.select(rest), validation=train.select(fold))
+        # Nobody reads the baselines of a fold, whose metrics.json is deleted.
+        check = replace(inputs.check, raw=raw, baselines=False)
+        of_fold = replace(inputs, config=config, raw=raw, check=check)
+        text = f"{number} of {num_folds}, {len(fold)} rows held out"
+        train_unless_finished(of_fold, stop, "Fold", text)
     if not PartialState().is_main_process:
         return
-    from plainloop.atomic_file import write_json
-    from plainloop.metrics.analysis import analyse
-    from plainloop.metrics.row_predictions import RowPredictions, join_rows
-    from plainloop.predict.loaded_run import load_run
-    from plainloop.report.page import read_metrics
-    from plainloop.run.folder import METRICS_FILE
-
     rows = join_rows([RowPredictions.load(path, "validation") for path in paths])
     rows.save(folder, "train")
     found = analyse(rows, inputs.task, intervals=False)
@@ -91,17 +79,19 @@ def suspect_labels(inputs: "Inputs", num_folds: int, stop: "StopRequest") -> Non
     say("Suspected", f"{found['num_suspected']} labels of {found['rows']} training rows")
 
 
-def split_rows(
-    labels: "NDArray[np.int64]", task: "Task", num_folds: int
-) -> "Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]":
-    """For each fold the rows of the others, and its own; by label where each has a row for each fold.
+def split_folds(
+    labels: NDArray[np.int64], task: Task, num_folds: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Divide the rows into folds, stratified by label if each label has a row for each fold.
 
     Args:
         labels: int (rows,), or multi-hot (rows, num_labels).
         task: whether a row may have several labels.
-        num_folds: at most the rows.
+        num_folds: at most the number of rows.
+
+    Yields:
+        For each fold the rows of the others, and its own, int (rows,) each.
     """
-    import numpy as np
     from sklearn.model_selection import KFold, StratifiedKFold
 
     single = task.problem_type == "single_label_classification"
@@ -112,7 +102,7 @@ def split_rows(
 
 
 def config_of_fold(config: TrainConfig, number: int) -> TrainConfig:
-    """The settings of a fold's model: the run's, but that the held out rows choose nothing."""
+    """The settings of a fold's model: the run's, but the held-out rows must not choose anything."""
     by_metric = config.lr_scheduler_type in METRIC_SCHEDULES
     return replace(
         config,

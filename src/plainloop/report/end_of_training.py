@@ -1,0 +1,33 @@
+"""What ends a training: scores on the terminal, the report, the model card."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from plainloop.console import draws_on_terminal, say
+from plainloop.predict.loaded_run import load_run
+from plainloop.report.card import write_card
+from plainloop.report.page import INSTALL, can_draw, write_report
+from plainloop.report.terminal import draw_run
+
+
+def write_pages(folder: Path) -> None:
+    """Write the report and the model card of a run that has just ended, in the main process only."""
+    from accelerate import PartialState
+
+    if not PartialState().is_main_process:
+        return
+    run = load_run(folder)
+    if draws_on_terminal():
+        draw_run(run)
+    say_report(folder, lambda: write_report(run))
+    say("Model card", str(write_card(run)))
+
+
+def say_report(folder: Path, write: Callable[[], Path]) -> None:
+    """Write a report and print its path.
+
+    If what draws it is not installed, print how to get the report later: the model is trained, so
+    this is no error.
+    """
+    text = str(write()) if can_draw() else f"none: {INSTALL}, then plainloop report {folder}"
+    say("Report", text)
