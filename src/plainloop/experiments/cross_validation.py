@@ -15,9 +15,7 @@ from plainloop.errors import UserError
 from plainloop.experiments.seeds import train_unless_finished
 from plainloop.metrics.analysis import analyse
 from plainloop.metrics.row_predictions import RowPredictions, join_rows
-from plainloop.predict.loaded_run import load_run
-from plainloop.report.page import read_metrics
-from plainloop.run.folder import METRICS_FILE
+from plainloop.run.folder import METRICS_FILE, load_metrics
 from plainloop.run.signals import StopRequest
 from plainloop.training.prepare import Inputs
 
@@ -71,7 +69,7 @@ def find_label_errors(inputs: Inputs, num_folds: int, stop: StopRequest) -> None
     rows.save(folder, "train")
     found = analyse(rows, inputs.task, intervals=False)
     kept = ("rows", "scores", "num_suspected", "suspected")
-    metrics = read_metrics(load_run(inputs.config.run_path))
+    metrics = load_metrics(inputs.config.run_path)
     metrics[CV_FOLDER] = {"folds": num_folds, **{name: found[name] for name in kept}}
     write_json(inputs.config.run_path / METRICS_FILE, metrics)
     for path in paths:
