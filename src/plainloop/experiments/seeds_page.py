@@ -10,6 +10,7 @@ from plainloop.errors import printable
 from plainloop.predict.loaded_run import Run
 from plainloop.report.content import SCORE_NAMES, figure, series
 from plainloop.report.page import REPORT_FILE, read_history, read_metrics, render_page
+from plainloop.report.plots import plot_series
 
 
 def write_seeds_report(folder: Path, runs: Sequence[Run], summary: dict[str, Any]) -> Path:
@@ -21,8 +22,6 @@ def write_seeds_report(folder: Path, runs: Sequence[Run], summary: dict[str, Any
 
 def render_seeds(folder: Path, runs: Sequence[Run], summary: dict[str, Any]) -> str:
     """The page: each number carries its place in summary.json as `data-key`."""
-    from plainloop.report.plots import plot_series
-
     headline, config = summary["headline"], runs[0].config
     evaluations = {str(run.config.seed): read_metrics(run)["evaluations"] for run in runs}
     histories = {str(run.config.seed): read_history(run) for run in runs}
@@ -42,7 +41,7 @@ def render_seeds(folder: Path, runs: Sequence[Run], summary: dict[str, Any]) -> 
         folders=[quote(run.path.name) for run in runs],
         chosen=chosen and summary["split"] == "validation",
         figures=[
-            figure(caption, plot_series({f"seed {seed}": line for seed, line in lines.items()}, SCORE_NAMES.get(name, name)))
+            figure(caption, plot_series, {f"seed {seed}": line for seed, line in lines.items()}, SCORE_NAMES.get(name, name))
             for caption, of_seeds, name in drawn
             if any((lines := {seed: series(records, name) for seed, records in of_seeds.items()}).values())
         ],

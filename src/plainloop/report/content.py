@@ -3,7 +3,7 @@
 import base64
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from plainloop.config.settings import LESS_IS_BETTER
@@ -11,6 +11,7 @@ from plainloop.eject.refusals import check_settings, check_task_and_model
 from plainloop.errors import UserError, printable
 from plainloop.metrics.row_predictions import RowPredictions
 from plainloop.predict.loaded_run import Run
+from plainloop.report import plots
 from plainloop.run.folder import CONFIG_FILE, run_settings
 
 MOST_CHARACTERS = 1000  # of a text in the page
@@ -132,8 +133,6 @@ def main_split(metrics: Mapping[str, Any]) -> str | None:
 
 def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, Any]:
     """What the page says of the split that the verdict is about."""
-    from plainloop.report import plots
-
     task, config, of = run.task, run.config, metrics["analysis"][split]
     rows = RowPredictions.load(run.path, split)
     values = task.problem_type == "regression"
@@ -143,13 +142,13 @@ def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, A
     length_key = "mean_absolute_error" if values else "accuracy"
     if values:
         ranking = [
-            figure("predicted values against labels", plots.plot_values(rows)),
-            figure("errors", plots.plot_errors(rows)),
-            figure("absolute error by length of the texts", plots.plot_errors_by_length(rows)),
+            figure("predicted values against labels", plots.plot_values, rows),
+            figure("errors", plots.plot_errors, rows),
+            figure("absolute error by length of the texts", plots.plot_errors_by_length, rows),
         ]
     else:
         ranking = [
-            figure(caption, plots.plot_ranking(rows, task, kind))
+            figure(caption, plots.plot_ranking, rows, task, kind)
             for caption, kind in (
                 ("precision and recall", "precision_recall"),
                 ("receiver operating characteristic", "roc"),
@@ -177,10 +176,13 @@ def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, A
         "ranking_plots": ranking,
         "calibration_plot": None
         if values
-        else figure("calibration; larger dots: more rows", plots.plot_calibration(of["calibration"]["bins"])),
+        else figure("calibration; larger dots: more rows", plots.plot_calibration, of["calibration"]["bins"]),
         "length_plot": figure(
             f"{length_key.replace('_', ' ')} by length of the texts",
-            plots.plot_lengths(of["lengths"], length_key, length_key.replace("_", " ")),
+            plots.plot_lengths,
+            of["lengths"],
+            length_key,
+            length_key.replace("_", " "),
         ),
         "length_key": length_key,
         "length_name": length_key.replace("_", " "),
@@ -216,8 +218,6 @@ def draw_training(
     run: Run, metrics: Mapping[str, Any], history: list[dict[str, Any]]
 ) -> list[dict[str, str]]:
     """The curves of the training, from history.jsonl and the evaluations."""
-    from plainloop.report.plots import plot_series
-
     evaluations = metrics["evaluations"]
 
     loss_unit = "squared units of the label" if run.task.problem_type == "regression" else "nats"
@@ -239,7 +239,7 @@ def draw_training(
         ("speed", {"": series(history, "samples_per_second")}, "samples / second"),
     ]
     return [
-        figure(caption, plot_series(lines, unit))
+        figure(caption, plots.plot_series, lines, unit)
         for caption, lines, unit in drawn
         if any(steps for steps, _ in lines.values())
     ]
@@ -251,9 +251,16 @@ def series(records: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float]
     return [record["step"] for record in known], [record[name] for record in known]
 
 
-def figure(caption: str, svg: str) -> dict[str, str]:
-    """A plot as an image within the page: its styles and ids stay its own, and it runs nothing."""
-    encoded = base64.b64encode(svg.encode()).decode()
+def figure(caption: str, plot: Callable[..., None], *content: Any) -> dict[str, str]:
+    """Draw a plot for the page.
+
+    As an image its styles and ids cannot clash with the page's, and no script in it would run.
+
+    Args:
+        caption: text under it.
+        plot, content: as of `draw_svg`.
+    """
+    encoded = base64.b64encode(plots.draw_svg(plot, *content).encode()).decode()
     return {"caption": caption, "source": f"data:image/svg+xml;base64,{encoded}"}
 
 

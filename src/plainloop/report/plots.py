@@ -1,9 +1,8 @@
-"""The plots of a report, each a vector graphic: a text of SVG without scripts or links."""
+"""The plots of a report, as SVG without scripts or links."""
 
 import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,47 +37,51 @@ STYLE: Any = {
 }
 
 
-@contextmanager
-def drawing() -> Iterator[tuple[Any, list[str]]]:
-    """A figure's axes to draw on, and a list that holds its SVG afterwards."""
+def draw_svg(plot: Callable[..., None], *content: Any) -> str:
+    """Draw a plot and return it as SVG.
+
+    Args:
+        plot: draws on the axes that it is given, and takes the content; the functions below.
+        content: what is drawn.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    done: list[str] = []
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's font has it
         figure = Figure()
         axes = figure.subplots()
         axes.set_prop_cycle(color=COLOURS)
-        yield axes, done
+        plot(axes, *content)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize="small")
         file = io.StringIO()
+        # Without a date, so that the same run gives the same page.
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
-    done.append(text[text.index("<svg") :])
+    return text[text.index("<svg") :]
 
 
-def plot_series(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], unit: str) -> str:
+def plot_series(
+    axes: Any, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], unit: str
+) -> None:
     """Lines over the optimizer steps.
 
     Args:
         series: name -> steps and values.
         unit: what the values are.
     """
-    with drawing() as (axes, done):
-        for number, (name, (steps, values)) in enumerate(series.items()):
-            few = "o" if len(steps) <= 40 else None  # noqa: PLR2004 - else they hide the line
-            label = name if len(series) > 1 else None
-            dash = DASHES[number % len(DASHES)]
-            axes.plot(steps, values, dash, marker=few, markersize=4, label=label)
-        axes.set(xlabel="optimizer step", ylabel=unit)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.ticklabel_format(axis="y", scilimits=(-3, 4))
-    return done[0]
+    for number, (name, (steps, values)) in enumerate(series.items()):
+        few = "o" if len(steps) <= 40 else None  # noqa: PLR2004 - else they hide the line
+        label = name if len(series) > 1 else None
+        dash = DASHES[number % len(DASHES)]
+        axes.plot(steps, values, dash, marker=few, markersize=4, label=label)
+    axes.set(xlabel="optimizer step", ylabel=unit)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.ticklabel_format(axis="y", scilimits=(-3, 4))
 
 
-def plot_ranking(rows: RowPredictions, task: Task, kind: str) -> str:
+def plot_ranking(axes: Any, rows: RowPredictions, task: Task, kind: str) -> None:
     """The precision-recall curve, or the ROC curve, of each label; of label 1 of two.
 
     Args:
@@ -93,102 +96,73 @@ def plot_ranking(rows: RowPredictions, task: Task, kind: str) -> str:
     has = references if references.ndim > 1 else np.eye(task.num_labels, dtype=int)[references]
     binary = references.ndim == 1 and task.num_labels == 2  # noqa: PLR2004
     labels = [1] if binary else range(min(task.num_labels, MOST_LINES))
-    with drawing() as (axes, done):
-        for number, label in enumerate(labels):
-            truth, score = has[:, label], probabilities[:, label]
-            if truth.all() or not truth.any():
-                continue
-            if kind == "roc":
-                across, up, _ = roc_curve(truth, score)
-            else:
-                up, across, _ = precision_recall_curve(truth, score)
-            kept = np.unique(np.linspace(0, len(up) - 1, 400).astype(int))
-            name = printable(task.label_names[label], most=24)
-            axes.plot(across[kept], up[kept], DASHES[number % len(DASHES)], label=name)
+    for number, label in enumerate(labels):
+        truth, score = has[:, label], probabilities[:, label]
+        if truth.all() or not truth.any():
+            continue
         if kind == "roc":
-            axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.8)
-            axes.set(xlabel="share of other rows taken in", ylabel="share of its rows found")
+            across, up, _ = roc_curve(truth, score)
         else:
-            axes.set(xlabel="recall", ylabel="precision")
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
-    return done[0]
-
-
-def plot_calibration(bins: Sequence[Mapping[str, float]]) -> str:
-    """Share right by mean probability, of bins as `calibrate` gives them; larger dots: more rows."""
-    with drawing() as (axes, done):
-        sure = [each["mean_probability"] for each in bins]
-        right = [each["share_right"] for each in bins]
-        rows = np.array([each["rows"] for each in bins])
+            up, across, _ = precision_recall_curve(truth, score)
+        kept = np.unique(np.linspace(0, len(up) - 1, 400).astype(int))
+        name = printable(task.label_names[label], most=24)
+        axes.plot(across[kept], up[kept], DASHES[number % len(DASHES)], label=name)
+    if kind == "roc":
         axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.8)
-        axes.plot(sure, right, color=COLOURS[0], linewidth=1)
-        axes.scatter(sure, right, s=15 + 150 * rows / rows.max(), color=COLOURS[0])
-        axes.set(
-            xlabel="mean probability of the answer",
-            ylabel="share that is right",
-            xlim=(0, 1.05),
-            ylim=(-0.05, 1.1),
-        )
-    return done[0]
+        axes.set(xlabel="share of other rows taken in", ylabel="share of its rows found")
+    else:
+        axes.set(xlabel="recall", ylabel="precision")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
 
 
-def plot_lengths(parts: Sequence[Mapping[str, float]], name: str, unit: str) -> str:
+def plot_calibration(axes: Any, bins: Sequence[Mapping[str, float]]) -> None:
+    """Share right by mean probability, of bins as `calibrate` gives them; larger dots: more rows."""
+    sure = [each["mean_probability"] for each in bins]
+    right = [each["share_right"] for each in bins]
+    rows = np.array([each["rows"] for each in bins])
+    axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.8)
+    axes.plot(sure, right, color=COLOURS[0], linewidth=1)
+    axes.scatter(sure, right, s=15 + 150 * rows / rows.max(), color=COLOURS[0])
+    axes.set(
+        xlabel="mean probability of the answer",
+        ylabel="share that is right",
+        xlim=(0, 1.05),
+        ylim=(-0.05, 1.1),
+    )
+
+
+def plot_lengths(axes: Any, parts: Sequence[Mapping[str, float]], name: str, unit: str) -> None:
     """A value of the rows in each fifth by length, as `by_length` gives them."""
-    with drawing() as (axes, done):
-        heights = [part[name] for part in parts]
-        axes.bar(range(len(parts)), heights, color=COLOURS[0], width=0.7)
-        names = [f"{part['from_characters']}-{part['to_characters']}" for part in parts]
-        axes.set_xticks(range(len(parts)), names)
-        axes.grid(visible=False, axis="x")
-        axes.set(xlabel="length of the texts, characters", ylabel=unit)
-    return done[0]
+    heights = [part[name] for part in parts]
+    axes.bar(range(len(parts)), heights, color=COLOURS[0], width=0.7)
+    names = [f"{part['from_characters']}-{part['to_characters']}" for part in parts]
+    axes.set_xticks(range(len(parts)), names)
+    axes.grid(visible=False, axis="x")
+    axes.set(xlabel="length of the texts, characters", ylabel=unit)
 
 
-def plot_values(rows: RowPredictions) -> str:
+def plot_values(axes: Any, rows: RowPredictions) -> None:
     """Predicted against true values; the line is where they are equal."""
     truth, predicted = thin(rows.references.astype(np.float64), rows.logits[:, 0])
-    with drawing() as (axes, done):
-        ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
-        axes.plot(ends, ends, color="#888888", linewidth=0.8)
-        axes.scatter(truth, predicted, s=18, alpha=0.6, color=COLOURS[0], linewidths=0)
-        axes.set(xlabel="label", ylabel="predicted")
-    return done[0]
+    ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
+    axes.plot(ends, ends, color="#888888", linewidth=0.8)
+    axes.scatter(truth, predicted, s=18, alpha=0.6, color=COLOURS[0], linewidths=0)
+    axes.set(xlabel="label", ylabel="predicted")
 
 
-def plot_errors(rows: RowPredictions) -> str:
+def plot_errors(axes: Any, rows: RowPredictions) -> None:
     """How often which error: predicted minus label."""
-    with drawing() as (axes, done):
-        axes.hist(rows.logits[:, 0] - rows.references, bins=30, color=COLOURS[0])
-        axes.axvline(0, color="#888888", linewidth=0.8)
-        axes.set(xlabel="predicted minus label", ylabel="rows")
-    return done[0]
+    axes.hist(rows.logits[:, 0] - rows.references, bins=30, color=COLOURS[0])
+    axes.axvline(0, color="#888888", linewidth=0.8)
+    axes.set(xlabel="predicted minus label", ylabel="rows")
 
 
-def plot_errors_by_length(rows: RowPredictions) -> str:
+def plot_errors_by_length(axes: Any, rows: RowPredictions) -> None:
     """The size of the error against the length of the texts."""
     errors = abs(rows.logits[:, 0] - rows.references)
     lengths, errors = thin(text_lengths(rows).astype(np.float64), errors)
-    with drawing() as (axes, done):
-        axes.scatter(lengths, errors, s=18, alpha=0.6, color=COLOURS[0], linewidths=0)
-        axes.set(xlabel="length of the texts, characters", ylabel="absolute error")
-    return done[0]
-
-
-def plot_intervals(named: Sequence[tuple[str, float, Sequence[float] | None]], unit: str) -> str:
-    """Scores as dots with their intervals as bars, one line each from the top."""
-    with drawing() as (axes, done):
-        for number, (_, value, ends) in enumerate(named):
-            if ends is not None:
-                axes.plot(ends, [-number] * 2, "-", color=COLOURS[0], linewidth=2.4, alpha=0.6)
-            axes.plot(value, -number, "o", color=COLOURS[0 if ends is not None else 1])
-        axes.set_yticks(
-            [-number for number in range(len(named))],
-            [printable(name, most=30) for name, _, _ in named],
-        )
-        axes.set_ylim(0.5 - len(named), 0.5)
-        axes.grid(visible=False, axis="y")
-        axes.set(xlabel=unit)
-    return done[0]
+    axes.scatter(lengths, errors, s=18, alpha=0.6, color=COLOURS[0], linewidths=0)
+    axes.set(xlabel="length of the texts, characters", ylabel="absolute error")
 
 
 def thin(*columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
