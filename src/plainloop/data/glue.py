@@ -1,17 +1,30 @@
-"""Load the raw splits: a task's files, or its data set on the hub, as `datasets.DatasetDict`."""
+"""Raw splits of a GLUE task, from its files or from the hub, as a `datasets.DatasetDict`."""
 
+import contextlib
+import csv
 import logging
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
-from pyarrow import csv
+import pyarrow.compute as pc
 
 from plainloop.config.tasks import Layout, Task
+from plainloop.data.files.csv_reader import (
+    MOST_ROWS_SHOWN,
+    and_more,
+    check_has_rows,
+    check_names_differ,
+    count_rows,
+    long_fields,
+    read_counted,
+    read_header,
+)
 from plainloop.data.files.memory_map import hold_on_disk
-from plainloop.data.glue_labels import MOST_LINES_SHOWN, and_more, parse_labels
+from plainloop.data.files.text import not_in_encoding
 from plainloop.data.hub import load_hub_dataset
 from plainloop.errors import UserError, nearest
 
@@ -21,7 +34,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SAMPLES_DIR = Path(str(files("plainloop.data"))) / "samples"
-SMALLEST_BLOCK_BYTES, LARGEST_BLOCK_BYTES = 2**20, 2**31 - 1
 
 
 def read_splits(
@@ -140,7 +152,7 @@ def read_glue_tsv(path: Path, task: Task, *, labelled: bool = True) -> pa.Table:
                 where=str(path),
                 fix="give a labelled file",
             )
-        data["label"] = parse_labels(table[label], path, task, first_line=1 if header else 2)
+        data["label"] = _parse_labels(table[label], path, task, first_line=1 if header else 2)
     data["idx"] = pa.array(range(table.num_rows), pa.int32())
     return pa.table(data)
 
@@ -148,55 +160,32 @@ def read_glue_tsv(path: Path, task: Task, *, labelled: bool = True) -> pa.Table:
 def _read_tsv(path: Path, header: tuple[str, ...], *, skips_short_rows: bool) -> pa.Table:
     """Every column as text; a blank line at the end of the file is not a row."""
     _check_file(path)
-    wrong_rows: list[Any] = []
-
-    def note_wrong_row(row: Any) -> str:
-        wrong_rows.append(row)
-        return "skip"
-
-    names = list(header) or _read_header(path)
-    _check_encoding(path)
-    # One thread: only then does Arrow say which row is wrong. One block: a row may be of any length.
-    block_size = min(max(SMALLEST_BLOCK_BYTES, path.stat().st_size), LARGEST_BLOCK_BYTES)
-    try:
-        table = csv.read_csv(
-            path,
-            read_options=csv.ReadOptions(
-                use_threads=False, block_size=block_size, column_names=header or None
-            ),
-            parse_options=csv.ParseOptions(
-                delimiter="\t",
-                quote_char=False,
-                ignore_empty_lines=False,
-                invalid_row_handler=note_wrong_row,
-            ),
-            convert_options=csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-            ),
-        )
-    except pa.ArrowInvalid as error:
+    where, names = str(path), list(header)
+    # Not `read_lines`, which refuses a NUL: here it is text.
+    with path.open(encoding="utf-8-sig", newline="") as lines, long_fields():
+        reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        try:
+            names = names or read_header(reader, where)
+            check_names_differ(names, where)
+            rows = count_rows(reader, names, blank_is_row=True)
+        except UnicodeError as error:
+            raise not_in_encoding(path, None, error, fix="save the file as UTF-8") from None
+        except csv.Error as error:
+            raise UserError(
+                f"cannot be read as a table: {error}",
+                where=where,
+                fix="it must be UTF-8 text with tab-separated columns and a header",
+            ) from None
+    if rows.wrong and not (skips_short_rows and rows.all_short):
         raise UserError(
-            f"cannot be read as a table: {error}",
-            where=str(path),
-            fix="it must be UTF-8 text with tab-separated columns and a header",
-        ) from None
-    if skips_short_rows and all(row.actual_columns < row.expected_columns for row in wrong_rows):
-        if wrong_rows:
-            logger.warning("%s: %d rows lack fields and are left out", path, len(wrong_rows))
-    elif wrong_rows:
-        shown = "; ".join(
-            f"line {row.number} has {row.actual_columns} field{'s' * (row.actual_columns != 1)}"
-            for row in wrong_rows[:MOST_LINES_SHOWN]
-        )
-        raise UserError(
-            f"{shown}{and_more(len(wrong_rows))}; expected {wrong_rows[0].expected_columns}",
-            where=str(path),
+            f"{'; '.join(rows.wrong)}{and_more(rows.num_wrong)}; expected {len(names)}",
+            where=where,
             fix="mend these lines: fields are separated by one tab each",
         )
-    num_rows = _rows_before_trailing_blanks(table)
-    if num_rows == 0:
-        raise UserError("no rows below the header", where=str(path), fix="give a file with rows")
-    return table.slice(0, num_rows)
+    if rows.wrong:
+        logger.warning("%s: %d rows lack fields and are left out", path, rows.num_wrong)
+    check_has_rows(rows, where)
+    return read_counted(path, names, rows, delimiter="\t", header=not header)
 
 
 def _check_file(path: Path) -> None:
@@ -213,41 +202,49 @@ def _check_file(path: Path) -> None:
     raise UserError("no such file or folder", where=str(path), fix=f"in {folder}: {hint}")
 
 
-def _check_encoding(path: Path) -> None:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"byte 0x{line[error.start]:02X} on line {number} is not UTF-8",
-                    where=str(path),
-                    fix="save the file as UTF-8",
-                ) from None
+def _parse_labels(
+    column: pa.ChunkedArray, path: Path, task: Task, first_line: int
+) -> pa.ChunkedArray | pa.Array:
+    """Labels as the task has them: int64, or float32 in a regression.
+
+    Raises:
+        UserError: labels that the task does not know, with their lines.
+    """
+    if task.problem_type == "regression":
+        return _parse_scores(column, path, first_line)
+    known = (
+        list(task.label_names)
+        if task.layout and task.layout.labels_are_names
+        else [str(label) for label in range(task.num_labels)]
+    )
+    labels = pc.index_in(column, pa.array(known))
+    wrong = pc.indices_nonzero(pc.is_null(labels)).to_pylist()
+    if wrong:
+        shown = _show_labels(column, wrong, first_line)
+        if len(wrong) == len(column) and all(column[row].as_py() == "-1" for row in wrong):
+            shown = "every label is -1: this is an unlabelled split"
+        raise UserError(shown, where=str(path), fix=f"a label must be one of {', '.join(known)}")
+    return labels.cast(pa.int64())
 
 
-def _read_header(path: Path) -> list[str]:
-    with path.open("rb") as file:
-        header = file.readline().decode("utf-8-sig", errors="replace")
-    if not header.strip():
-        raise UserError("the file is empty", where=str(path), fix="give a file with rows")
-    if not header.endswith("\n"):
-        raise UserError("no rows below the header", where=str(path), fix="give a file with rows")
-    names = header.rstrip("\r\n").split("\t")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(
-            f"column '{twice[0]}' appears twice", where=str(path), fix="rename one of the two"
-        )
-    return names
+def _parse_scores(column: pa.ChunkedArray, path: Path, first_line: int) -> pa.Array:
+    scores = np.full(len(column), np.nan, np.float32)
+    for row, text in enumerate(column.to_pylist()):
+        with contextlib.suppress(ValueError):
+            scores[row] = float(text)
+    wrong = np.flatnonzero(~np.isfinite(scores)).tolist()
+    if wrong:
+        shown = _show_labels(column, wrong, first_line)
+        raise UserError(shown, where=str(path), fix="a score must be a finite number")
+    return pa.array(scores)
 
 
-def _rows_before_trailing_blanks(table: pa.Table) -> int:
-    """How many rows are left when blank lines at the end are taken off."""
-    rows = int(table.num_rows)
-    while rows and all(column[rows - 1].as_py() == "" for column in table.columns):
-        rows -= 1
-    return rows
+def _show_labels(column: pa.ChunkedArray, rows: list[int], first_line: int) -> str:
+    shown = "; ".join(
+        f"line {row + first_line} has the label '{column[row].as_py()}'"
+        for row in rows[:MOST_ROWS_SHOWN]
+    )
+    return f"{shown}{and_more(len(rows))}"
 
 
 def to_dataset(table: pa.Table, task: Task) -> Any:

@@ -13,6 +13,7 @@ cannot be read with the rules is read without, so that every quote of it is text
 import csv
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -34,12 +35,30 @@ SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 
 
 @dataclass(frozen=True)
+class RowCount:
+    """What the first pass counted.
+
+    Attributes:
+        num_rows: rows with as many fields as the header; blank lines at the end are not rows.
+        longest: characters of the longest row, its separators and quotes included.
+        wrong: the first rows with another number of fields, in words.
+        num_wrong: how many there are.
+        all_short: whether each of them has too few fields.
+    """
+
+    num_rows: int
+    longest: int
+    wrong: list[str]
+    num_wrong: int
+    all_short: bool
+
+
+@dataclass(frozen=True)
 class _Layout:
-    """What the first pass found: the header, the rows, and whether quotes quote."""
+    """A file that was checked: its header, its rows, and whether quotes enclose fields."""
 
     names: list[str]
-    num_rows: int
-    block_size: int
+    rows: RowCount
     delimiter: str
     quotes: bool
 
@@ -56,7 +75,25 @@ def read_csv(path: Path, delimiter: str, encoding: str | None) -> pa.Table:
     """
     layout = _check_file(path, delimiter, encoding)
     table = arrow_csv.read_csv(str(path), **_options(layout, encoding))
-    return table.slice(0, layout.num_rows)
+    return table.slice(0, layout.rows.num_rows)
+
+
+def read_counted(
+    path: Path, names: list[str], rows: RowCount, *, delimiter: str, header: bool
+) -> pa.Table:
+    """Read a file whose quotes are text, in UTF-8, without its wrong rows.
+
+    Args:
+        path: the file.
+        names: of its columns.
+        rows: what `count_rows` counted in it.
+        delimiter: between fields.
+        header: whether its first line is a header.
+    """
+    options = _options(_Layout(names, rows, delimiter, quotes=False), None)
+    options["read_options"].skip_rows_after_names = int(header)
+    options["parse_options"].invalid_row_handler = lambda _row: "skip"
+    return arrow_csv.read_csv(str(path), **options).slice(0, rows.num_rows)
 
 
 def open_csv(
@@ -70,7 +107,7 @@ def open_csv(
     layout = _check_file(path, delimiter, encoding)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        left = layout.num_rows
+        left = layout.rows.num_rows
         with arrow_csv.open_csv(str(path), **_options(layout, encoding)) as reader:
             for batch in reader:
                 yield batch.slice(0, left)
@@ -89,11 +126,13 @@ def quotes_enclose(path: Path, delimiter: str, encoding: str | None) -> bool:
 
 
 def _options(layout: _Layout, encoding: str | None) -> dict[str, Any]:
+    # Arrow wants every row to fit into a block.
+    block_size = max(BLOCK_BYTES, layout.rows.longest * MOST_BYTES_A_CHARACTER)
     return {
         "read_options": arrow_csv.ReadOptions(
             column_names=layout.names,
             skip_rows_after_names=1,
-            block_size=layout.block_size,
+            block_size=min(block_size, MOST_BLOCK_BYTES),
             encoding=encoding or "utf8",
         ),
         "parse_options": arrow_csv.ParseOptions(
@@ -108,20 +147,28 @@ def _options(layout: _Layout, encoding: str | None) -> dict[str, Any]:
     }
 
 
-def _check_file(path: Path, delimiter: str, encoding: str | None) -> _Layout:
-    check_is_text(path, encoding)
-    limit = csv.field_size_limit(LONGEST_FIELD)  # of the whole process, so it is put back
+@contextmanager
+def long_fields() -> Iterator[None]:
+    """Let `csv` read fields of up to 16 million characters within the block."""
+    limit = csv.field_size_limit(LONGEST_FIELD)  # of the process, so it is restored
     try:
-        return _check_rows(path, delimiter, encoding, quotes=True)
-    except UserError as with_quotes:
-        if delimiter != "\t":
-            raise
-        try:
-            return _check_rows(path, delimiter, encoding, quotes=False)
-        except UserError as without:
-            raise (without if isinstance(with_quotes, _QuoteError) else with_quotes) from None
+        yield
     finally:
         csv.field_size_limit(limit)
+
+
+def _check_file(path: Path, delimiter: str, encoding: str | None) -> _Layout:
+    check_is_text(path, encoding)
+    with long_fields():
+        try:
+            return _check_rows(path, delimiter, encoding, quotes=True)
+        except UserError as with_quotes:
+            if delimiter != "\t":
+                raise
+            try:
+                return _check_rows(path, delimiter, encoding, quotes=False)
+            except UserError as without:
+                raise (without if isinstance(with_quotes, _QuoteError) else with_quotes) from None
 
 
 def _check_rows(path: Path, delimiter: str, encoding: str | None, *, quotes: bool) -> _Layout:
@@ -139,59 +186,95 @@ def _check_rows(path: Path, delimiter: str, encoding: str | None, *, quotes: boo
         strict=True,
     )
     try:
-        names = next(reader, [])
-        if not names and not any(reader):
-            raise UserError("the file is empty", where=where, fix="give a file with rows")
+        names = read_header(reader, where)
         _check_header(names, where)
-        num_rows, longest, wrong, num_wrong = _count_rows(reader, names)
+        rows = count_rows(reader, names, blank_is_row=len(names) == 1)
     except csv.Error:
         raise _quote_error(path, delimiter, encoding) from None
-    if wrong:
-        more = f" (+{num_wrong - len(wrong)} more)" if num_wrong > len(wrong) else ""
+    if rows.wrong:
         raise UserError(
-            f"{'; '.join(wrong)}{more}, expected {len(names)}",
+            f"{'; '.join(rows.wrong)}{and_more(rows.num_wrong)}, expected {len(names)}",
             where=where,
             fix=f"put text that holds {SEPARATORS[delimiter]} or line breaks in double quotes",
         )
-    if num_rows == 0:
+    check_has_rows(rows, where)
+    return _Layout(names, rows, delimiter, quotes)
+
+
+def read_header(reader: Any, where: str) -> list[str]:
+    """Read the first row of a `csv.reader`.
+
+    Raises:
+        UserError: the file is empty.
+    """
+    names: list[str] = next(reader, [])
+    if not names and not any(reader):
+        raise UserError("the file is empty", where=where, fix="give a file with rows")
+    return names
+
+
+def check_names_differ(names: list[str], where: str) -> None:
+    """Check that no two columns have the same name.
+
+    Raises:
+        UserError: two have.
+    """
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(
+            f"column '{printable(twice[0])}' appears twice",
+            where=where,
+            fix="rename one of the two",
+        )
+
+
+def check_has_rows(rows: RowCount, where: str) -> None:
+    """Check that there is a row below the header.
+
+    Raises:
+        UserError: there is none.
+    """
+    if rows.num_rows == 0:
         raise UserError("no rows below the header", where=where, fix="give a file with rows")
-    # Arrow wants every row to fit into a block.
-    block_size = min(max(BLOCK_BYTES, longest * MOST_BYTES_A_CHARACTER), MOST_BLOCK_BYTES)
-    return _Layout(names, num_rows, block_size, delimiter, quotes)
 
 
-def _count_rows(reader: Any, names: list[str]) -> tuple[int, int, list[str], int]:
-    """Check each row's number of fields.
+def count_rows(reader: Any, names: list[str], *, blank_is_row: bool) -> RowCount:
+    """Check the number of fields of each row.
 
-    Returns:
-        The good rows, the characters of the longest row with its separators and quotes, the first wrong
-        rows in words, and the number of all wrong rows.
+    Args:
+        reader: a `csv.reader` below the header.
+        names: of the columns; a row must have as many fields.
+        blank_is_row: whether a blank line above another row is a row of empty fields; else it is wrong.
     """
     width, longest = len(names), sum(map(len, names))
     num_rows = num_wrong = blanks = 0
-    wrong: list[str] = []
+    all_short, wrong = True, list[str]()
     last_line = reader.line_num
     for row in reader:
         longest = max(longest, sum(map(len, row)))
         if len(row) == width and not blanks:
             num_rows += 1
         elif not row:
-            blanks += 1  # rows only if another row follows them
+            blanks += 1  # rows, or wrong, only if another row follows them
         else:
-            blank_lines = [f"line {last_line - n} is blank" for n in reversed(range(blanks))]
-            if width == 1:
-                num_rows, blank_lines = num_rows + blanks, []
-            found = (
-                blank_lines
-                if len(row) == width
-                else [*blank_lines, _describe(row, last_line + 1, reader.line_num)]
-            )
-            num_rows += len(row) == width
+            found = [f"line {last_line - n} is blank" for n in reversed(range(blanks))]
+            if blank_is_row:
+                num_rows, found = num_rows + blanks, []
+            if len(row) == width:
+                num_rows += 1
+            else:
+                found.append(_describe(row, last_line + 1, reader.line_num))
+                all_short = all_short and len(row) < width
             num_wrong += len(found)
             wrong += found[: MOST_ROWS_SHOWN - len(wrong)]
             blanks = 0
         last_line = reader.line_num
-    return num_rows, longest + 3 * width + 2, wrong, num_wrong
+    return RowCount(num_rows, longest + 3 * width + 2, wrong, num_wrong, all_short)
+
+
+def and_more(count: int) -> str:
+    """How many rows are not shown."""
+    return f" (+{count - MOST_ROWS_SHOWN} more)" if count > MOST_ROWS_SHOWN else ""
 
 
 def _describe(row: list[str], first: int, last: int) -> str:
@@ -226,13 +309,7 @@ def _check_header(names: list[str], where: str) -> None:
         raise UserError(
             f"column {unnamed[-1]} has no name", where=where, fix="name it in the header"
         )
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(
-            f"column '{printable(twice[0])}' appears twice",
-            where=where,
-            fix="rename one of the two",
-        )
+    check_names_differ(names, where)
 
 
 def _wrong_separator(separator: str, where: str) -> UserError:

@@ -18,6 +18,9 @@ NOT_TEXT = {
     b"PAR1": ("a Parquet file", "name it .parquet"),
     b"ARROW1": ("an Arrow file", "name it .arrow"),
 }
+NAME_ENCODING = (
+    "save the file as UTF-8, or name its encoding with --encoding (such as cp1252 or cp949)"
+)
 # UTF-32's mark begins with UTF-16's, so it comes first.
 MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -87,13 +90,14 @@ def read_lines(path: Path, encoding: str | None) -> Iterator[str]:
                     )
                 yield line.removeprefix("\ufeff") if number == 1 else line
         except UnicodeError as error:
-            raise _not_in_encoding(path, encoding, error) from None
+            raise not_in_encoding(path, encoding, error) from None
 
 
-def _not_in_encoding(path: Path, encoding: str | None, error: UnicodeError) -> UserError:
-    """Name the byte and its line; the error knows only its place in some block of bytes."""
+def not_in_encoding(
+    path: Path, encoding: str | None, error: UnicodeError, *, fix: str = NAME_ENCODING
+) -> UserError:
+    """Name the byte and its line; the error only knows its position in some block of bytes."""
     name = encoding or "UTF-8"
-    fix = "save the file as UTF-8, or name its encoding with --encoding (such as cp1252 or cp949)"
     where = printable_path(path)
     decoder = codecs.getincrementaldecoder(encoding or "utf-8")()
     lines, ends_in_cr = 1, False
