@@ -3,9 +3,9 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.data.custom.columns import find_columns
-from plainloop.data.files.tables import Source, iterate_files
-from plainloop.errors import UserError, printable
+from plainloop.data.files.tables import Source
+from plainloop.errors import UserError
 from plainloop.predict.output_columns import name_columns
 from plainloop.predict.output_files import (
     DELIMITERS,
@@ -31,8 +31,8 @@ OnNull = Literal["error", "empty"]
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What was found in the files.
+class ValidatedInputs:
+    """What was found in the files to predict.
 
     Attributes:
         text: the columns of the texts.
@@ -69,38 +69,37 @@ def open_inputs(
             raise UserError(str(error).replace(f"{folder}/", "")) from None
 
 
-def survey_files(
-    files: Sequence[str | Path],
+def validate_inputs(
+    batches: Iterable[pa.RecordBatch],
+    where: str,
     task: Task,
     config: TrainConfig,
     *,
     text_column: Sequence[str],
-    encoding: str | None,
     on_null: OnNull,
     form: PredictionFormat,
-) -> Survey:
-    """Read files once, a chunk at a time, for everything that could stop their prediction.
+) -> ValidatedInputs:
+    """Look at all rows, a batch at a time, for everything that could stop their prediction.
 
     Args:
-        files: as `iterate_files` takes them.
+        batches: the files' rows.
+        where: what messages call the files.
         task: what is predicted.
         config: of the run.
         text_column: the files' columns of texts. Default: those of the training.
-        encoding: of text files; None is UTF-8.
         on_null: whether a text may be missing.
         form: of the output, which must hold the files' columns.
 
     Raises:
         UserError: what is wrong, with the rows.
     """
-    where = printable(files[0], most=1000)
-    survey: Survey | None = None
+    found: ValidatedInputs | None = None
     num_rows = 0
     without_text: list[int] = []
     with_nul: list[int] = []
-    for batch in iterate_files(files, encoding=encoding, rows=ROWS_PER_CHUNK):
+    for batch in batches:
         names = batch.schema.names
-        if survey is None:
+        if found is None:
             source = Source(pa.Table.from_batches([batch]), where)
             wanted = tuple(text_column) or _columns_of_training(task, config, names)
             text = find_columns(source, text_column=wanted, labelled=False).text
@@ -111,13 +110,13 @@ def survey_files(
                     fix="name as many columns",
                 )
             check_schema(batch.schema, form, where)
-            survey = Survey(text, name_columns(task, names, where), 0)
-        nulls = {row for name in survey.text for row in _null_rows(batch[name])}
+            found = ValidatedInputs(text, name_columns(task, names, where), 0)
+        nulls = {row for name in found.text for row in _null_rows(batch[name])}
         without_text += [num_rows + row for row in sorted(nulls)]
         if form in DELIMITERS:
             with_nul += [num_rows + row for row in rows_with_nul(batch)]
         num_rows += batch.num_rows
-    assert survey is not None  # noqa: S101 - files without rows are refused
+    assert found is not None  # noqa: S101 - files without rows are refused
     rows = Source(pa.table({}), where)
     problems = []
     if without_text and on_null == "error":
@@ -138,7 +137,7 @@ def survey_files(
         )
     if problems:
         raise UserError.together(problems)
-    return Survey(survey.text, survey.added, num_rows)
+    return replace(found, num_rows=num_rows)
 
 
 def _null_rows(column: pa.Array) -> list[int]:

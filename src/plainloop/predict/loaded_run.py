@@ -15,12 +15,12 @@ from plainloop.config.tasks import Task, get_task
 from plainloop.console import progress_bar
 from plainloop.data.custom.dataset import TEXT_COLUMNS
 from plainloop.data.files.paths import find_files
-from plainloop.data.files.tables import iterate_files
+from plainloop.data.files.tables import open_files
 from plainloop.errors import UserError, nearest, printable, printable_path
 from plainloop.metrics.decision import DECISION_FILE, Decision, decides, load_decision
 from plainloop.metrics.task_metric import OWN_METRICS
 from plainloop.model.lora import check_lora_folder, is_lora_folder
-from plainloop.predict.input_files import ROWS_PER_CHUNK, OnNull, open_inputs, survey_files
+from plainloop.predict.input_files import ROWS_PER_CHUNK, OnNull, open_inputs, validate_inputs
 from plainloop.predict.output_columns import label_scores, labels_of, make_columns
 from plainloop.predict.output_files import (
     STANDARD_STREAM,
@@ -234,33 +234,34 @@ class Run:
         with open_inputs(paths, stream_format) as files:
             if output != STANDARD_STREAM:
                 check_output(Path(output), find_files(files))
-            survey = survey_files(
-                files,
+            batches = open_files(files, encoding=encoding, rows=ROWS_PER_CHUNK)
+            inputs = validate_inputs(
+                batches,
+                printable(files[0], most=1000),
                 self.task,
                 self.config,
                 text_column=text_column,
-                encoding=encoding,
                 on_null=on_null,
                 form=form,
             )
             decision, classifier = self.decision, self.classifier  # before the bar is there
-            bar = progress_bar(total=survey.num_rows, desc="Predicting", unit="row", leave=False)
+            bar = progress_bar(total=inputs.num_rows, desc="Predicting", unit="row", leave=False)
 
             def predicted() -> Iterator[pa.Table]:
                 """The rows of each chunk with what is added."""
-                for batch in iterate_files(files, encoding=encoding, rows=ROWS_PER_CHUNK):
+                for batch in batches:
                     texts = [
                         pc.fill_null(batch[name].cast(pa.string()), "").to_pylist()
-                        for name in survey.text
+                        for name in inputs.text
                     ]
                     logits = classifier.logits(texts, batch_size)
                     columns = make_columns(logits, self.task, self.config.label_separator, decision)
                     table = pa.Table.from_batches([batch])
-                    for name, column in zip(survey.added, columns, strict=True):
+                    for name, column in zip(inputs.added, columns, strict=True):
                         table = table.append_column(name, column)
                     yield table
                     bar.update(batch.num_rows)
 
             with bar, open_output(output) as file:
                 write_tables(predicted(), file, form, spreadsheet_safe=spreadsheet_safe)
-        return survey.added
+        return inputs.added

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import given, settings, strategies as st
 
-from plainloop.data.files.tables import iterate_files, read_files
+from plainloop.data.files.tables import open_files, read_files
 from plainloop.errors import UserError
 
 FILES_PER_FORMAT = 60
@@ -135,7 +135,7 @@ def test_damaged_files_are_refused_or_read_whole(tmp_path):
             outcome = error
         assert time.monotonic() - started < SECONDS
         try:
-            streamed = pa.Table.from_batches(iterate_files([path], rows=7))
+            streamed = pa.Table.from_batches(open_files([path], rows=7))
         except UserError as error:
             # Reading on in small steps, Arrow may see damage behind the last row of a Parquet page.
             assert isinstance(outcome, UserError) or form == "parquet", error  # noqa: PT017

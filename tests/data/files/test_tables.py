@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, strategies as st
 
-from plainloop.data.files.tables import iterate_files, read_files
+from plainloop.data.files import csv_reader, tables
+from plainloop.data.files.tables import open_files, read_files
 from plainloop.errors import UserError
 
 ROWS = [{"text": "one", "label": "a"}, {"text": "two", "label": "b"}]
@@ -37,7 +38,7 @@ def refusal(*paths, **settings):
     with pytest.raises(UserError) as caught:
         read_files(paths, **settings)
     with pytest.raises(UserError) as streamed:
-        list(iterate_files(paths, **settings))
+        list(open_files(paths, **settings))
     assert str(streamed.value) == str(caught.value)
     assert str(caught.value).isprintable()
     return caught.value
@@ -156,7 +157,7 @@ def test_kinds_are_widened_across_blocks_of_rows(write):
     rows = [{"a": None, "b": 1}] * 10_000 + [{"a": ["x"], "b": 0.5}]
     path = write("a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     assert rows_of(path) == rows
-    assert [row for batch in iterate_files([path], rows=64) for row in batch.to_pylist()] == rows
+    assert [row for batch in open_files([path], rows=64) for row in batch.to_pylist()] == rows
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-8", "utf-32"])
@@ -314,7 +315,7 @@ def test_shards_are_read_in_order_and_rows_are_found_in_them(write):
     assert source.table.to_pydict() == {"text": ["x\ny", "z", "w"], "label": ["a", "b", "c"]}
     assert source.show([0, 1, 2]) == "s-1.csv, lines 2, 4; s-2.csv, line 2"
     assert source.locate(2) == "s-2.csv, line 2"
-    batches = list(iterate_files([b, a], rows=1))
+    batches = list(open_files([b, a], rows=1))
     assert [batch["text"].to_pylist() for batch in batches] == [["w"], ["x\ny"], ["z"]]
 
 
@@ -349,7 +350,7 @@ def test_rows_are_shown_as_lines_and_the_rest_counted(write):
 def test_bad_rows_are_known_before_the_first_batch_is_read(write):
     path = write("a.csv", HEADER + "x,a\n" * 1000 + "x\n")
     with pytest.raises(UserError, match="line 1002 has 1 field"):
-        iterate_files([path])
+        open_files([path])
 
 
 def test_a_row_of_any_sane_length_is_read(write):
@@ -375,7 +376,7 @@ def test_any_text_in_quotes_is_read_back_and_found_again(write, name, separator,
     path = write(name, "".join(lines))
     source = read_files([path])
     assert [list(row.values()) for row in source.table.to_pylist()] == rows
-    streamed = [row for batch in iterate_files([path], rows=2) for row in batch.to_pylist()]
+    streamed = [row for batch in open_files([path], rows=2) for row in batch.to_pylist()]
     assert streamed == source.table.to_pylist()
     for row in range(len(rows)):
         above = len(re.findall("\r\n|\r|\n", "".join(lines[: row + 1])))
@@ -410,3 +411,20 @@ def test_json_is_read_back_as_it_is_or_refused(write, rows):
         kinds = {name: type(value) for name, value in row.items() if value is not None}
         for name, kind in kinds.items():
             assert kind is type(expected[name]) or {kind, type(expected[name])} == {int, float}
+
+
+@pytest.mark.parametrize("most_held", [2**22, 0])
+def test_a_file_is_checked_once_and_a_small_one_read_once(write, monkeypatch, most_held):
+    checks, reads = [], []
+    check_rows, open_csv = csv_reader._check_rows, csv_reader.arrow_csv.open_csv
+    monkeypatch.setattr(
+        csv_reader, "_check_rows", lambda *a, **k: checks.append(a) or check_rows(*a, **k)
+    )
+    monkeypatch.setattr(
+        csv_reader.arrow_csv, "open_csv", lambda *a, **k: reads.append(a) or open_csv(*a, **k)
+    )
+    monkeypatch.setattr(tables, "SMALL_FILE_BYTES", most_held)
+    batches = open_files([write("twice.csv", "text,label\none,a\ntwo,b\n")])
+    for _ in range(2):
+        assert [row for batch in batches for row in batch.to_pylist()] == ROWS
+    assert (len(checks), len(reads)) == (1, 1 if most_held else 2)

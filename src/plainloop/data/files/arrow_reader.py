@@ -5,7 +5,7 @@ Text is pa.string() whatever the file calls it (large, view, dictionary). The sc
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,24 +17,28 @@ from plainloop.errors import UserError, printable, printable_path
 # Far more than real footers need, and far less than a damaged length can ask for.
 PARQUET_LIMITS = {"thrift_string_size_limit": 2**24, "thrift_container_size_limit": 2**20}
 SMALLEST_PARQUET = 12  # bytes: the magic twice and the length of the footer
+Batches = Callable[[], Iterator[pa.RecordBatch]]  # each call reads the file from its beginning
 PARQUET_MAGIC, ARROW_MAGIC = b"PAR1", b"ARROW1"
 
 
-def open_parquet(path: Path, rows: int) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """Stream a Parquet file, its checksums verified where it has them.
+def open_parquet(path: Path, rows: int) -> tuple[pa.Schema, Batches]:
+    """Stream a Parquet file, its checksums verified if it has them.
 
     Raises:
         UserError: not Parquet, cut short, or damaged; damaged pages when they are reached.
     """
     _check_parquet_ends(path)
-    with _damage_is_the_users(path):
-        file = pq.ParquetFile(path, page_checksum_verification=True, **PARQUET_LIMITS)
+
+    def open_file() -> pq.ParquetFile:
+        return pq.ParquetFile(path, page_checksum_verification=True, **PARQUET_LIMITS)
+
+    with _damage_is_the_users(path), open_file() as file:
         schema = _plain(file.schema_arrow)
 
     def batches() -> Iterator[pa.RecordBatch]:
         """All rows, or an error: never fewer in silence."""
         num_rows = 0
-        with file, _damage_is_the_users(path):
+        with _damage_is_the_users(path), open_file() as file:
             for batch in file.iter_batches(batch_size=rows):
                 batch.validate(full=True)
                 num_rows += batch.num_rows
@@ -42,10 +46,10 @@ def open_parquet(path: Path, rows: int) -> tuple[pa.Schema, Iterator[pa.RecordBa
             if num_rows != file.metadata.num_rows:  # Arrow stops where the shortest column ends
                 raise pa.ArrowInvalid(f"{num_rows} of {file.metadata.num_rows} rows are there")
 
-    return schema, batches()
+    return schema, batches
 
 
-def open_arrow(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+def open_arrow(path: Path) -> tuple[pa.Schema, Batches]:
     """Stream an Arrow file, of the file or of the stream format.
 
     Raises:
@@ -53,20 +57,21 @@ def open_arrow(path: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """
     with path.open("rb") as file:
         is_file_format = file.read(len(ARROW_MAGIC)) == ARROW_MAGIC
-    with _damage_is_the_users(path):
-        source = pa.OSFile(str(path))
-        reader = pa.ipc.open_file(source) if is_file_format else pa.ipc.open_stream(source)
-        schema = _plain(reader.schema)
+    open_reader = pa.ipc.open_file if is_file_format else pa.ipc.open_stream
+    with _damage_is_the_users(path), pa.OSFile(str(path)) as source:
+        schema = _plain(open_reader(source).schema)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        numbers = range(reader.num_record_batches) if is_file_format else None
-        with source, _damage_is_the_users(path):
-            found = reader if numbers is None else map(reader.get_batch, numbers)
+        with _damage_is_the_users(path), pa.OSFile(str(path)) as source:
+            reader = open_reader(source)
+            found = reader
+            if is_file_format:
+                found = map(reader.get_batch, range(reader.num_record_batches))
             for batch in found:
                 batch.validate(full=True)
                 yield batch.cast(schema)
 
-    return schema, batches()
+    return schema, batches
 
 
 def find_saved_files(folder: Path) -> list[Path]:

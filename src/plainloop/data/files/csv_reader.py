@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
+from plainloop.data.files.arrow_reader import Batches
 from plainloop.data.files.text import LINE_BREAK, check_is_text, read_lines
 from plainloop.errors import UserError, printable, printable_path
 
@@ -96,10 +97,8 @@ def read_counted(
     return arrow_csv.read_csv(str(path), **options).slice(0, rows.num_rows)
 
 
-def open_csv(
-    path: Path, delimiter: str, encoding: str | None
-) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """Check a whole file at flat memory, then stream it.
+def open_csv(path: Path, delimiter: str, encoding: str | None) -> tuple[pa.Schema, Batches]:
+    """Check all of a file at flat memory, then stream it.
 
     Raises:
         UserError: see `_check_rows`.
@@ -113,7 +112,7 @@ def open_csv(
                 yield batch.slice(0, left)
                 left = max(0, left - batch.num_rows)
 
-    return pa.schema([(name, pa.string()) for name in layout.names]), batches()
+    return pa.schema([(name, pa.string()) for name in layout.names]), batches
 
 
 def quotes_enclose(path: Path, delimiter: str, encoding: str | None) -> bool:

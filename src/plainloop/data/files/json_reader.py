@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from plainloop.data.files.arrow_reader import Batches
 from plainloop.data.files.text import LINE_BREAK, check_is_text, read_lines
 from plainloop.errors import UserError, printable, printable_path
 
@@ -51,17 +52,15 @@ def read_json(path: Path, encoding: str | None, *, array: bool) -> pa.Table:
         raise _inexact(path) from None
 
 
-def open_json(
-    path: Path, encoding: str | None, *, array: bool
-) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """Check a whole file, then stream it: lines at flat memory, an array from memory.
+def open_json(path: Path, encoding: str | None, *, array: bool) -> tuple[pa.Schema, Batches]:
+    """Check all of a file, then stream it: lines at flat memory, an array from memory.
 
     Raises:
         UserError: see `read_json`.
     """
     if array:
         table = read_json(path, encoding, array=True)
-        return table.schema, iter(table.to_batches())
+        return table.schema, lambda: iter(table.to_batches())
     schema = pa.schema([])
     for _, schema in _read_blocks(path, encoding, array=False):  # noqa: B007
         pass
@@ -74,7 +73,7 @@ def open_json(
                 raise _inexact(path) from None
             yield from full.to_batches()
 
-    return schema, batches()
+    return schema, batches
 
 
 def _inexact(path: Path) -> UserError:

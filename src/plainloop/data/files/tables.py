@@ -1,14 +1,15 @@
-"""A person's files as one Arrow table, or as a stream of batches, with the way back to their lines."""
+"""A user's files as one Arrow table or a stream of batches, and the line of each row."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plainloop.data.files.arrow_reader import open_arrow, open_parquet
+from plainloop.data.files.arrow_reader import Batches, open_arrow, open_parquet
 from plainloop.data.files.csv_reader import open_csv, read_csv
 from plainloop.data.files.json_reader import open_json, read_json
 from plainloop.data.files.memory_map import hold_on_disk
@@ -19,6 +20,7 @@ from plainloop.errors import UserError, printable, printable_path
 SEPARATORS = {"csv": ",", "tsv": "\t"}
 MOST_ROWS_SHOWN = 3
 ROWS_PER_BATCH = 65_536
+SMALL_FILE_BYTES = 2**22  # what may be held in memory instead of being read again
 
 
 @dataclass(frozen=True)
@@ -132,14 +134,38 @@ def read_files(paths: Sequence[str | Path], *, encoding: str | None = None) -> S
     )
 
 
-def iterate_files(
-    paths: Sequence[str | Path], *, encoding: str | None = None, rows: int = 1000
-) -> Iterator[pa.RecordBatch]:
-    """Read the same rows as `read_files`, in the same order, a batch at a time.
+@dataclass(frozen=True)
+class CheckedFiles:
+    """Files that were checked; each iteration yields their rows as record batches.
 
-    The text files are checked whole before this returns, so that a bad row is known before the first
-    good one is used. Memory does not grow with the files, but for an array in a .json file, which
-    is read whole. Damaged pages of a Parquet or Arrow file are found when they are reached.
+    Attributes:
+        streams: of each file its schema, and what reads it.
+        schema: of the batches.
+        names: what messages call each file.
+        rows: the most rows of a batch.
+    """
+
+    streams: Sequence[tuple[pa.Schema, Batches]]
+    schema: pa.Schema
+    names: Sequence[str]
+    rows: int
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for (_, batches), name in zip(self.streams, self.names, strict=True):
+            for batch in batches():
+                table = _cast(pa.Table.from_batches([batch]), self.schema, name)
+                yield from table.to_batches(max_chunksize=self.rows)
+
+
+def open_files(
+    paths: Sequence[str | Path], *, encoding: str | None = None, rows: int = 1000
+) -> CheckedFiles:
+    """Check files, so as to read the rows of `read_files` in batches, once or several times.
+
+    All rows of the text files are checked before this returns, so that a bad row is known before the
+    first good one is used. Memory does not grow with the files: those above 4 MB are read again by each
+    iteration, except for an array in a .json file, which is held. Damaged pages of a large Parquet or
+    Arrow file are found when they are reached.
 
     Args:
         paths: see `read_files`.
@@ -151,29 +177,21 @@ def iterate_files(
     """
     files = find_files(paths)
     check_encoding(encoding)
-    streams, problems = [], []
+    streams: list[tuple[pa.Schema, Batches]] = []
+    problems = []
     for file in files:
         try:
-            streams.append(_open(file, format_of(file, encoding), encoding, rows))
+            schema, batches = _open(file, format_of(file, encoding), encoding, rows)
+            if file.stat().st_size <= SMALL_FILE_BYTES:
+                batches = partial(iter, list(batches()))  # read once, however often it is iterated
+            streams.append((schema, batches))
         except UserError as problem:
             problems.append(problem)
     if problems:
         raise UserError.together(problems)
     names = _short_names(files)
     schema = _common_schema([found for found, _ in streams], names)
-    return _stream(streams, schema, names, rows)
-
-
-def _stream(
-    streams: list[tuple[pa.Schema, Iterator[pa.RecordBatch]]],
-    schema: pa.Schema,
-    names: list[str],
-    rows: int,
-) -> Iterator[pa.RecordBatch]:
-    for (_, batches), name in zip(streams, names, strict=True):
-        for batch in batches:
-            table = _cast(pa.Table.from_batches([batch]), schema, name)
-            yield from table.to_batches(max_chunksize=rows)
+    return CheckedFiles(streams, schema, names, rows)
 
 
 def _read(file: Path, form: Format, encoding: str | None) -> pa.Table:
@@ -182,18 +200,16 @@ def _read(file: Path, form: Format, encoding: str | None) -> pa.Table:
     if form in ("json array", "json lines"):
         return read_json(file, encoding, array=form == "json array")
     schema, batches = _open(file, form, encoding, ROWS_PER_BATCH)
-    return pa.Table.from_batches(list(batches), schema)
+    return pa.Table.from_batches(list(batches()), schema)
 
 
-def _open(
-    file: Path, form: Format, encoding: str | None, rows: int
-) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+def _open(file: Path, form: Format, encoding: str | None, rows: int) -> tuple[pa.Schema, Batches]:
     if form in SEPARATORS:
         return open_csv(file, SEPARATORS[form], encoding)
     if form in ("json array", "json lines"):
         return open_json(file, encoding, array=form == "json array")
     schema, batches = open_parquet(file, rows) if form == "parquet" else open_arrow(file)
-    return schema, _with_rows(batches, file)
+    return schema, lambda: _with_rows(batches(), file)
 
 
 def _with_rows(batches: Iterator[pa.RecordBatch], file: Path) -> Iterator[pa.RecordBatch]:
