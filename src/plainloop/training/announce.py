@@ -1,4 +1,4 @@
-"""What is about to run, said before anything heavy is loaded."""
+"""Summary of a run before it starts: launcher, devices, threads, batch size, steps; warnings."""
 
 import math
 import os
@@ -21,9 +21,9 @@ from plainloop.training.optim import count_training_steps, steps_per_epoch
 def describe_run(
     config: TrainConfig, accelerator: Accelerator, num_rows: int
 ) -> list[tuple[str, str]]:
-    """Launcher, processes, devices, threads, batch, steps and seed, by title; and warnings.
+    """Summarize how a run is launched, as (title, text) lines: devices, batch, steps, warnings.
 
-    Every process calls it, since each has a device and threads of its own; the main one prints it.
+    Every process must call it, since it gathers device and threads of each; the main one prints it.
 
     Args:
         config: the settings.
@@ -32,7 +32,7 @@ def describe_run(
     """
     processes = accelerator.num_processes
     rows, batches = config.per_device_train_batch_size, config.gradient_accumulation_steps
-    # Each process has so many batches of an epoch: the last ones are filled up.
+    # Rounded up: duplicate rows fill the last batches, so that each process has equally many.
     num_batches = math.ceil(num_rows / (rows * processes))
     in_epoch, in_all = (
         count(num_batches, config) for count in (steps_per_epoch, count_training_steps)
@@ -50,7 +50,7 @@ def describe_run(
 
 
 def launcher_name() -> str:
-    """What started this process, by what it left in the environment."""
+    """Name the launcher of this process, from the environment variables that it set."""
     in_notebook = "ipykernel" in sys.modules
     if "TORCHELASTIC_RUN_ID" in os.environ and in_notebook:
         return "notebook_launcher"
@@ -64,12 +64,12 @@ def launcher_name() -> str:
 
 
 def _devices(accelerator: Accelerator) -> list[tuple[str, str]]:
-    """Device, precision and threads of every rank; a warning where the threads are too many."""
+    """Device, precision and threads of all ranks; a warning if threads and cores do not match."""
     index, threads, cores = accelerator.device.index or 0, torch.get_num_threads(), cpu_count()
     local_processes = get_cpu_distributed_information().local_world_size
-    # Numbers, since objects would travel as pickle.
-    own = torch.tensor([[index, threads, cores, local_processes]], device=accelerator.device)
-    ranks = accelerator.gather(own).tolist()
+    # As a tensor, since gathering objects would pickle them.
+    here = torch.tensor([[index, threads, cores, local_processes]], device=accelerator.device)
+    ranks = accelerator.gather(here).tolist()
     kind = accelerator.device.type
     names = [kind if kind == "cpu" else f"{kind}:{index}" for index, *_ in ranks]
     precision = {"no": "float32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
@@ -94,12 +94,12 @@ def _devices(accelerator: Accelerator) -> list[tuple[str, str]]:
 
 
 def _accelerate_config(accelerator: Accelerator) -> list[tuple[str, str]]:
-    """The file that `accelerate config` wrote, and which of its values apply to this run."""
+    """The file of `accelerate config`, and which of its values differ in this run."""
     path = Path(default_config_file)
     if not is_accelerate_launch() or not path.is_file():
         return []
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    ours: dict[str, Any] = {
+    in_effect: dict[str, Any] = {
         "num_processes": accelerator.num_processes,
         "mixed_precision": accelerator.mixed_precision,
         "use_cpu": accelerator.device.type == "cpu",
@@ -107,14 +107,14 @@ def _accelerate_config(accelerator: Accelerator) -> list[tuple[str, str]]:
     said = [
         f"{name} {_plain(settings[name])}"
         + ("" if settings[name] == value else f" (here {_plain(value)})")
-        for name, value in ours.items()
+        for name, value in in_effect.items()
         if name in settings
     ]
     return [("Accelerate", f"{path}: {', '.join(said)}; a flag or --config_file beats it")]
 
 
 def _unmet_wishes(accelerator: Accelerator) -> list[tuple[str, str]]:
-    """A warning where an engine was asked for and is not there, or was never measured."""
+    """A warning for a distributed engine that was requested but is not used, or is untested."""
     kind = accelerator.distributed_type
     if "FSDP_VERSION" in os.environ and kind != DistributedType.FSDP:
         return [("Warning", "FSDP was asked for; without a GPU it is plain data parallelism (DDP)")]

@@ -1,4 +1,4 @@
-"""evaluate(): the evaluation loop."""
+"""The evaluation loop: loss and metrics of a model over all rows of a loader."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def evaluate(
     stop: StopRequest | None = None,
     rows: KeptRows | None = None,
 ) -> Scores | None:
-    """Score a model on every row of a loader.
+    """Evaluate a model on every row of a loader, each exactly once over all processes.
 
     Args:
         model: returns `logits` (rows, labels) and, given labels, `loss`, the mean over the rows.
@@ -36,14 +36,17 @@ def evaluate(
         metric: anything with `add_batch(predictions=, references=)` and `compute()`; it is given
             logits where it has `takes_logits`, else what `predictions_of` makes of them.
         accelerator: gathers the rows of all processes.
-        loss_fn: for a model that returns no loss of its own.
-        description: the label of the progress bar.
-        stop: asked after each batch.
-        rows: takes in each row's number, logits and label; a batch must hold idx then.
+        loss_fn: used if the model returns no loss.
+        description: label of the progress bar.
+        stop: checked after each batch.
+        rows: collects each row's number, logits and label; batches must hold idx then.
 
     Returns:
-        loss, the mean over the rows of the model's own loss, whatever loss it is trained on; and
-        what the metric computes. None where a stop was asked for before all rows were scored.
+        "loss", the mean over rows of the loss inside the model, whatever loss it is trained on, and
+        what the metric computes. None if a stop was requested before all rows were scored.
+
+    Raises:
+        RuntimeError: a row was not scored, or scored twice.
     """
     model.eval()
     takes_logits = getattr(metric, "takes_logits", False)
@@ -57,18 +60,16 @@ def evaluate(
         leave=False,
         visible=accelerator.is_main_process,
     )
-    for number, padded_batch in enumerate(bar):
-        batch, num_rows = drop_duplicate_rows(padded_batch, eval_dataloader, number)
+    for number, filled_batch in enumerate(bar):
+        batch, num_rows = drop_duplicate_rows(filled_batch, eval_dataloader, number)
         with torch.no_grad():
             outputs: Any = model(**model_inputs_of(batch))
         loss: Any = getattr(outputs, "loss", None)
         if loss is None and loss_fn:
             loss = loss_fn(outputs, batch["labels"])
-        scored: tuple[torch.Tensor, ...] = (
-            outputs.logits,
-            batch["labels"],
-            loss.repeat(len(batch["labels"])),
-        )
+        labels = batch["labels"]
+        # A batch's mean loss, once per row: the mean over all rows is then right with ragged batches.
+        scored: tuple[torch.Tensor, ...] = (outputs.logits, labels, loss.repeat(len(labels)))
         if accelerator.num_processes > 1 or ROW_NUMBERS in batch:
             scored, numbers = gather_rows(scored, batch[ROW_NUMBERS], num_rows, accelerator)
             row_numbers += numbers
@@ -82,33 +83,34 @@ def evaluate(
             rows.add(numbers_here, logits.float().numpy(), references.numpy())
         row_losses.append(losses.float().numpy())
         if stop and stop.agreed(accelerator):
-            metric.compute()  # leaves nothing behind for the next evaluation
+            metric.compute()  # empties the metric for the next evaluation
             bar.close()
             return None
     if row_numbers:
         check_each_once(row_numbers, len(eval_dataloader.dataset))  # type: ignore[arg-type]
-    # A mean over rows, in float32 as the Trainer's is.
+    # In float32, as the Trainer computes it.
     mean_loss = float(np.concatenate(row_losses).mean())
     return {"loss": mean_loss, **(metric.compute() or {})}
 
 
 def gather_rows(
-    scored: tuple[torch.Tensor, ...], numbers: torch.Tensor, own: int, accelerator: Accelerator
+    scored: tuple[torch.Tensor, ...], numbers: torch.Tensor, num_rows: int, accelerator: Accelerator
 ) -> tuple[tuple[torch.Tensor, ...], list[int]]:
-    """The rows of all processes, in their order, each once.
+    """Gather the rows of all processes, without the duplicates that fill up the last batches.
 
     Args:
-        scored: tensors of this process's rows.
-        numbers: the rows' numbers.
-        own: how many of them count; see `drop_duplicate_rows`.
+        scored: tensors of this process, each (rows, ...).
+        numbers: int (rows,), the number of each row.
+        num_rows: how many of them are not duplicates; see `drop_duplicate_rows`.
 
     Returns:
-        The tensors with all rows, and the rows' numbers.
+        The tensors with the rows of all processes in order of rank, and the rows' numbers.
     """
     if accelerator.num_processes == 1:
         return scored, numbers.tolist()
-    is_own = torch.arange(len(numbers), device=numbers.device) < own
-    numbers = torch.where(is_own, numbers, -1)
+    # Duplicates get the number -1, as does the padding to the largest batch of any process.
+    is_counted = torch.arange(len(numbers), device=numbers.device) < num_rows
+    numbers = torch.where(is_counted, numbers, -1)
     padded = accelerator.pad_across_processes((*scored, numbers), pad_index=-1)
     *gathered, numbers = accelerator.gather(padded)
     kept = numbers >= 0
@@ -116,10 +118,10 @@ def gather_rows(
 
 
 def check_each_once(row_numbers: list[int], num_rows: int) -> None:
-    """Check that every row was scored, and none twice: else the scores are of something else.
+    """Check that every row was scored exactly once.
 
     Raises:
-        RuntimeError: they were not.
+        RuntimeError: a row was not scored, or scored twice.
     """
     if not len(set(row_numbers)) == len(row_numbers) == num_rows:
         raise RuntimeError(

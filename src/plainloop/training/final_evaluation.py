@@ -1,4 +1,4 @@
-"""evaluate_saved(): the saved model on every split that it was not trained on, row by row."""
+"""Evaluation of the trained model on each split but train, row by row, for the reports."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -35,23 +35,22 @@ def evaluate_saved(
     accelerator: Accelerator,
     folder: RunFolder | None,
 ) -> Iterator[tuple[str, Scores]]:
-    """Score a trained model on each split but train; yield the split's name and its scores.
+    """Evaluate a trained model on each split but train; yield the split's name and its scores.
 
-    Keeps in the run's folder what the model says of each row, and in metrics.json all that a report
-    says of it: analysis, of each split; data, what the data doctor finds, and the scores of simple
-    models; and the scores of each split but validation, whose are there already as saved. Where the
-    settings ask for a decision, the validation rows choose it, it is kept in the folder, and other
-    splits are scored with it.
+    Saves each row's prediction in the run's folder, and in metrics.json: "analysis" of each split;
+    "data", the findings in the data and the scores of baselines; and the scores of each split but
+    validation, whose are there as "saved". If the settings ask for thresholds or calibration, they are
+    fitted on the validation rows, saved in the folder and used for the other splits.
 
     Args:
         model: as trained, on the accelerator's device.
-        dataloaders: not prepared.
-        metric: see `evaluate`; of the model as trained.
-        metrics: from `summarize`; what is found is added.
-        inputs: the rows as read, and what the labels mean.
-        config: whether the validation rows are evaluated, and how long processes wait.
+        dataloaders: not prepared, by split.
+        metric: see `evaluate`; scores without thresholds.
+        metrics: from `summarize`; results are added to it.
+        inputs: the rows as read, and the task.
+        config: eval_strategy "no" leaves out validation; step_timeout is in seconds.
         accelerator: gathers the rows of all processes.
-        folder: where it is written; of one process only.
+        folder: where results are written, on the main process; None on the others.
     """
     splits = [split for split in dataloaders if split != "train"]
     if config.eval_strategy == "no":
@@ -88,7 +87,7 @@ def evaluate_saved(
 
 
 def describe_findings(findings: "Findings") -> dict[str, Any]:
-    """The rows of each split, the baselines, and a line for each finding."""
+    """Convert findings for metrics.json: rows per split, baseline scores, severity and message."""
     return {
         "rows": {name: split.rows for name, split in findings.splits.items()},
         "baselines": findings.baselines,

@@ -1,4 +1,4 @@
-"""Losses other than the model's own: label smoothing, class weights, focal loss."""
+"""Training losses: cross-entropy with label smoothing and class weights, and focal loss."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,10 +12,10 @@ from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 
 LossFn = Callable[[Any, torch.Tensor], torch.Tensor]
-"""(a model's outputs, labels) -> the mean loss of the batch.
+"""(outputs of a model, labels) -> mean loss of the batch, a scalar.
 
-What the mean divides by is the number of rows; a loss that divides by something else says so in a
-method `denominator(labels)`, as `CrossEntropy` does.
+The mean divides by the number of rows. A loss that divides by something else has a method
+`denominator(labels)`, as `CrossEntropy` has: gradient accumulation over batches needs it.
 """
 
 
@@ -26,10 +26,9 @@ def loss_denominator(loss_fn: LossFn | None, labels: torch.Tensor) -> float:
 
 
 class CrossEntropy:
-    """Cross-entropy with smoothed labels and a weight for each label.
+    """Cross-entropy with label smoothing and class weights (`torch.nn.functional.cross_entropy`).
 
-    The mean of a batch divides by `denominator(labels)`: the sum of the weights of its rows' labels,
-    which is the number of rows where no weights are given (`torch.nn.functional.cross_entropy`).
+    With class weights torch divides a batch's sum by the sum of its rows' weights, not by its rows.
     """
 
     def __init__(
@@ -39,51 +38,46 @@ class CrossEntropy:
         self.class_weights = None if class_weights is None else torch.tensor(class_weights)
 
     def __call__(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-        """The weighted mean over the batch, of logits (rows, labels) and labels (int64, rows)."""
+        """Weighted mean loss of logits, float (rows, labels), and labels, int64 (rows,)."""
         weights = None if self.class_weights is None else self.class_weights.to(labels.device)
         return functional.cross_entropy(
             outputs.logits, labels, weight=weights, label_smoothing=self.label_smoothing
         )
 
     def denominator(self, labels: torch.Tensor) -> float:
-        """What the mean of a batch with these labels divides by."""
+        """The number that the mean of a batch with these labels divides by."""
         if self.class_weights is None:
             return len(labels)
         return float(self.class_weights[labels.cpu()].sum())
 
 
 class BinaryCrossEntropy:
-    """Cross-entropy of each label on its own, for multi-label rows.
+    """Weighted binary cross-entropy for multi-label rows.
 
-    The class weight of a label multiplies the loss of the rows that have it; a row without it counts
-    1 (`pos_weight` of `torch.nn.functional.binary_cross_entropy_with_logits`). The mean of a batch
-    divides by its rows, times the labels, whatever the weights are.
+    A label's class weight multiplies the loss of rows that have it; other rows have weight 1
+    (`pos_weight` of `torch.nn.functional.binary_cross_entropy_with_logits`). The mean divides by
+    rows times labels, whatever the weights are.
     """
 
     def __init__(self, class_weights: Sequence[float]) -> None:
         self.class_weights = torch.tensor(class_weights)
 
     def __call__(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-        """The mean over the batch, of logits (rows, labels) and multi-hot labels, both float."""
+        """Mean loss of logits and multi-hot labels, both float (rows, labels)."""
         return functional.binary_cross_entropy_with_logits(
             outputs.logits, labels, pos_weight=self.class_weights.to(labels.device)
         )
-
-    def denominator(self, labels: torch.Tensor) -> float:
-        """What the mean of a batch with these labels divides by: its rows."""
-        return len(labels)
 
 
 class FocalLoss:
     """Focal loss: -alpha (1 - p)^gamma log p (Lin et al. 2017, arXiv:1708.02002).
 
-    p is the probability of what is true. For a single label it is the softmax's, and alpha the class
-    weight of the row's label. For multi-label rows each label stands on its own: p is the sigmoid's,
-    or one minus it where the row lacks the label; alpha is the label's class weight where the row
-    has it, else 1. With gamma 0 and no weights it is cross-entropy.
+    p is the probability of the true answer. For single-label rows it comes from the softmax, and alpha
+    is the class weight of the row's label. For multi-label rows each label is a binary problem: p
+    comes from the sigmoid, and alpha is the label's class weight if the row has it, else 1. With gamma
+    0 and no weights it is cross-entropy.
 
-    The mean of a batch divides by its rows, and for multi-label rows by the labels too, whatever the
-    weights are.
+    The mean divides by rows, for multi-label rows by rows times labels, whatever the weights are.
     """
 
     def __init__(self, gamma: float, class_weights: Sequence[float] | None = None) -> None:
@@ -91,16 +85,16 @@ class FocalLoss:
         self.class_weights = None if class_weights is None else torch.tensor(class_weights)
 
     def __call__(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-        """The mean over the batch.
+        """Mean loss of a batch.
 
         Args:
-            outputs: with logits (rows, labels).
+            outputs: with `logits`, float (rows, labels).
             labels: int64 (rows,), or multi-hot, float (rows, labels).
         """
         logits = outputs.logits
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        # Both logarithms straight from the logits: where p rounds to 1, the power of 1 - p would
-        # have a gradient that is not a number.
+        # log p and log(1 - p) straight from the logits: if p rounds to 1, (1 - p) ** gamma has the
+        # gradient 0 * inf = NaN for gamma < 1.
         if labels.ndim > 1:
             signed = torch.where(labels > 0, logits, -logits)
             log_p, log_rest = functional.logsigmoid(signed), functional.logsigmoid(-signed)
@@ -114,23 +108,19 @@ class FocalLoss:
         losses: torch.Tensor = -alpha * (self.gamma * log_rest).exp() * log_p
         return losses.mean()
 
-    def denominator(self, labels: torch.Tensor) -> float:
-        """What the mean of a batch with these labels divides by: its rows."""
-        return len(labels)
-
 
 def create_loss(
     config: TrainConfig, train_labels: Sequence[Any], task: Task
 ) -> CrossEntropy | BinaryCrossEntropy | FocalLoss | None:
-    """The loss that the settings ask for; None: the model's own.
+    """Create the loss that the settings ask for; None for the loss inside the model.
 
     Args:
-        config: its label smoothing, class weights and focal gamma.
-        train_labels: int (rows,), or multi-hot (rows, num_labels); balanced weights need them.
-        task: its problem type decides which cross-entropy it is.
+        config: its label_smoothing_factor, class_weights and focal_gamma.
+        train_labels: int (rows,), or multi-hot (rows, num_labels); used for balanced weights.
+        task: its problem type selects categorical or binary cross-entropy.
 
     Raises:
-        ValueError: the settings do not go together, or not with the problem type.
+        ValueError: the settings cannot be combined with each other or with the problem type.
     """
     smoothing, weights, gamma = (
         config.label_smoothing_factor,
@@ -154,11 +144,11 @@ def create_loss(
 
 
 def balanced_weights(labels: NDArray[Any]) -> tuple[float, ...]:
-    """A weight for each label, with which rare labels count as much as frequent ones.
+    """Class weights inversely proportional to frequency.
 
-    Single labels (rows,): scikit-learn's, rows / (number of labels x rows of the label). Multi-hot
-    labels (rows, num_labels): rows without the label / rows with it, so that for each label the two
-    count alike. Every label must have rows, and a multi-hot one must lack some.
+    Single labels (rows,): rows / (number of labels * rows with the label), scikit-learn's "balanced".
+    Multi-hot labels (rows, num_labels): rows without the label / rows with it, so that both sides have
+    the same total. Every label needs a row that has it, and a multi-hot one a row that lacks it.
     """
     if labels.ndim > 1:
         having = labels.sum(axis=0)

@@ -1,4 +1,4 @@
-"""Parameter groups, AdamW, and the schedule of the learning rate."""
+"""AdamW with the Trainer's parameter groups, and learning rate schedules."""
 
 import math
 import re
@@ -18,9 +18,10 @@ NO_DECAY_NAMES = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(
 
 
 def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over the parameters that require a gradient, fused, with the Trainer's two groups.
+    """Create a fused AdamW over the trainable parameters, in the Trainer's two groups.
 
-    Weight decay is for all but biases and normalizations.
+    Biases and normalizations get no weight decay. Call it after `choose_execution`, which may replace
+    the embedding's parameter.
     """
     no_decay = {
         parameter
@@ -49,11 +50,11 @@ def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW
 
 
 def count_training_steps(num_batches: int, config: TrainConfig) -> int:
-    """Optimizer steps of the whole run.
+    """Count the optimizer steps of a training.
 
     Args:
-        num_batches: batches in an epoch on each process, `len(train_dataloader)` once prepared.
-        config: `max_steps` decides where it is set, else the epochs.
+        num_batches: batches per epoch on each process, `len(train_dataloader)` after `prepare`.
+        config: its max_steps if set, else num_train_epochs.
     """
     if config.max_steps > 0:
         return config.max_steps
@@ -61,16 +62,16 @@ def count_training_steps(num_batches: int, config: TrainConfig) -> int:
 
 
 def steps_per_epoch(num_batches: int, config: TrainConfig) -> int:
-    """Optimizer steps in an epoch; the last one may hold fewer batches than the others."""
+    """Count the optimizer steps of an epoch; the last one may accumulate fewer batches."""
     return math.ceil(num_batches / config.gradient_accumulation_steps)
 
 
 def create_scheduler(
     optimizer: torch.optim.Optimizer, num_training_steps: int, config: TrainConfig
 ) -> LRScheduler:
-    """The schedule of `transformers.get_scheduler`, in optimizer steps.
+    """Create a schedule of `transformers.get_scheduler`, to be stepped once per optimizer step.
 
-    Do not pass it through `accelerator.prepare`: it would then move once per process and step.
+    Do not pass it to `accelerator.prepare`, with which it would advance once per process and step.
 
     Raises:
         UserError: the schedule does not take one of `lr_scheduler_kwargs`, or lacks one.
@@ -99,7 +100,7 @@ def create_scheduler(
 
 
 def check_schedule(config: TrainConfig) -> None:
-    """Try the schedule on one number, before any model is loaded.
+    """Check the schedule's arguments with a dummy optimizer, before any model is loaded.
 
     Raises:
         UserError: as `create_scheduler`.
@@ -109,8 +110,8 @@ def check_schedule(config: TrainConfig) -> None:
 
 
 def schedule_kwargs(config: TrainConfig) -> dict[str, Any]:
-    """What the schedule takes besides steps: the settings', and the direction of the metric."""
-    # A whole number in a flag or file may have become 2.0, and some schedules count in integers.
+    """Arguments of a schedule other than steps: from the settings, and the metric's direction."""
+    # Flags and files give 2.0 for 2, and some schedules need integers.
     kwargs: dict[str, Any] = {
         key: int(value) if isinstance(value, float) and value.is_integer() else value
         for key, value in config.lr_scheduler_kwargs.items()

@@ -1,4 +1,4 @@
-"""Everything a person can get wrong, checked before torch is imported and anything is written."""
+"""Load and check all inputs of a run (settings, model, data) before torch is imported."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run works on.
+    """The checked inputs of a run.
 
     Attributes:
         config: the settings, with what was found in the data filled in.
@@ -48,10 +48,10 @@ class Inputs:
 
 
 def load_inputs(config: TrainConfig) -> Inputs:
-    """Check the settings, find the model, read the data.
+    """Check the settings, resolve the model, read and check the data; nothing is written.
 
     Raises:
-        UserError: all that is wrong, a line for each independent problem.
+        UserError: all independent problems together, a line each.
     """
     problems: list[UserError] = []
     pretrained, inputs = "", None
@@ -92,10 +92,10 @@ def load_inputs(config: TrainConfig) -> Inputs:
 
 
 def check_trackers(config: TrainConfig) -> None:
-    """Check that the packages of the trackers are installed; Accelerate leaves missing ones out.
+    """Check that the trackers' packages are installed; Accelerate silently skips missing ones.
 
     Raises:
-        UserError: one is not.
+        UserError: a package is not installed.
     """
     missing = [name for name in config.report_to if not find_spec(name)]
     if missing:
@@ -107,10 +107,10 @@ def check_trackers(config: TrainConfig) -> None:
 
 
 def check_source(config: TrainConfig) -> None:
-    """Check that the settings name one source of rows, and nothing that is of another.
+    """Check that the settings name exactly one data source, and no setting of another source.
 
     Raises:
-        UserError: none or several, or a setting that would do nothing.
+        UserError: there are none or several, or a setting would have no effect.
     """
     sources = {
         "--task": config.task,
@@ -159,11 +159,11 @@ def _load_own(config: TrainConfig, pretrained: str) -> Inputs:
 
 
 def check_fits_task(config: TrainConfig, task: Task) -> None:
-    """Check what only the task can say of the settings.
+    """Check the settings against the task: metric, class weights, loss, sampling, thresholds.
 
     Raises:
-        UserError: a metric that the task does not have, a wrong number of class weights, or a loss
-            or sampling that its kind of label cannot have.
+        UserError: the task has no such metric, another number of labels than there are class weights,
+            or a problem type for which a setting is not defined.
     """
     problems = []
     known = ("loss", *score_names(task.metrics, task.label_names))
@@ -226,11 +226,12 @@ def _find_wrong_thresholds(config: TrainConfig, task: Task) -> list[UserError]:
 
 
 def check_labels(config: TrainConfig, inputs: Inputs) -> None:
-    """Check that balanced weights, and a threshold, have rows of each label to be made of.
+    """Check that there are enough rows per label for balanced weights, thresholds and calibration.
 
     Raises:
-        UserError: a label has no training row, or all of them, where a row may have several; or
-            one of two labels has no two validation rows, one to choose by and one to score.
+        UserError: for balanced weights, a label has no training row (or, with several labels per row,
+            all rows); for a threshold, a label has fewer than 2 validation rows, since
+            cross-fitting needs one to choose by and one to score; or calibration has only one row.
     """
     held_out = np.asarray(inputs.raw["validation"]["label"][:])
     if (config.threshold_metric or config.threshold_costs) and held_out.ndim == 1:

@@ -1,8 +1,7 @@
-"""What is seen and logged of the steps: the bar, the mean loss, the gradient, the speed."""
+"""Progress bar, step records (loss, gradient norm, learning rate, samples/s) and their logging."""
 
 import math
 import time
-from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -14,16 +13,16 @@ from plainloop.run.state import TrainState
 
 
 class Progress:
-    """Adds up loss and rows from one logged step to the next, and shows them beside a bar.
+    """Running mean of the loss and the speed between logged steps, with a progress bar.
 
-    The loss stays on the device and is read only when a step is logged: reading it waits for the
-    device. It is summed in float32, as `transformers.Trainer` sums it.
+    The loss is summed on the device, in float32 as `transformers.Trainer` does, and read only when a
+    step is logged, since reading it waits for the device.
 
     Args:
-        num_training_steps: the length of the bar.
-        state: where the run is; a resumed one is not at the start.
+        num_training_steps: length of the bar, in optimizer steps.
+        state: of the run, which may be a resumed one; updated when a step is logged.
         accelerator: its main process prints; its trackers get the numbers under train/ and eval/.
-        run: whose folder gets the records as they are made.
+        run: each record is appended to the history in its folder.
     """
 
     def __init__(
@@ -47,35 +46,31 @@ class Progress:
         self._state = state
         self._loss_sum = torch.tensor(state.loss_since_log, device=accelerator.device)
         self._started = time.perf_counter()
-        self._rows_before = state.rows_since_log  # of a run that was stopped, so not of this time
+        # Rows that an interrupted run trained before the checkpoint: not within this process's time.
+        self._rows_before = state.rows_since_log
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.close()
 
     def step(self, loss: torch.Tensor, rows: int) -> None:
-        """Take in an optimizer step: its mean loss and its rows, both over all processes."""
+        """Count an optimizer step: its mean loss and its rows, both over all processes."""
         self._loss_sum += loss
         self._state.rows_since_log += rows
         self._bar.update()
 
     def mean_loss(self) -> float:
-        """The mean loss of the steps since the last logged one; waits for the device."""
+        """Mean loss of the steps since the last logged one; waits for the device."""
         return self._loss_sum.item() / (self._state.step - self._state.logged_step)
 
     def settle(self) -> None:
-        """Read the sum of the losses into the state, for a checkpoint."""
+        """Copy the running loss sum into the state, for a checkpoint; waits for the device."""
         self._state.loss_since_log = self._loss_sum.item()
 
     def log(self, grad_norm: torch.Tensor, learning_rate: float) -> None:
-        """Make the record of the steps since the last one, as `TrainState.history` holds it."""
+        """Append a record of the steps since the last one to `TrainState.history` and log it."""
         state = self._state
         norm = float(grad_norm)
         rows = state.rows_since_log - self._rows_before
@@ -95,7 +90,7 @@ class Progress:
             self._folder.log_step(record)
         if self._visible:
             console.emit("step", record)
-        self._track(tracked("train", record), step=state.step)
+        self._track(tracker_values("train", record), step=state.step)
         self._bar.set_postfix_str(
             f"loss {record['loss']:.4f}, lr {record['learning_rate']:.2e}, "
             f"{record['samples_per_second']:.0f} samples/s"
@@ -106,12 +101,12 @@ class Progress:
         if self._visible:
             place = f"  epoch {record['epoch']:.2f}, step {record['step']}"
             console.emit("evaluation", record, f"{place}: {describe_scores(record)}")
-        self._track(tracked("eval", record), step=record["step"])
+        self._track(tracker_values("eval", record), step=record["step"])
         self._started += seconds
 
 
-def tracked(kind: str, record: dict[str, Any]) -> dict[str, float]:
-    """A record as trackers take it: train/loss, eval/accuracy; without what is not defined."""
+def tracker_values(kind: str, record: dict[str, Any]) -> dict[str, float]:
+    """Prefix the names of a record as trackers group them (train/loss); drop undefined values."""
     return {
         f"{kind}/{name}": value
         for name, value in record.items()
@@ -120,7 +115,7 @@ def tracked(kind: str, record: dict[str, Any]) -> dict[str, float]:
 
 
 def describe_scores(scores: dict[str, Any]) -> str:
-    """Loss and metrics in one line, but for those of single labels, as in f1/positive."""
+    """Format loss and metrics in one line, without per-label metrics such as f1/positive."""
     return ", ".join(
         f"{name} {value:.4f}"
         for name, value in scores.items()

@@ -1,4 +1,4 @@
-"""TensorBoard, MLflow, W&B, trackio: Accelerate's trackers, told what history.jsonl is told."""
+"""Experiment trackers through Accelerate: TensorBoard, MLflow, W&B, trackio."""
 
 from accelerate import Accelerator
 from accelerate.tracking import filter_trackers
@@ -10,15 +10,15 @@ PROJECT = "plainloop"
 
 
 def start_trackers(accelerator: Accelerator, config: TrainConfig) -> None:
-    """Open what `config.report_to` names, and give it the settings; `accelerator.log` writes to it.
+    """Start the trackers of `config.report_to` and log the settings to them.
 
-    TensorBoard writes into the run's folder, the others where their own settings say:
-    MLFLOW_TRACKING_URI, WANDB_MODE=offline and the like. To be called before the seed is set for
-    the training, since a tracker may draw random numbers when it starts.
+    `accelerator.log` then writes what history.jsonl holds. TensorBoard writes into the run's folder,
+    the others where their environment variables say (MLFLOW_TRACKING_URI, WANDB_MODE=offline). Call it
+    before the training's `set_seed`, since a tracker may draw random numbers when it starts.
 
     Args:
-        accelerator: of the run.
-        config: the settings; its folder is there.
+        accelerator: of the run; changed.
+        config: the settings; the run's folder must exist.
     """
     if not config.report_to:
         return
@@ -32,19 +32,17 @@ def start_trackers(accelerator: Accelerator, config: TrainConfig) -> None:
             key: value if isinstance(value, (bool, int, float, str)) else str(value)
             for key, value in plain.items()
         },
+        # Those of trackers that are not in use are ignored.
         init_kwargs={
-            kind: settings
-            for kind, settings in {
-                "mlflow": {"run_name": name},
-                "wandb": {"name": name},
-                "trackio": {"name": name},
-            }.items()
-            if kind in config.report_to
+            "mlflow": {"run_name": name},
+            "wandb": {"name": name},
+            "trackio": {"name": name},
         },
     )
 
 
 def finish_trackers(accelerator: Accelerator) -> None:
-    """Write what trackers hold back; `Accelerator.end_training` would end the processes' group, too."""
+    """Flush and close the trackers."""
+    # Not Accelerator.end_training, which would destroy the process group, too.
     for tracker in accelerator.trackers:
         tracker.finish()
