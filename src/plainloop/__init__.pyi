@@ -2,17 +2,11 @@
 
 from .cli.exits import run_script as run_script
 from .config.settings import TrainConfig as TrainConfig
-from .config.tasks import TASKS as TASKS, Task as Task, get_task as get_task
-from .config.validation import check_config as check_config
+from .config.tasks import Task as Task, get_task as get_task
 from .data.batches.loaders import (
-    EpochOrder as EpochOrder,
     create_dataloaders as create_dataloaders,
     model_inputs_of as model_inputs_of,
     peek as peek,
-)
-from .data.batches.sliding_windows import (
-    WindowCollator as WindowCollator,
-    pool_windows as pool_windows,
 )
 from .data.batches.token_cache import token_cache_dir as token_cache_dir
 from .data.batches.tokenize import (
@@ -20,7 +14,6 @@ from .data.batches.tokenize import (
     tokenize_splits as tokenize_splits,
 )
 from .data.glue import read_splits as read_splits
-from .eject.script import Script as Script, make_script as make_script
 from .errors import (
     CheckpointError as CheckpointError,
     DivergedError as DivergedError,
@@ -33,18 +26,15 @@ from .metrics.task_metric import TaskMetric as TaskMetric
 from .model.load import (
     create_model as create_model,
     first_forward as first_forward,
-    freeze as freeze,
     load_model as load_model,
     load_tokenizer as load_tokenizer,
 )
-from .model.lora import add_lora as add_lora, merge_lora as merge_lora
+from .model.lora import merge_lora as merge_lora
 from .model.pretrained import resolve_model as resolve_model
 from .model.unpadded.execution import choose_execution as choose_execution
 from .predict.loaded_run import Run as Run, load_run as load_run
 from .run.accelerator import create_accelerator as create_accelerator
-from .run.checkpoints import Checkpoints as Checkpoints
-from .run.folder import RunFolder as RunFolder, summarize as summarize
-from .run.machine_limits import explain_training_errors as explain_training_errors
+from .run.folder import summarize as summarize
 from .run.resume import OpenRun as OpenRun, open_run as open_run
 from .run.signals import StopRequest as StopRequest
 from .run.state import TrainState as TrainState
@@ -53,12 +43,7 @@ from .training.evaluation import evaluate as evaluate
 from .training.final_evaluation import evaluate_saved as evaluate_saved
 from .training.fine_tune import fine_tune as fine_tune
 from .training.loop import train as train
-from .training.loss import (
-    BinaryCrossEntropy as BinaryCrossEntropy,
-    CrossEntropy as CrossEntropy,
-    FocalLoss as FocalLoss,
-    create_loss as create_loss,
-)
+from .training.loss import create_loss as create_loss
 from .training.optim import (
     count_training_steps as count_training_steps,
     create_optimizer as create_optimizer,
