@@ -19,7 +19,7 @@ from scipy.stats import norm
 from tqdm.auto import tqdm
 
 from plainloop.metrics.bootstrap import mean_intervals, score_intervals
-from plainloop.metrics.resampled import ResampledScores
+from plainloop.metrics.scorer import Scorer
 
 NUM_ROWS, NUM_POSITIVE = 408, 279  # of MRPC's validation rows
 NAMES = ("accuracy", "f1")
@@ -78,7 +78,7 @@ def coverage(world: World, num_seeds: int, num_simulations: int, title: str) -> 
         draw = np.random.default_rng([2, number])
         labels = world.labels(draw)
         models = [
-            ResampledScores(NAMES, labels, np.eye(2)[predicted], "single_label_classification")
+            Scorer(NAMES, labels, predicted, num_labels=2)
             for predicted in world.predict(labels, num_seeds, draw)
         ]
         intervals = score_intervals(models[0]) if num_seeds == 1 else mean_intervals(models)

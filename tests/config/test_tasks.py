@@ -4,7 +4,7 @@ import pytest
 
 from plainloop.config.tasks import TASKS, get_task
 from plainloop.errors import UserError
-from plainloop.metrics.task_metric import METRICS
+from plainloop.metrics.formulas import LABEL_METRICS, VALUE_METRICS
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -17,7 +17,7 @@ def test_a_task_is_whole(task):
     layout = task.layout
     assert set(layout.columns) == {*task.text_columns, "label"}
     assert {"train", "validation"} <= set(layout.files) or task.name == "ax"
-    assert set(task.metrics) <= set(METRICS)
+    assert set(task.metrics) <= {*LABEL_METRICS, *VALUE_METRICS}
     assert (
         len(set(task.label_names))
         == len(task.label_names)

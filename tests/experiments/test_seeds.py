@@ -14,8 +14,8 @@ from plainloop.errors import UserError
 from plainloop.experiments.comparison import compare_runs
 from plainloop.experiments.seeds import choose_seeds, load_seeds, summarize_seeds
 from plainloop.metrics.bootstrap import mean_intervals
-from plainloop.metrics.resampled import ResampledScores
 from plainloop.metrics.row_predictions import RowPredictions
+from plainloop.metrics.scorer import Scorer
 from plainloop.predict.loaded_run import load_run
 
 
@@ -74,9 +74,7 @@ def test_the_summary_is_the_mean_and_deviation_of_the_runs(config):
     assert accuracies[summary["seeds"].index(summary["worst"])] == min(accuracies)
     rows = [RowPredictions.load(run.path, "validation") for run in runs]
     scores = [
-        ResampledScores(
-            ("accuracy", "f1"), each.references, each.logits, "single_label_classification"
-        )
+        Scorer(("accuracy", "f1"), each.references, each.logits.argmax(1), num_labels=2)
         for each in rows
     ]
     assert summary["scores"]["accuracy"]["interval"] == list(mean_intervals(scores)["accuracy"])

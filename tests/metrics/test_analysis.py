@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from plainloop.config.tasks import Task
-from plainloop.metrics.analysis import analyse, calibrate, find_suspected
+from plainloop.metrics.analysis import analyse, find_label_issues
+from plainloop.metrics.calibration import measure_calibration
 from plainloop.metrics.row_predictions import RowPredictions
 
 CLASSES = Task("mine", ("text",), ("no", "yes"), ("accuracy", "f1"))
@@ -57,7 +58,7 @@ def test_no_more_than_25_rows_are_listed():
 def test_calibration_error_is_the_mean_gap_weighted_by_rows():
     probabilities = np.array([[0.1, 0.9]] * 4 + [[0.7, 0.3]] * 2)
     has = np.array([[0, 1]] * 2 + [[1, 0]] * 2 + [[1, 0]] * 2, bool)
-    found = calibrate(probabilities, has, several=False)
+    found = measure_calibration(probabilities, has, multi_label=False)
     assert [bin_["rows"] for bin_ in found["bins"]] == [2, 4]
     assert found["expected_calibration_error"] == pytest.approx((4 * 0.4 + 2 * 0.3) / 6)
 
@@ -65,7 +66,7 @@ def test_calibration_error_is_the_mean_gap_weighted_by_rows():
 def test_a_swapped_label_is_suspected_and_a_hard_row_is_not():
     yes = np.array([0.9, 0.92, 0.95, 0.08, 0.1, 0.05, 0.97, 0.45])
     given = np.array([1, 1, 1, 0, 0, 0, 0, 1])
-    suspected = find_suspected(np.stack([1 - yes, yes], axis=1), np.eye(2, dtype=bool)[given])
+    suspected = find_label_issues(np.stack([1 - yes, yes], axis=1), np.eye(2, dtype=bool)[given])
     assert suspected.tolist() == [False] * 6 + [True, False]
 
 

@@ -7,16 +7,14 @@ import pytest
 import torch
 
 from plainloop.metrics.bootstrap import (
-    count_rows,
+    count_draws,
     difference_intervals,
+    label_strata,
     mean_intervals,
     score_intervals,
     seeds_expansion,
-    strata_of,
 )
-from plainloop.metrics.resampled import ResampledScores
-
-CLASSES = "single_label_classification"
+from plainloop.metrics.scorer import Scorer
 
 
 def classified(num_rows, right, seed, labels=None, names=("accuracy", "f1")):
@@ -24,7 +22,7 @@ def classified(num_rows, right, seed, labels=None, names=("accuracy", "f1")):
     draw = np.random.default_rng(seed)
     labels = np.arange(num_rows) % 2 if labels is None else labels
     predicted = np.where(draw.random(len(labels)) < right, labels, 1 - labels)
-    return ResampledScores(names, labels, np.eye(2)[predicted], CLASSES)
+    return Scorer(names, labels, predicted, num_labels=2)
 
 
 def test_the_interval_of_an_accuracy_is_the_binomials():
@@ -54,14 +52,14 @@ def test_every_resample_has_the_same_number_of_rows_of_each_label():
     labels = np.array([0] * 30 + [1] * 10)
     scores = classified(40, 0.6, 1, labels=labels, names=("accuracy",))
     seen = []
-    statistic = ResampledScores.__call__
+    statistic = Scorer.__call__
 
     def spy(self, counts):
         seen.append(counts)
         return statistic(self, counts)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ResampledScores, "__call__", spy)
+        patch.setattr(Scorer, "__call__", spy)
         score_intervals(scores, num_resamples=50)
     counts = np.concatenate(seen)
     assert (counts[:, :30].sum(axis=1) == 30).all()
@@ -76,7 +74,7 @@ def test_few_rows_are_no_error(labels):
 
 def test_a_score_that_a_resample_does_not_define_has_no_interval():
     values = np.array([1.0, 2.0])
-    scores = ResampledScores(("rmse", "pearson"), values, values[:, None] ** 2 + 1, "regression")
+    scores = Scorer(("rmse", "pearson"), values, values**2 + 1, num_labels=1)
     assert list(score_intervals(scores)) == ["rmse"]
 
 
@@ -94,9 +92,7 @@ def test_pairing_narrows_the_interval_of_a_difference():
     first = np.where(np.random.default_rng(0).random(400) < 0.8, labels, 1 - labels)
     second = first.copy()
     second[:8] = labels[:8]  # eight rows at most differ
-    models = [
-        ResampledScores(("accuracy",), labels, np.eye(2)[p], CLASSES) for p in (first, second)
-    ]
+    models = [Scorer(("accuracy",), labels, p, num_labels=2) for p in (first, second)]
     [(low, high)] = difference_intervals(models[:1], models[1:]).values()
     [(alone_low, alone_high)] = score_intervals(models[0]).values()
     assert high - low < (alone_high - alone_low) / 4
@@ -119,10 +115,10 @@ def test_seeds_drawn_with_replacement_vary_as_new_ones_do():
 
 
 def test_rows_are_counted_in_each_resample():
-    assert count_rows(np.array([[0, 0, 2], [1, 1, 1]]), 3).tolist() == [[2, 0, 1], [0, 3, 0]]
+    assert count_draws(np.array([[0, 0, 2], [1, 1, 1]]), 3).tolist() == [[2, 0, 1], [0, 3, 0]]
 
 
 def test_strata_are_labels_where_a_row_has_one():
-    assert [rows.tolist() for rows in strata_of(np.array([1, 0, 1]))] == [[1], [0, 2]]
-    assert [rows.tolist() for rows in strata_of(np.array([1.0, 2.0]))] == [[0, 1]]
-    assert [rows.tolist() for rows in strata_of(np.eye(2, dtype=int))] == [[0, 1]]
+    assert [rows.tolist() for rows in label_strata(np.array([1, 0, 1]))] == [[1], [0, 2]]
+    assert [rows.tolist() for rows in label_strata(np.array([1.0, 2.0]))] == [[0, 1]]
+    assert [rows.tolist() for rows in label_strata(np.eye(2, dtype=int))] == [[0, 1]]

@@ -6,17 +6,17 @@ from datasets import Dataset
 
 from plainloop.config.tasks import get_task
 from plainloop.errors import UserError
-from plainloop.metrics.row_predictions import KeptRows, RowPredictions, predicted_splits
+from plainloop.metrics.row_predictions import PredictionCollector, RowPredictions, predicted_splits
 
 
 def test_rows_come_in_any_order_and_leave_in_that_of_their_file():
     rows = Dataset.from_dict(
         {"idx": [7, 2, 9], "sentence1": list("abc"), "sentence2": list("ABC"), "label": [1, 0, 1]}
     )
-    kept = KeptRows()
+    kept = PredictionCollector()
     kept.add(np.array([9]), np.array([[3.0, 9.0]]), np.array([1]))
     kept.add(np.array([7, 2]), np.array([[1.0, 7.0], [2.0, 2.0]]), np.array([1, 0]))
-    found = kept.beside(rows, get_task("demo"))
+    found = kept.finish(rows, get_task("demo"))
     assert found.idx.tolist() == [7, 2, 9]
     assert found.logits.tolist() == [[1, 7], [2, 2], [3, 9]]
     assert found.references.tolist() == [1, 0, 1]

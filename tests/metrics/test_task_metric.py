@@ -13,16 +13,11 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from plainloop.metrics.task_metric import (
-    METRICS,
-    OWN_METRICS,
-    TaskMetric,
-    predictions_of,
-    probabilities_of,
-    score_names,
-)
+from plainloop.metrics.decision_rule import compute_probabilities, predict_labels
+from plainloop.metrics.scorer import Scorer, score_names
+from plainloop.metrics.task_metric import DEFAULT_METRICS, TaskMetric
 
-SINGLE, MULTI, REGRESSION = OWN_METRICS
+SINGLE, MULTI, REGRESSION = DEFAULT_METRICS
 LOGIT = st.one_of(st.sampled_from([0.0, 1.0, -1.0, 60.0]), st.floats(-30, 30, width=32))
 VALUE = st.floats(-100, 100, width=32).map(lambda value: round(value, 3))
 
@@ -34,9 +29,10 @@ def test_accuracy_and_f1_are_their_formulas(rows):
     references, predictions = (np.array(column) for column in zip(*rows, strict=True))
     hits = int(((predictions == 1) & (references == 1)).sum())
     wrong = int((predictions != references).sum())
-    assert METRICS["accuracy"](references, predictions) == pytest.approx(1 - wrong / len(rows))
     f1 = 2 * hits / (2 * hits + wrong) if 2 * hits + wrong else 0.0
-    assert METRICS["f1"](references, predictions) == pytest.approx(f1, abs=1e-12)
+    wanted = {"accuracy": 1 - wrong / len(rows), "f1": f1}
+    scores = Scorer(tuple(wanted), references, predictions, num_labels=2).plain_scores()
+    assert scores == pytest.approx(wanted, abs=1e-12)
 
 
 @st.composite
@@ -58,7 +54,7 @@ def outcomes(draw, problem_type):
 
 def score(logits, references, problem_type, names=None):
     label_names = [f"label {number}" for number in range(logits.shape[1])]
-    metric = TaskMetric(names or OWN_METRICS[problem_type], problem_type, label_names)
+    metric = TaskMetric(names or DEFAULT_METRICS[problem_type], problem_type, label_names)
     metric.add_batch(predictions=logits, references=references)
     return metric.compute()
 
@@ -180,30 +176,32 @@ def test_glue_scores_are_scikit_learns(outcome):
     assert score(logits, labels, SINGLE, names) == defined(theirs)
 
 
-@pytest.mark.parametrize("problem_type", OWN_METRICS)
+@pytest.mark.parametrize("problem_type", DEFAULT_METRICS)
 @given(data=st.data())
 def test_any_cut_into_batches_gives_the_same_bits(problem_type, data):
     logits, references = data.draw(outcomes(problem_type))
     rows = len(logits)
     edges = [0, *sorted(data.draw(st.lists(st.integers(0, rows), max_size=5))), rows]
     labels = [f"label {number}" for number in range(logits.shape[1])]
-    metric = TaskMetric(OWN_METRICS[problem_type], problem_type, labels)
+    metric = TaskMetric(DEFAULT_METRICS[problem_type], problem_type, labels)
     for start, end in pairwise(edges):  # tensors, as evaluation has them; some without rows
         metric.add_batch(
             predictions=torch.tensor(logits[start:end]),
             references=torch.tensor(references[start:end]),
         )
     assert metric.compute() == score(logits, references, problem_type)
-    parts = [probabilities_of(logits[start:end], problem_type) for start, end in pairwise(edges)]
-    assert np.array_equal(np.concatenate(parts), probabilities_of(logits, problem_type))
+    parts = [
+        compute_probabilities(logits[start:end], problem_type) for start, end in pairwise(edges)
+    ]
+    assert np.array_equal(np.concatenate(parts), compute_probabilities(logits, problem_type))
 
 
-@pytest.mark.parametrize("problem_type", OWN_METRICS)
+@pytest.mark.parametrize("problem_type", DEFAULT_METRICS)
 @given(data=st.data())
 def test_score_names_are_the_keys_in_their_order(problem_type, data):
     logits, references = data.draw(outcomes(problem_type))
     labels = [f"label {number}" for number in range(logits.shape[1])]
-    known = score_names(OWN_METRICS[problem_type], labels)
+    known = score_names(DEFAULT_METRICS[problem_type], labels)
     scores = score(logits, references, problem_type)
     assert list(scores) == [name for name in known if name in scores]
     assert len(known) == len(set(known))
@@ -225,16 +223,16 @@ def test_logits_that_are_not_finite_have_no_scores(wrong):
 
 def test_probabilities_do_not_overflow():
     logits = np.array([[1000.0, 0.0, -1000.0]], np.float32)
-    assert probabilities_of(logits, SINGLE).tolist() == [[1.0, 0.0, 0.0]]
-    assert probabilities_of(logits, MULTI).tolist() == [[1.0, 0.5, 0.0]]
-    assert probabilities_of([[2.5]], REGRESSION).tolist() == [[2.5]]
+    assert compute_probabilities(logits, SINGLE).tolist() == [[1.0, 0.0, 0.0]]
+    assert compute_probabilities(logits, MULTI).tolist() == [[1.0, 0.5, 0.0]]
+    assert compute_probabilities([[2.5]], REGRESSION).tolist() == [[2.5]]
 
 
 def test_predictions_are_the_largest_logit_the_positive_ones_or_the_value():
     logits = np.array([[-1.0, 2.0, 2.0], [0.5, 0.0, -1.0]], np.float32)
-    assert predictions_of(logits, SINGLE).tolist() == [1, 0]
-    assert predictions_of(logits, MULTI).tolist() == [[0, 1, 1], [1, 0, 0]]
-    assert predictions_of(logits[:, :1], REGRESSION).tolist() == [-1.0, 0.5]
+    assert predict_labels(logits, SINGLE).tolist() == [1, 0]
+    assert predict_labels(logits, MULTI).tolist() == [[0, 1, 1], [1, 0, 0]]
+    assert predict_labels(logits[:, :1], REGRESSION).tolist() == [-1.0, 0.5]
 
 
 def test_task_metric_starts_anew_and_refuses_what_does_not_fit():
@@ -256,8 +254,8 @@ def test_scoring_draws_from_no_generator():
     script = """
 import random
 import numpy as np
-from plainloop.metrics.task_metric import OWN_METRICS, TaskMetric
-for problem_type, names in OWN_METRICS.items():
+from plainloop.metrics.task_metric import DEFAULT_METRICS, TaskMetric
+for problem_type, names in DEFAULT_METRICS.items():
     metric = TaskMetric(names, problem_type, ["a", "b"])
     before = random.getstate(), np.random.get_state()[1].tolist()
     labels = np.eye(2) if problem_type.startswith("multi") else np.array([0, 1])

@@ -1,28 +1,40 @@
 """Thresholds and a temperature: the best there are, and never tuned on the rows they are scored on."""
 
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.special import logit
+from sklearn import metrics as sklearn_metrics
 
 from plainloop.config.settings import TrainConfig
-from plainloop.metrics.decision import Decision
-from plainloop.metrics.formulas import log_loss
-from plainloop.metrics.task_metric import METRICS, predictions_of, probabilities_of
+from plainloop.metrics.calibration import fit_temperature, row_losses
+from plainloop.metrics.decision_rule import DecisionRule, compute_probabilities, predict_labels
 from plainloop.metrics.thresholds import (
     THRESHOLD_METRICS,
-    choose_decision,
     count_folds,
     cross_fit,
-    find_cuts,
-    fit_temperature,
-    row_losses,
+    fit_decision,
+    list_candidates,
     split_folds,
 )
 
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
+METRICS = {
+    "accuracy": sklearn_metrics.accuracy_score,
+    "matthews_correlation": sklearn_metrics.matthews_corrcoef,
+    **{
+        f"f1{suffix}": partial(sklearn_metrics.f1_score, average=average, zero_division=0)
+        for suffix, average in (
+            ("", "binary"),
+            ("_micro", "micro"),
+            ("_macro", "macro"),
+            ("_weighted", "weighted"),
+        )
+    },
+}
 
 
 def two_labels(probabilities):
@@ -50,9 +62,9 @@ some_rows = st.lists(
 def test_no_threshold_of_all_has_a_better_score(metric, rows):
     logits = two_labels(np.array([p for p, _ in rows]))
     references = np.array([label for _, label in rows])
-    decision = choose_decision(logits, references, SINGLE, TrainConfig(threshold_metric=metric))
-    score = METRICS[metric](references, predictions_of(logits, SINGLE, decision))
-    probabilities = probabilities_of(logits, SINGLE)[:, 1]
+    decision = fit_decision(logits, references, SINGLE, TrainConfig(threshold_metric=metric))
+    score = METRICS[metric](references, predict_labels(logits, SINGLE, decision))
+    probabilities = compute_probabilities(logits, SINGLE)[:, 1]
     others = [
         METRICS[metric](references, (probabilities > threshold).astype(int))
         for threshold in every_threshold(probabilities)
@@ -73,10 +85,10 @@ def test_no_threshold_of_all_costs_less(rows, costs):
         false_positives = ((predicted == 1) & (references == 0)).sum()
         return costs[0] * false_positives + costs[1] * ((predicted == 0) & (references == 1)).sum()
 
-    decision = choose_decision(logits, references, SINGLE, TrainConfig(threshold_costs=costs))
-    probabilities = probabilities_of(logits, SINGLE)[:, 1]
+    decision = fit_decision(logits, references, SINGLE, TrainConfig(threshold_costs=costs))
+    probabilities = compute_probabilities(logits, SINGLE)[:, 1]
     others = [cost(probabilities > threshold) for threshold in every_threshold(probabilities)]
-    assert cost(predictions_of(logits, SINGLE, decision)) == pytest.approx(min(others))
+    assert cost(predict_labels(logits, SINGLE, decision)) == pytest.approx(min(others))
 
 
 @pytest.mark.parametrize("metric", THRESHOLD_METRICS[MULTI])
@@ -92,8 +104,8 @@ def test_no_thresholds_of_several_labels_have_a_better_score(metric, rows):
     table = np.array(rows, float)
     logits, references = logit(table[:, :2]), table[:, 2:]
     truth = references.astype(int)
-    decision = choose_decision(logits, references, MULTI, TrainConfig(threshold_metric=metric))
-    probabilities = probabilities_of(logits, MULTI)
+    decision = fit_decision(logits, references, MULTI, TrainConfig(threshold_metric=metric))
+    probabilities = compute_probabilities(logits, MULTI)
     # A label that no row has, or every one, keeps one half.
     given_rows = references.sum(axis=0)
     tried = [
@@ -103,12 +115,12 @@ def test_no_thresholds_of_several_labels_have_a_better_score(metric, rows):
     best = max(
         METRICS[metric](truth, (probabilities > pair).astype(int)) for pair in product(*tried)
     )
-    score = METRICS[metric](truth, predictions_of(logits, MULTI, decision))
+    score = METRICS[metric](truth, predict_labels(logits, MULTI, decision))
     assert score == pytest.approx(best, abs=1e-9)
 
 
 def test_equal_probabilities_are_never_divided_and_a_saturated_one_has_no_threshold_below_it():
-    cuts = find_cuts(np.array([0.0, 0.3, 0.3, 1.0]), np.array([False, True, False, True]))
+    cuts = list_candidates(np.array([0.0, 0.3, 0.3, 1.0]), np.array([False, True, False, True]))
     assert cuts.above.tolist() == [3, 1, 0]  # nothing is below 0, so all four are never above
     assert cuts.hits.tolist() == [2, 1, 0]
     assert cuts.thresholds.tolist() == pytest.approx([0.15, 0.5, 1.0])
@@ -117,7 +129,7 @@ def test_equal_probabilities_are_never_divided_and_a_saturated_one_has_no_thresh
 @given(low=st.floats(0, 1, exclude_max=True))
 def test_a_threshold_divides_neighbouring_floats(low):
     probabilities = np.array([low, np.nextafter(low, 1)])
-    cuts = find_cuts(probabilities, np.array([False, True]))
+    cuts = list_candidates(probabilities, np.array([False, True]))
     above = [int((probabilities > threshold).sum()) for threshold in cuts.thresholds]
     assert above == cuts.above.tolist()
     assert 1 in above
@@ -129,7 +141,7 @@ def test_of_calibrated_probabilities_the_cheapest_threshold_is_the_ratio_of_the_
     probabilities = draw.uniform(size=200_000)
     references = (draw.uniform(size=200_000) < probabilities).astype(int)
     config = TrainConfig(threshold_costs=costs)
-    [threshold] = choose_decision(two_labels(probabilities), references, SINGLE, config).thresholds
+    [threshold] = fit_decision(two_labels(probabilities), references, SINGLE, config).thresholds
     assert threshold == pytest.approx(costs[0] / sum(costs), abs=0.02)
 
 
@@ -138,7 +150,7 @@ def test_of_calibrated_probabilities_the_cheapest_threshold_is_the_ratio_of_the_
 def test_the_temperature_of_overconfident_logits_is_found(problem_type, temperature):
     draw = np.random.default_rng(0)
     true_logits = draw.normal(scale=2, size=(20_000, 3))
-    probabilities = probabilities_of(true_logits, problem_type)
+    probabilities = compute_probabilities(true_logits, problem_type)
     if problem_type == SINGLE:
         references = (probabilities.cumsum(axis=1) < draw.uniform(size=(20_000, 1))).sum(axis=1)
     else:
@@ -151,11 +163,15 @@ def test_the_temperature_of_overconfident_logits_is_found(problem_type, temperat
 def test_a_temperature_never_makes_the_log_loss_of_its_rows_worse_and_moves_no_label(seed):
     draw = np.random.default_rng(seed)
     logits, references = draw.normal(size=(12, 3)), draw.integers(3, size=12)
-    decision = choose_decision(logits, references, SINGLE, TrainConfig(calibrate=True))
+    decision = fit_decision(logits, references, SINGLE, TrainConfig(calibrate=True))
     before, after = (row_losses(logits, references, SINGLE, d).mean() for d in (None, decision))
     assert after <= before + 1e-9
-    assert np.array_equal(predictions_of(logits, SINGLE), predictions_of(logits, SINGLE, decision))
-    assert after == pytest.approx(log_loss(references, probabilities_of(logits, SINGLE, decision)))
+    assert np.array_equal(predict_labels(logits, SINGLE), predict_labels(logits, SINGLE, decision))
+    assert after == pytest.approx(
+        sklearn_metrics.log_loss(
+            references, compute_probabilities(logits, SINGLE, decision), labels=range(3)
+        )
+    )
 
 
 def test_a_temperature_has_limits_and_stays_1_where_nothing_is_gained():
@@ -181,14 +197,14 @@ def mean_scores(choose):
     for seed in range(200):
         logits, references = noise(60, seed)
         decision = choose(logits, references, SINGLE, config)
-        predictions = predictions_of(logits, SINGLE, decision)
+        predictions = predict_labels(logits, SINGLE, decision)
         scores.append(METRICS["matthews_correlation"](references, predictions))
     return np.mean(scores)
 
 
 @pytest.mark.slow
 def test_of_noise_the_rows_that_chose_look_good_and_cross_fitted_ones_do_not():
-    assert mean_scores(choose_decision) > 0.12
+    assert mean_scores(fit_decision) > 0.12
     assert mean_scores(cross_fit) < 0.02
 
 
@@ -253,6 +269,6 @@ def test_the_smallest_parts_are_decided(labels, seed):
 def test_a_temperature_alone_leaves_thresholds_out():
     logits, references = noise(20, 1)
     config = TrainConfig(calibrate=True)
-    assert choose_decision(logits, references, SINGLE, config).thresholds is None
+    assert fit_decision(logits, references, SINGLE, config).thresholds is None
     assert cross_fit(logits, references, SINGLE, config).thresholds is None
-    assert isinstance(choose_decision(logits, references, SINGLE, config), Decision)
+    assert isinstance(fit_decision(logits, references, SINGLE, config), DecisionRule)

@@ -53,12 +53,12 @@ def evaluate(
             if output is not None:
                 with open_output(str(output)) as written:
                     written.write(json.dumps(scores, indent=2, allow_nan=False).encode() + b"\n")
-    from plainloop.metrics.threshold_effect import show_decision
+    from plainloop.metrics.decision_rule import format_decision
     from plainloop.training.progress import describe_scores
 
     if opened.decision:
         own = "" if file else "; validation rows, which chose it, as trained"
-        print(f"{'Decision':<14} {show_decision(opened.decision, opened.task)}{own}")
+        print(f"{'Decision':<14} {format_decision(opened.decision, opened.task)}{own}")
     for split, of_split in scores.items():
         title = split.capitalize() if split.isidentifier() else split
         print(f"{title:<14} {describe_scores(of_split)}")

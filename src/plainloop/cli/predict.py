@@ -112,9 +112,11 @@ def predict(
             sys.exit(EXIT_BROKEN_PIPE)
         # Not to stdout, which may be the predictions'.
         if opened.decision:
-            from plainloop.metrics.threshold_effect import show_decision
+            from plainloop.metrics.decision_rule import format_decision
 
-            print(f"Decision       {show_decision(opened.decision, opened.task)}", file=sys.stderr)
+            print(
+                f"Decision       {format_decision(opened.decision, opened.task)}", file=sys.stderr
+            )
         print(f"Predicted      {output}: added {', '.join(added)}", file=sys.stderr)
 
 

@@ -42,7 +42,7 @@ class Task:
         name: what `--task` calls it; for a person's own files the name of the first.
         text_columns: one column of text, or two for a pair.
         label_names: the name of label 0, label 1, ...; none for a regression.
-        metrics: names from `plainloop.metrics.task_metric`; the first one is the headline.
+        metrics: names from `plainloop.metrics.formulas`; the first one is the headline.
         problem_type: as `transformers` has it.
         layout: of GLUE's files; None for a person's own.
         hub: data set and configuration on the Hugging Face hub, where it is there.

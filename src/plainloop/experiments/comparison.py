@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from plainloop.config.settings import LESS_IS_BETTER
 from plainloop.errors import UserError, printable_path
 from plainloop.metrics.bootstrap import LEVEL, difference_intervals
+from plainloop.metrics.decision_rule import predict_labels
 from plainloop.metrics.row_predictions import RowPredictions, predicted_splits
-from plainloop.metrics.task_metric import PER_LABEL, predictions_of
+from plainloop.metrics.scorer import PER_LABEL
 from plainloop.predict.loaded_run import Run
 from plainloop.report.content import SCORE_NAMES
 
@@ -108,7 +109,7 @@ def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> Comparison:
         check_same_rows(runs[0], rows[0], run, others, split)
     task = runs[0].task
     names = [name for name in task.metrics if name != PER_LABEL]
-    scores = [each.resampled_scores(names, task) for each in rows]
+    scores = [each.scorer(names, task) for each in rows]
     once = np.ones((1, len(rows[0].idx)))
     sides = scores[: len(first)], scores[len(first) :]
     means = [np.mean([of_seed(once)[:, 0] for of_seed in side], axis=0) for side in sides]
@@ -158,7 +159,7 @@ def check_same_rows(
 
 def which_are_right(rows: RowPredictions, run: Run) -> NDArray[np.bool_]:
     """Which rows have their label predicted, or all of their labels, bool (rows,)."""
-    predictions = predictions_of(rows.logits, run.task.problem_type, rows.decision)
+    predictions = predict_labels(rows.logits, run.task.problem_type, rows.decision)
     equal: Any = predictions == rows.references.astype(np.int64)
     right: NDArray[np.bool_] = np.logical_and.reduce(equal.reshape(len(equal), -1), axis=1)
     return right

@@ -14,7 +14,7 @@ from plainloop.console import say
 from plainloop.errors import UserError
 from plainloop.experiments.seeds import train_unless_finished
 from plainloop.metrics.analysis import analyse
-from plainloop.metrics.row_predictions import RowPredictions, join_rows
+from plainloop.metrics.row_predictions import RowPredictions, concatenate_predictions
 from plainloop.run.folder import METRICS_FILE, load_metrics
 from plainloop.run.signals import StopRequest
 from plainloop.training.prepare import Inputs
@@ -65,7 +65,7 @@ def find_label_errors(inputs: Inputs, num_folds: int, stop: StopRequest) -> None
         train_unless_finished(of_fold, stop, "Fold", text)
     if not PartialState().is_main_process:
         return
-    rows = join_rows([RowPredictions.load(path, "validation") for path in paths])
+    rows = concatenate_predictions([RowPredictions.load(path, "validation") for path in paths])
     rows.save(folder, "train")
     found = analyse(rows, inputs.task, intervals=False)
     kept = ("rows", "scores", "num_suspected", "suspected")

@@ -172,7 +172,7 @@ def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
     task, seeds = runs[0].task, [run.config.seed for run in runs]
     rows = [RowPredictions.load(run.path, split) for run in runs]
     names = [name for name in task.metrics if name in metrics[0]["analysis"][split]["scores"]]
-    intervals = mean_intervals([each.resampled_scores(names, task) for each in rows])
+    intervals = mean_intervals([each.scorer(names, task) for each in rows])
     scores: dict[str, dict[str, Any]] = {}
     for name in names:
         of_seeds = [each["analysis"][split]["scores"].get(name) for each in metrics]

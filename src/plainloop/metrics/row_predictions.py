@@ -1,4 +1,4 @@
-"""What a model says of each row of a split: taken in while it is evaluated, kept in the run's folder."""
+"""The logits of each row of a split: collected during evaluation, saved in the run folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from plainloop.atomic_file import atomic_file
 from plainloop.config.tasks import Task
 from plainloop.errors import UserError
-from plainloop.metrics.decision import Decision, load_decision
-from plainloop.metrics.resampled import ResampledScores
+from plainloop.metrics.decision_rule import DecisionRule, load_decision
+from plainloop.metrics.scorer import Scorer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,49 +23,55 @@ PREDICTIONS_FOLDER = "predictions"
 _IDX, _LABEL, _LOGITS = "idx", "label", "logits"
 
 
-class KeptRows:
-    """Takes in the rows of an evaluation, batch by batch, in whatever order processes give them."""
+class PredictionCollector:
+    """Collects the rows of an evaluation, batch by batch, in whatever order the ranks give them."""
 
     def __init__(self) -> None:
         self._batches: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
 
     def add(self, idx: NDArray[Any], logits: NDArray[Any], references: NDArray[Any]) -> None:
-        """Take in a batch: each row's number, its logits (rows, num_labels), and its label."""
+        """Add a batch: each row's number, its logits (rows, num_labels), and its label."""
         self._batches.append((idx, logits, references))
 
-    def beside(
-        self, rows: "Dataset", task: Task, decision: Decision | None = None
+    def finish(
+        self, rows: "Dataset", task: Task, decision: DecisionRule | None = None
     ) -> "RowPredictions":
-        """The rows as read with what was predicted for each, in the order of their file."""
+        """The predictions with the texts of the rows, in the order of their file.
+
+        Args:
+            rows: the split as read, with idx, the number of each row.
+            task: its text columns.
+            decision: what the rows are scored with.
+        """
         idx, logits, references = map(np.concatenate, zip(*self._batches, strict=True))
-        place = {number: at for at, number in enumerate(idx.tolist())}
-        order = [place[number] for number in rows[_IDX]]
+        position = {number: at for at, number in enumerate(idx.tolist())}
+        order = [position[number] for number in rows[_IDX]]
         texts = {name: list(rows[name]) for name in task.text_columns}
         return RowPredictions(idx[order], texts, references[order], logits[order], decision)
 
 
 @dataclass(frozen=True)
 class RowPredictions:
-    """The rows of a split and what a model says of them.
+    """The rows of a split with a model's logits.
 
     Attributes:
         idx: each row's number in its file, from 0, int (rows,).
         texts: text column -> the text of each row.
         references: labels, int (rows,); multi-hot (rows, num_labels); values, float32 (rows,).
         logits: float32 (rows, num_labels).
-        decision: what makes labels of the logits; None: as trained, as for the validation rows,
-            which chose the decision.
+        decision: temperature and thresholds; None: see `predict_labels`. None for the validation
+            rows, which the rule was fitted on.
     """
 
     idx: NDArray[Any]
     texts: dict[str, list[str]]
     references: NDArray[Any]
     logits: NDArray[np.float32]
-    decision: Decision | None = None
+    decision: DecisionRule | None = None
 
-    def resampled_scores(self, names: Sequence[str], task: Task) -> ResampledScores:
-        """These scores of any resamples of the rows."""
-        return ResampledScores(
+    def scorer(self, names: Sequence[str], task: Task) -> Scorer:
+        """A scorer of these rows with these metrics."""
+        return Scorer.from_logits(
             names,
             self.references,
             self.logits,
@@ -86,7 +92,7 @@ class RowPredictions:
 
     @classmethod
     def load(cls, folder: Path, split: str) -> "RowPredictions":
-        """The inverse of `save`.
+        """Read what `save` wrote, with the run's decision rule.
 
         Raises:
             UserError: the run has no predictions of this split.
@@ -107,8 +113,8 @@ class RowPredictions:
         )
 
 
-def join_rows(parts: "Sequence[RowPredictions]") -> RowPredictions:
-    """The rows of several parts of a split, in the order of their file."""
+def concatenate_predictions(parts: Sequence[RowPredictions]) -> RowPredictions:
+    """Join the parts of a split, such as the folds of a cross-validation, in the order of their file."""
     order = np.argsort(np.concatenate([part.idx for part in parts]), kind="stable")
     idx, references, logits = (
         np.concatenate([getattr(part, name) for part in parts])[order]
@@ -122,6 +128,6 @@ def join_rows(parts: "Sequence[RowPredictions]") -> RowPredictions:
 
 
 def predicted_splits(folder: Path) -> list[str]:
-    """The splits of which a run's folder has the predictions, validation first."""
+    """The splits whose predictions are saved in a run's folder, validation first."""
     found = sorted(path.stem for path in (folder / PREDICTIONS_FOLDER).glob("*.parquet"))
     return sorted(found, key=lambda split: split != "validation")

@@ -1,26 +1,25 @@
-"""choose_decision() and cross_fit(): thresholds and a temperature, from rows not trained on."""
+"""Fit a decision rule, thresholds and temperature, on rows that were not trained on; cross-fitting."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plainloop.config.settings import TrainConfig
-from plainloop.metrics.decision import Decision
-from plainloop.metrics.task_metric import probabilities_of
+from plainloop.config.tasks import ProblemType
+from plainloop.metrics.calibration import fit_temperature
+from plainloop.metrics.decision_rule import DecisionRule, compute_probabilities
+from plainloop.metrics.formulas import LABEL_METRICS, ConfusionCounts, Floats
 
-if TYPE_CHECKING:
-    from plainloop.config.tasks import ProblemType
-
-Floats = NDArray[np.float64]
 NUM_FOLDS = 5
 SEED = 0
 HALF = 0.5
-SAME = 1e-12  # scores this close are equal: sums of the same fractions round in their last bits
-LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
-THRESHOLD_METRICS: dict["ProblemType", tuple[str, ...]] = {
+TOLERANCE = (
+    1e-12  # scores this close are equal: sums of the same fractions round in their last bits
+)
+THRESHOLD_METRICS: dict[ProblemType, tuple[str, ...]] = {
     "single_label_classification": (
         "accuracy",
         "f1",
@@ -31,19 +30,19 @@ THRESHOLD_METRICS: dict["ProblemType", tuple[str, ...]] = {
     "multi_label_classification": ("f1_micro", "f1_macro"),
     "regression": (),
 }
-"""What a threshold can be chosen by; of several labels a row, what each label adds to by itself."""
+"""The metrics that thresholds can maximise; multi-label: those that each label adds to by itself."""
 
 
-def choose_decision(
-    logits: NDArray[Any], references: NDArray[Any], problem_type: "ProblemType", config: TrainConfig
-) -> Decision:
-    """What is best for these rows, of which none may have been trained on.
+def fit_decision(
+    logits: NDArray[Any], references: NDArray[Any], problem_type: ProblemType, config: TrainConfig
+) -> DecisionRule:
+    """The best temperature and thresholds for these rows, of which none may have been trained on.
 
     Args:
         logits: float (rows, num_labels), finite.
         references: labels, int (rows,); or multi-hot (rows, num_labels).
         problem_type: what the logits mean.
-        config: whether to calibrate, and by what thresholds are chosen.
+        config: whether to calibrate, and which metric or costs choose the thresholds.
 
     Returns:
         The temperature of the lowest log loss; then, of all thresholds of its probabilities, the best
@@ -52,196 +51,146 @@ def choose_decision(
     """
     temperature = fit_temperature(logits, references, problem_type) if config.calibrate else 1.0
     if not (config.threshold_metric or config.threshold_costs):
-        return Decision(temperature)
-    probabilities = probabilities_of(logits, problem_type, Decision(temperature))
-    has = references.astype(bool)
+        return DecisionRule(temperature)
+    probabilities = compute_probabilities(logits, problem_type, DecisionRule(temperature))
+    truth = references.astype(bool)
     if references.ndim == 1:  # two labels: the threshold is that of label 1
-        probabilities, has = probabilities[:, 1:], has[:, None]
-    cuts = [find_cuts(*label) for label in zip(probabilities.T, has.T, strict=True)]
+        probabilities, truth = probabilities[:, 1:], truth[:, None]
+    candidates = [list_candidates(*label) for label in zip(probabilities.T, truth.T, strict=True)]
     if config.threshold_costs:
-        of_cuts = [-cut.cost(*config.threshold_costs) for cut in cuts]
+        scores = [-each.cost(*config.threshold_costs) for each in candidates]
     elif config.threshold_metric == "f1_micro":
-        of_cuts = gains_of_f1_micro(cuts)
-    else:  # of several labels F1 macro is the mean of each label's F1
+        scores = f1_micro_gains(candidates)
+    else:  # multi-label F1 macro is the mean of each label's F1
         metric = str(config.threshold_metric) if references.ndim == 1 else "f1"
-        of_cuts = [cut.score(metric) for cut in cuts]
-    return Decision(
-        temperature,
-        tuple(
-            cut.thresholds[nearest_best(values, cut.thresholds)].item()
-            for cut, values in zip(cuts, of_cuts, strict=True)
-        ),
-    )
+        scores = [LABEL_METRICS[metric](each.confusion()) for each in candidates]
+    best = [each.thresholds[each.best(of)] for each, of in zip(candidates, scores, strict=True)]
+    return DecisionRule(temperature, tuple(threshold.item() for threshold in best))
 
 
 def cross_fit(
-    logits: NDArray[Any], references: NDArray[Any], problem_type: "ProblemType", config: TrainConfig
-) -> Decision:
-    """A decision for each row that was chosen without it: by the rows of the other folds.
+    logits: NDArray[Any], references: NDArray[Any], problem_type: ProblemType, config: TrainConfig
+) -> DecisionRule:
+    """A decision rule for each row that was fitted without it, on the rows of the other folds.
 
-    Of the same rows a chosen decision scores too well, since it was chosen for that score. Args as of
-    `choose_decision`.
+    On the rows it was fitted on a rule scores too well. Args as in `fit_decision`.
 
     Returns:
         temperature, float64 (rows, 1); thresholds, float64 (rows, labels that have one).
     """
     temperature: Floats = np.ones((len(logits), 1))
     thresholds: Floats | None = None
-    for chosen_by, decided in split_folds(references):
-        decision = choose_decision(logits[chosen_by], references[chosen_by], problem_type, config)
-        temperature[decided] = decision.temperature
+    for others, fold in split_folds(references):
+        decision = fit_decision(logits[others], references[others], problem_type, config)
+        temperature[fold] = decision.temperature
         if decision.thresholds is not None:
-            of_fold = np.asarray(decision.thresholds)
+            fitted = np.asarray(decision.thresholds)
             if thresholds is None:
-                thresholds = np.full((len(logits), len(of_fold)), HALF)
-            thresholds[decided] = of_fold
-    return Decision(temperature, thresholds)
+                thresholds = np.full((len(logits), len(fitted)), HALF)
+            thresholds[fold] = fitted
+    return DecisionRule(temperature, thresholds)
 
 
 def split_folds(references: NDArray[Any]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """The rows of the other folds, and the rows of a fold, for each of `count_folds`.
 
-    Drawn by `SEED`; where every single label has two rows, stratified by label.
+    Drawn with `SEED`; stratified by label if every label of single-label rows has two rows.
     """
     from sklearn.model_selection import KFold, StratifiedKFold
 
-    kind = StratifiedKFold if _fewest(references) > 1 else KFold
+    kind = StratifiedKFold if _rarest_label_rows(references) > 1 else KFold
     folds = kind(count_folds(references), shuffle=True, random_state=SEED)
     yield from folds.split(np.zeros(len(references)), references)
 
 
 def count_folds(references: NDArray[Any]) -> int:
     """5, or as many as there are rows of the rarest label, or rows."""
-    fewest = _fewest(references)
+    fewest = _rarest_label_rows(references)
     return min(NUM_FOLDS, fewest if fewest > 1 else len(references))
 
 
-def _fewest(references: NDArray[Any]) -> int:
-    """The rows of the rarest single label; 0 where a row may have several."""
+def _rarest_label_rows(references: NDArray[Any]) -> int:
+    """The number of rows of the rarest single label; 0 for multi-label rows."""
     return 0 if references.ndim > 1 else int(np.unique(references, return_counts=True)[1].min())
 
 
-def fit_temperature(
-    logits: NDArray[Any], references: NDArray[Any], problem_type: "ProblemType"
-) -> float:
-    """The temperature of the lowest log loss, between 0.05 and 20 (Guo et al. 2017, section 4.2).
-
-    1 where none is better than that. Rows that are all right have their lowest loss at the lowest
-    temperature, whatever is true of other rows.
-    """
-    from scipy.optimize import minimize_scalar
-
-    def loss(log_temperature: float) -> float:
-        decision = Decision(float(np.exp(log_temperature)))
-        return float(row_losses(logits, references, problem_type, decision).mean())
-
-    bounds = np.log([LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE])
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x)) if found.fun < loss(0.0) - SAME else 1.0
-
-
-def row_losses(
-    logits: NDArray[Any],
-    references: NDArray[Any],
-    problem_type: "ProblemType",
-    decision: Decision | None,
-) -> Floats:
-    """-log of the probability of each row's label, nats, (rows,); of several labels their mean."""
-    from scipy.special import log_expit, log_softmax
-
-    scaled = np.asarray(logits, np.float64) / (1.0 if decision is None else decision.temperature)
-    if problem_type == "multi_label_classification":
-        losses: Floats = -log_expit(np.where(references.astype(bool), scaled, -scaled)).mean(axis=1)
-    else:
-        losses = -log_softmax(scaled, axis=1)[np.arange(len(scaled)), references.astype(np.int64)]
-    return losses
-
-
 @dataclass(frozen=True)
-class Cuts:
-    """What thresholds can make of the rows of one label: from every row above it to none.
+class Candidates:
+    """Every distinct way in which a threshold can divide the rows of one label.
 
     Attributes:
-        thresholds: float64 (cuts,), ascending.
-        hits: rows above it that have the label, (cuts,).
-        above: rows above it, (cuts,).
-        given: rows that have the label.
+        thresholds: float64 (candidates,), ascending; the first has every row above it, the last none.
+        hits: rows above it that have the label, (candidates,).
+        above: rows above it, (candidates,).
+        support: rows that have the label.
         rows: all rows.
     """
 
     thresholds: Floats
     hits: Floats
     above: Floats
-    given: int
+    support: int
     rows: int
 
+    def confusion(self) -> ConfusionCounts:
+        """The counts of a binary task, a line for each candidate: label 1 is the one above it."""
+        absent_hits = self.rows - self.support - (self.above - self.hits)
+        return ConfusionCounts(
+            hits=np.stack([absent_hits, self.hits], axis=1),
+            support=np.array([[self.rows - self.support, self.support]], float),
+            predicted=np.stack([self.rows - self.above, self.above], axis=1),
+            correct=absent_hits + self.hits,
+            rows=self.rows,
+        )
+
     def cost(self, false_positive: float, false_negative: float) -> Floats:
-        """The cost of all mistakes."""
-        misses: Floats = self.given - self.hits
+        """The total cost of the false positives and false negatives, (candidates,)."""
+        misses: Floats = self.support - self.hits
         return false_positive * (self.above - self.hits) + false_negative * misses
 
-    def score(self, metric: str) -> Floats:
-        """A metric of two labels, as scores.py defines it."""
-        absent = self.rows - self.given
-        right_absent = absent - (self.above - self.hits)
-        left = self.rows - self.above
-        f1 = 2 * self.hits / np.maximum(self.given + self.above, 1)
-        f1_absent = 2 * right_absent / np.maximum(absent + left, 1)
-        if metric == "f1":
-            return f1
-        if metric == "accuracy":
-            return (self.hits + right_absent) / self.rows
-        if metric == "f1_macro":
-            return (f1 + f1_absent) / 2
-        if metric == "f1_weighted":
-            return (self.given * f1 + absent * f1_absent) / self.rows
-        assert metric == "matthews_correlation", metric  # noqa: S101 - the settings were checked
-        spread = np.sqrt(self.above * left * float(self.given) * absent)
-        covariance = self.hits * self.rows - self.above * self.given
-        return covariance / np.where(spread > 0, spread, 1)
+    def best(self, scores: Floats) -> int:
+        """The candidate of the largest score; of equal scores the threshold nearest to one half."""
+        equal = np.flatnonzero(scores >= scores.max() - TOLERANCE)
+        return int(equal[np.argmin(abs(self.thresholds[equal] - HALF))])
 
 
-def find_cuts(probabilities: Floats, has: NDArray[np.bool_]) -> Cuts:
-    """Every way in which a threshold divides rows; equal probabilities stay together.
+def list_candidates(probabilities: Floats, truth: NDArray[np.bool_]) -> Candidates:
+    """The thresholds between the probabilities of one label; equal probabilities stay together.
 
     Args:
         probabilities: of one label, float64 (rows,).
-        has: whether a row has it, bool (rows,). Where no row has it, or every one, nothing can be
-            learned of it, and one half is all there is.
+        truth: whether a row has it, bool (rows,). If no row has it, or every one, nothing can be
+            learned about it, and one half is the only candidate.
     """
     values, group = np.unique(probabilities, return_inverse=True)
-    given = np.bincount(group, weights=has, minlength=len(values))
+    given = np.bincount(group, weights=truth, minlength=len(values))
     sizes = np.bincount(group, minlength=len(values))
     hits, above = (np.append(counts[::-1].cumsum()[::-1], 0.0) for counts in (given, sizes))
-    # A threshold divides so where it is at least `low` and less than `high`.
+    # A threshold t makes the same division for all low <= t < high.
     low, high = np.append(-np.inf, values), np.append(values, np.inf)
     middle = (low.clip(0) + high.clip(None, 1)) / 2
-    middle = np.where(middle < high, middle, low)  # of two neighbouring floats it is one of them
+    middle = np.where(middle < high, middle, low)  # the middle of adjacent floats is one of them
     thresholds = np.where((low <= HALF) & (high > HALF), HALF, middle)
-    there = thresholds >= 0  # nothing is below a probability of 0
-    if has.all() or not has.any():
-        there = thresholds == HALF
-    return Cuts(thresholds[there], hits[there], above[there], int(has.sum()), len(has))
+    kept = thresholds >= 0  # no row is below a probability of 0
+    if truth.all() or not truth.any():
+        kept = thresholds == HALF
+    return Candidates(thresholds[kept], hits[kept], above[kept], int(truth.sum()), len(truth))
 
 
-def nearest_best(values: Floats, thresholds: Floats) -> int:
-    """Which of the largest values has the threshold nearest to one half."""
-    best = np.flatnonzero(values >= values.max() - SAME)
-    return int(best[np.argmin(abs(thresholds[best] - HALF))])
+def f1_micro_gains(candidates: list[Candidates]) -> list[Floats]:
+    """What each label's candidates add to the best micro F1, (candidates,) each.
 
-
-def gains_of_f1_micro(cuts: list[Cuts]) -> list[Floats]:
-    """What each label's cuts add to the best F1 of all labels together, (cuts,) each.
-
-    F1 is 2 hits / (given + above), and the best ratio r is where the largest 2 hits - r (given +
-    above), which each label adds to by itself, is 0 (W. Dinkelbach 1967).
+    Micro F1 is a ratio of sums over labels, 2 hits / (support + above). Its maximum r is the ratio at
+    which the largest sum of 2 hits - r (support + above) is 0, and in that sum each label can be
+    maximised by itself (W. Dinkelbach, "On nonlinear fractional programming", 1967).
     """
     ratio, better = -1.0, 0.0
-    while better > ratio + SAME:
+    while better > ratio + TOLERANCE:
         ratio = better
-        gains = [2 * cut.hits - ratio * (cut.given + cut.above) for cut in cuts]
-        chosen = [nearest_best(gain, cut.thresholds) for gain, cut in zip(gains, cuts, strict=True)]
-        hits = sum(cut.hits[at] for cut, at in zip(cuts, chosen, strict=True))
-        rows = sum(cut.given + cut.above[at] for cut, at in zip(cuts, chosen, strict=True))
+        gains = [2 * each.hits - ratio * (each.support + each.above) for each in candidates]
+        chosen = [each.best(gain) for each, gain in zip(candidates, gains, strict=True)]
+        pairs = list(zip(candidates, chosen, strict=True))
+        hits = sum(each.hits[at] for each, at in pairs)
+        rows = sum(each.support + each.above[at] for each, at in pairs)
         better = 2 * hits / max(rows, 1)
     return gains

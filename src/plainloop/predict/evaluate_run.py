@@ -12,7 +12,7 @@ from plainloop.data.custom.labels import Labels
 from plainloop.data.files.tables import Source, read_files
 from plainloop.data.glue import read_glue_tsv, to_dataset
 from plainloop.errors import UserError, printable
-from plainloop.metrics.task_metric import Scores
+from plainloop.metrics.scorer import Scores
 from plainloop.predict.loaded_run import Run
 from plainloop.training.prepare import load_inputs
 

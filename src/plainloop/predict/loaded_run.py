@@ -17,8 +17,13 @@ from plainloop.data.custom.dataset import TEXT_COLUMNS
 from plainloop.data.files.paths import find_files
 from plainloop.data.files.tables import open_files
 from plainloop.errors import UserError, nearest, printable, printable_path
-from plainloop.metrics.decision import DECISION_FILE, Decision, decides, load_decision
-from plainloop.metrics.task_metric import OWN_METRICS
+from plainloop.metrics.decision_rule import (
+    DECISION_FILE,
+    DecisionRule,
+    fits_decision,
+    load_decision,
+)
+from plainloop.metrics.task_metric import DEFAULT_METRICS
 from plainloop.model.lora import check_lora_folder, is_lora_folder
 from plainloop.predict.input_files import ROWS_PER_CHUNK, OnNull, open_inputs, validate_inputs
 from plainloop.predict.output_columns import label_scores, labels_of, make_columns
@@ -105,7 +110,7 @@ def _read_task(folder: Path, config: TrainConfig) -> Task:
         name=config.data_name,
         text_columns=TEXT_COLUMNS[: len(config.text_column)],
         label_names=() if regression else tuple(names[label] for label in sorted(names, key=int)),
-        metrics=OWN_METRICS[config.problem_type],
+        metrics=DEFAULT_METRICS[config.problem_type],
         problem_type=config.problem_type,
     )
 
@@ -132,14 +137,14 @@ class Run:
         return Classifier(self.path, self.task, self.config)
 
     @cached_property
-    def decision(self) -> Decision | None:
+    def decision(self) -> DecisionRule | None:
         """What makes labels and probabilities of the logits; None: as trained.
 
         Raises:
             UserError: it is not there although the settings ask for it, or cannot be read.
         """
         decision = load_decision(self.path)
-        if decision is None and decides(self.config):
+        if decision is None and fits_decision(self.config):
             raise UserError(
                 f"the run is not finished: it has no {DECISION_FILE} yet",
                 where=printable_path(self.path),

@@ -8,8 +8,7 @@ import pyarrow.compute as pc
 
 from plainloop.config.tasks import Task
 from plainloop.errors import UserError
-from plainloop.metrics.decision import Decision
-from plainloop.metrics.task_metric import predictions_of, probabilities_of
+from plainloop.metrics.decision_rule import DecisionRule, compute_probabilities, predict_labels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def labels_of(
-    logits: "NDArray[np.float32]", task: Task, decision: Decision | None = None
+    logits: "NDArray[np.float32]", task: Task, decision: DecisionRule | None = None
 ) -> list[Any]:
     """What is predicted for each row: a label's name, a list of names, or a value.
 
@@ -26,7 +25,7 @@ def labels_of(
         task: its names and what its logits mean.
         decision: what makes labels of the logits; None: as trained.
     """
-    predictions = predictions_of(logits, task.problem_type, decision)
+    predictions = predict_labels(logits, task.problem_type, decision)
     names = task.label_names
     if task.problem_type == "single_label_classification":
         return [names[label] for label in predictions]
@@ -37,10 +36,10 @@ def labels_of(
 
 
 def label_scores(
-    logits: "NDArray[np.float32]", task: Task, decision: Decision | None = None
+    logits: "NDArray[np.float32]", task: Task, decision: DecisionRule | None = None
 ) -> "NDArray[np.float64]":
     """The probability of each label, float64 (rows, label names): none for a regression."""
-    return probabilities_of(logits, task.problem_type, decision)[:, : len(task.label_names)]
+    return compute_probabilities(logits, task.problem_type, decision)[:, : len(task.label_names)]
 
 
 def name_columns(task: Task, names: Sequence[str], where: str) -> list[str]:
@@ -75,7 +74,7 @@ def make_columns(
     logits: "NDArray[np.float32]",
     task: Task,
     label_separator: str | None,
-    decision: Decision | None = None,
+    decision: DecisionRule | None = None,
 ) -> list[pa.Array]:
     """The columns that `name_columns` names.
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from plainloop.config.tasks import Task
 from plainloop.errors import printable
 from plainloop.metrics.analysis import text_lengths
+from plainloop.metrics.decision_rule import compute_probabilities
+from plainloop.metrics.formulas import one_hot
 from plainloop.metrics.row_predictions import RowPredictions
-from plainloop.metrics.task_metric import probabilities_of
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; and a dash for each.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -91,10 +92,9 @@ def plot_ranking(axes: Any, rows: RowPredictions, task: Task, kind: str) -> None
     """
     from sklearn.metrics import precision_recall_curve, roc_curve
 
-    probabilities = probabilities_of(rows.logits, task.problem_type, rows.decision)
-    references = rows.references.astype(np.int64)
-    has = references if references.ndim > 1 else np.eye(task.num_labels, dtype=int)[references]
-    binary = references.ndim == 1 and task.num_labels == 2  # noqa: PLR2004
+    probabilities = compute_probabilities(rows.logits, task.problem_type, rows.decision)
+    has = one_hot(rows.references, task.num_labels)
+    binary = rows.references.ndim == 1 and task.num_labels == 2  # noqa: PLR2004
     labels = [1] if binary else range(min(task.num_labels, MOST_LINES))
     for number, label in enumerate(labels):
         truth, score = has[:, label], probabilities[:, label]
@@ -116,7 +116,7 @@ def plot_ranking(axes: Any, rows: RowPredictions, task: Task, kind: str) -> None
 
 
 def plot_calibration(axes: Any, bins: Sequence[Mapping[str, float]]) -> None:
-    """Share right by mean probability, of bins as `calibrate` gives them; larger dots: more rows."""
+    """Share right by mean probability, of bins as `measure_calibration` gives them; larger dots: more rows."""
     sure = [each["mean_probability"] for each in bins]
     right = [each["share_right"] for each in bins]
     rows = np.array([each["rows"] for each in bins])
@@ -132,7 +132,7 @@ def plot_calibration(axes: Any, bins: Sequence[Mapping[str, float]]) -> None:
 
 
 def plot_lengths(axes: Any, parts: Sequence[Mapping[str, float]], name: str, unit: str) -> None:
-    """A value of the rows in each fifth by length, as `by_length` gives them."""
+    """A value of the rows in each fifth by length, as `mean_by_length` gives them."""
     heights = [part[name] for part in parts]
     axes.bar(range(len(parts)), heights, color=COLOURS[0], width=0.7)
     names = [f"{part['from_characters']}-{part['to_characters']}" for part in parts]

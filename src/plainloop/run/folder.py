@@ -20,7 +20,7 @@ from plainloop.config.marks import OF_CALL
 from plainloop.config.settings import TrainConfig, marked
 from plainloop.config.settings_file import read_settings_file
 from plainloop.errors import UserError, printable_path
-from plainloop.metrics.decision import DECISION_FILE
+from plainloop.metrics.decision_rule import DECISION_FILE
 from plainloop.model import lora
 from plainloop.run.state import TrainState
 

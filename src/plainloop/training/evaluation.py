@@ -10,8 +10,10 @@ from torch.utils.data import DataLoader
 
 from plainloop.console import progress_bar
 from plainloop.data.batches.loaders import ROW_NUMBERS, Batch, drop_duplicate_rows, model_inputs_of
-from plainloop.metrics.row_predictions import KeptRows
-from plainloop.metrics.task_metric import Metric, Scores, predictions_of
+from plainloop.metrics.decision_rule import predict_labels
+from plainloop.metrics.row_predictions import PredictionCollector
+from plainloop.metrics.scorer import Scores
+from plainloop.metrics.task_metric import Metric
 from plainloop.run.signals import StopRequest
 from plainloop.training.loss import LossFn
 
@@ -25,7 +27,7 @@ def evaluate(
     loss_fn: LossFn | None = None,
     description: str = "Evaluating",
     stop: StopRequest | None = None,
-    rows: KeptRows | None = None,
+    rows: PredictionCollector | None = None,
 ) -> Scores | None:
     """Evaluate a model on every row of a loader, each exactly once over all processes.
 
@@ -34,7 +36,7 @@ def evaluate(
         eval_dataloader: prepared by the accelerator; a batch holds labels and, with several
             processes, idx: the number of each row, by which each is scored exactly once.
         metric: anything with `add_batch(predictions=, references=)` and `compute()`; it is given
-            logits where it has `takes_logits`, else what `predictions_of` makes of them.
+            logits where it has `takes_logits`, else what `predict_labels` makes of them.
         accelerator: gathers the rows of all processes.
         loss_fn: used if the model returns no loss.
         description: label of the progress bar.
@@ -76,7 +78,7 @@ def evaluate(
         logits, references, losses = (value.cpu() for value in scored)
         predictions: Any = logits.float().numpy()
         if not takes_logits:
-            predictions = predictions_of(predictions, problem_type or "single_label_classification")
+            predictions = predict_labels(predictions, problem_type or "single_label_classification")
         metric.add_batch(predictions=predictions, references=references.numpy())
         if rows:
             numbers_here = np.array(row_numbers[-len(references) :])

@@ -10,11 +10,17 @@ from torch.utils.data import DataLoader
 from plainloop.config.settings import TrainConfig
 from plainloop.data.batches.loaders import Batch
 from plainloop.metrics.analysis import analyse
-from plainloop.metrics.decision import DECISION_FILE, Decision, decided_labels, decides
-from plainloop.metrics.row_predictions import KeptRows, RowPredictions
-from plainloop.metrics.task_metric import Metric, Scores, TaskMetric
-from plainloop.metrics.threshold_effect import describe_decision
-from plainloop.metrics.thresholds import choose_decision
+from plainloop.metrics.decision_effect import measure_decision
+from plainloop.metrics.decision_rule import (
+    DECISION_FILE,
+    DecisionRule,
+    fits_decision,
+    threshold_labels,
+)
+from plainloop.metrics.row_predictions import PredictionCollector, RowPredictions
+from plainloop.metrics.scorer import Scores
+from plainloop.metrics.task_metric import Metric, TaskMetric
+from plainloop.metrics.thresholds import fit_decision
 from plainloop.run.folder import RunFolder
 from plainloop.run.rank_failure import collective_timeout
 from plainloop.training.evaluation import evaluate
@@ -57,29 +63,29 @@ def evaluate_saved(
         splits.remove("validation")
     metrics["analysis"] = {}
     task = inputs.task
-    decision: Decision | None = None
+    decision: DecisionRule | None = None
     kept: dict[str, RowPredictions] = {}
     for split in sorted(splits, key=lambda split: split != "validation"):  # it chooses
-        dataloader, rows = accelerator.prepare(dataloaders[split]), KeptRows()
+        dataloader, rows = accelerator.prepare(dataloaders[split]), PredictionCollector()
         if decision:
             metric = TaskMetric(task.metrics, task.problem_type, task.label_names, decision)
         with collective_timeout(config.step_timeout):
             scores = evaluate(model, dataloader, metric, accelerator=accelerator, rows=rows) or {}
         if split != "validation":
             metrics[split] = scores
-        kept[split] = predictions = rows.beside(inputs.raw[split], task, decision)
+        kept[split] = predictions = rows.finish(inputs.raw[split], task, decision)
         if folder:
             predictions.save(folder.path, split)
             metrics["analysis"][split] = analyse(predictions, task)
-        if split == "validation" and decides(config):  # each process: their rows are the same
-            decision = choose_decision(
+        if split == "validation" and fits_decision(config):  # each process: their rows are the same
+            decision = fit_decision(
                 predictions.logits, predictions.references, task.problem_type, config
             )
         yield split, scores
     if folder:
         if decision:
-            decision.save(folder.path, decided_labels(task))
-            metrics["decision"] = describe_decision(kept, task, config, decision)
+            decision.save(folder.path, threshold_labels(task))
+            metrics["decision"] = measure_decision(kept, task, config, decision)
         else:  # of a run that was resumed with --force
             (folder.path / DECISION_FILE).unlink(missing_ok=True)
         metrics["data"] = describe_findings(inputs.check.complete)

@@ -11,9 +11,9 @@ from plainloop.config.settings import TrainConfig
 from plainloop.data.batches.loaders import create_dataloaders, peek
 from plainloop.data.batches.token_cache import token_cache_dir
 from plainloop.data.batches.tokenize import keep_model_inputs, tokenize_splits
-from plainloop.metrics.decision import load_decision
+from plainloop.metrics.decision_effect import summarize_decision
+from plainloop.metrics.decision_rule import format_decision, load_decision
 from plainloop.metrics.task_metric import TaskMetric
-from plainloop.metrics.threshold_effect import show_decision, summarize_change
 from plainloop.model.load import create_model, first_forward, load_tokenizer
 from plainloop.model.unpadded.execution import choose_execution
 from plainloop.run.accelerator import create_accelerator
@@ -166,8 +166,8 @@ def fine_tune(
                 f"{split.capitalize():<14} {describe_scores(scores)}",
             )
     if run.folder and (decision := load_decision(run.folder.path)):
-        say("Decision", show_decision(decision, task))
-        say("Cross-fitted", summarize_change(metrics["decision"]))
+        say("Decision", format_decision(decision, task))
+        say("Cross-fitted", summarize_decision(metrics["decision"]))
     say("Saved", str(config.run_path))
     return metrics
 

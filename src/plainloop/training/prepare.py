@@ -16,7 +16,7 @@ from plainloop.data.custom.dataset import read_own_data
 from plainloop.data.glue import read_splits
 from plainloop.data.quality.summary import DataCheck
 from plainloop.errors import UserError, nearest
-from plainloop.metrics.task_metric import score_names
+from plainloop.metrics.scorer import score_names
 from plainloop.metrics.thresholds import THRESHOLD_METRICS
 from plainloop.model.lora import check_peft
 from plainloop.model.pretrained import go_offline_if_unreachable, head_labels, resolve_model

@@ -17,7 +17,7 @@ from plainloop.data.files.tables import Source, read_files
 from plainloop.data.glue import to_dataset
 from plainloop.data.hub import load_hub_dataset
 from plainloop.errors import UserError
-from plainloop.metrics.task_metric import OWN_METRICS
+from plainloop.metrics.task_metric import DEFAULT_METRICS
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -104,7 +104,7 @@ def read_own_data(config: TrainConfig, checkpoint_labels: Sequence[str] | None =
         name=config.data_name,
         text_columns=TEXT_COLUMNS[: len(columns.text)],
         label_names=labels.label_names,
-        metrics=OWN_METRICS[labels.problem_type],
+        metrics=DEFAULT_METRICS[labels.problem_type],
         problem_type=labels.problem_type,
     )
     tables["train"] = tables["train"].slice(0, config.max_train_samples)

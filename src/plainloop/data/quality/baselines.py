@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from plainloop.config.tasks import Task
 from plainloop.console import progress_bar
 from plainloop.data.quality.findings import Finding, Split
-from plainloop.metrics.task_metric import METRICS, Scores
+from plainloop.metrics.formulas import LABEL_METRICS, VALUE_METRICS
+from plainloop.metrics.scorer import Scorer, Scores
 
 MOST_BASELINE_ROWS = 20_000
 SEED = 0
@@ -87,7 +88,7 @@ def score_baselines(
 
 
 def _score(references: NDArray[Any], predictions: NDArray[Any], task: Task) -> Scores:
-    names = dict.fromkeys((*BASELINE_METRICS[task.problem_type], *task.metrics))
+    named = dict.fromkeys((*BASELINE_METRICS[task.problem_type], *task.metrics))
+    names = [name for name in named if name in {*LABEL_METRICS, *VALUE_METRICS}]
     rows = np.reshape(predictions, references.shape)
-    scores = {name: METRICS[name](references, rows) for name in names if name in METRICS}
-    return {name: score for name, score in scores.items() if np.isfinite(score)}
+    return Scorer(names, references, rows, num_labels=task.num_labels).plain_scores()

@@ -15,7 +15,7 @@ from plainloop.data.quality import findings
 from plainloop.data.quality.baselines import score_baselines
 from plainloop.data.quality.findings import MOST_SHOWN, Finding, ShowRows, Split, count_labels
 from plainloop.errors import printable
-from plainloop.metrics.task_metric import Scores
+from plainloop.metrics.scorer import Scores
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

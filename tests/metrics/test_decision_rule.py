@@ -13,10 +13,17 @@ from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task, get_task
 from plainloop.config.validation import check_config
 from plainloop.errors import UserError
-from plainloop.metrics.decision import DECISION_FILE, Decision, load_decision
+from plainloop.metrics.calibration import row_losses
+from plainloop.metrics.decision_rule import (
+    DECISION_FILE,
+    DecisionRule,
+    compute_probabilities,
+    load_decision,
+    predict_labels,
+)
 from plainloop.metrics.row_predictions import RowPredictions
-from plainloop.metrics.task_metric import TaskMetric, predictions_of, probabilities_of
-from plainloop.metrics.thresholds import choose_decision, row_losses
+from plainloop.metrics.task_metric import TaskMetric
+from plainloop.metrics.thresholds import fit_decision
 from plainloop.predict.evaluate_run import evaluate_run
 from plainloop.predict.loaded_run import load_run
 from plainloop.report.card import render_card
@@ -44,7 +51,7 @@ def test_what_is_saved_is_chosen_on_all_validation_rows_and_read_back(decided):
     opened = load_run(decided.folder)
     rows = RowPredictions.load(decided.folder, "validation")
     assert rows.decision is None
-    wanted = choose_decision(rows.logits, rows.references, opened.task.problem_type, opened.config)
+    wanted = fit_decision(rows.logits, rows.references, opened.task.problem_type, opened.config)
     assert opened.decision == load_decision(decided.folder) == wanted
     assert wanted.temperature != 1
     content = json.loads((decided.folder / DECISION_FILE).read_text(encoding="utf-8"))
@@ -62,8 +69,8 @@ def test_predict_evaluate_and_the_test_rows_use_it_and_the_rows_that_chose_it_do
     task, decision = opened.task, opened.decision
     rows = RowPredictions.load(decided.folder, "test")
     assert rows.decision == decision
-    labels = predictions_of(rows.logits, task.problem_type, decision)
-    assert not np.array_equal(labels, predictions_of(rows.logits, task.problem_type))
+    labels = predict_labels(rows.logits, task.problem_type, decision)
+    assert not np.array_equal(labels, predict_labels(rows.logits, task.problem_type))
     metric = TaskMetric(task.metrics, task.problem_type, task.label_names, decision)
     metric.add_batch(predictions=rows.logits, references=rows.references)
     scores = metric.compute()
@@ -78,7 +85,7 @@ def test_predict_evaluate_and_the_test_rows_use_it_and_the_rows_that_chose_it_do
     texts = list(zip(*rows.texts.values(), strict=True))
     predicted = opened.predict(texts)
     assert [row["label"] for row in predicted] == [task.label_names[label] for label in labels]
-    probabilities = probabilities_of(rows.logits, task.problem_type, decision)
+    probabilities = compute_probabilities(rows.logits, task.problem_type, decision)
     shown = [list(row["scores"].values()) for row in predicted]
     assert np.allclose(shown, probabilities, atol=1e-5)
     output = tmp_path / "predicted.csv"
@@ -234,7 +241,7 @@ def test_a_threshold_of_one_half_and_temperature_1_answer_as_trained():
         ("single_label_classification", (0.5,)),
         ("multi_label_classification", (0.5, 0.5)),
     ):
-        same = Decision(1.0, thresholds)
+        same = DecisionRule(1.0, thresholds)
         assert np.array_equal(
-            predictions_of(logits, problem_type), predictions_of(logits, problem_type, same)
+            predict_labels(logits, problem_type), predict_labels(logits, problem_type, same)
         )
