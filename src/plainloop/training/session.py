@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from plainloop.config.settings import TrainConfig
 from plainloop.data.batches.loaders import Batch
 from plainloop.errors import DivergedError, StoppedError
-from plainloop.metrics.task_metric import Metric, Scores
+from plainloop.metrics.scorer import Scores
+from plainloop.metrics.task_metric import Metric
 from plainloop.run.checkpoints import list_checkpoints
 from plainloop.run.rank_failure import collective_timeout
 from plainloop.run.resume import OpenRun
