@@ -18,7 +18,9 @@ from tiny import largest_difference
 from torch.nn import functional
 
 from plainloop.config.settings import TrainConfig
-from plainloop.errors import StoppedError
+from plainloop.errors import CheckpointError, StoppedError
+from plainloop.predict.evaluate_run import evaluate_run
+from plainloop.predict.loaded_run import load_run
 from plainloop.run.signals import StopRequest
 
 PAGE = ROOT / "docs" / "how-to" / "change-the-loop.md"
@@ -33,7 +35,8 @@ def patched(tmp_path_factory):
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src")}
     blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     patches = [block for block in blocks if "patch " in block]
-    assert len(patches) == 3
+    assert len(patches) == 5
+    assert all(sum(line[:1] in "+-" for line in block.splitlines()) <= 40 for block in patches)
     for block in patches:
         subprocess.run(["bash", "-euc", block], cwd=folder, check=True, env=environment)
     return folder
@@ -121,12 +124,24 @@ class StopAtTheThirdStep(StopRequest):
         return 15 if self.steps == 3 else None
 
 
-def test_a_layerwise_run_that_stops_goes_on_with_the_same_bits(train):
-    settings = {"max_steps": 5, "weight_decay": 0.1, "eval_strategy": "no"}
-    whole = train("layerwise", "whole", **settings)
+DECAY = {"weight_decay": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("script", "more"),
+    [
+        ("layerwise", DECAY),
+        ("head", DECAY),
+        ("ema", {}),
+        ("ema", {**DECAY, "execution": "padded"}),  # as the page says
+    ],
+)
+def test_a_changed_run_that_stops_goes_on_with_the_same_bits(train, script, more):
+    settings = {"max_steps": 5, "eval_strategy": "no", **more}
+    whole = train(script, "whole", **settings)
     with pytest.raises(StoppedError, match="step 3"):
-        train("layerwise", "stopped", StopAtTheThirdStep(), **settings)
-    resumed = train("layerwise", "stopped", resume=True, **settings)
+        train(script, "stopped", StopAtTheThirdStep(), **settings)
+    resumed = train(script, "stopped", resume=True, **settings)
     weights = [load_file(folder / "model.safetensors") for folder in (whole, resumed)]
     assert largest_difference(*weights) == 0
 
@@ -148,3 +163,41 @@ def test_the_entropy_is_subtracted_from_the_loss(train, run, monkeypatch):
     expected = functional.cross_entropy(logits, labels) - entropy
     found = penalty.penalized(SimpleNamespace(logits=logits), labels)
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_average_of_the_weights_is_evaluated_and_saved(train, run):
+    every_step = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": None}
+    folder = train("ema", "ema", max_steps=4, eval_strategy="steps", eval_steps=4, **every_step)
+    plain = run(max_steps=4, learning_rate=1e-3)
+    assert losses(folder) == plain.series("loss"), "the average does not change the training"
+    steps = sorted((folder / "checkpoints").iterdir())
+    trained = [load_file(step / "model.safetensors") for step in steps]
+    average = trained[0]
+    for weights in trained[1:]:
+        average = {name: 0.99 * average[name] + 0.01 * weights[name] for name in average}
+    saved = load_file(folder / "model.safetensors")
+    assert largest_difference(saved, average) < 1e-6
+    assert largest_difference(saved, trained[-1]) > 1e-4
+    noted = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["saved"]
+    assert evaluate_run(load_run(folder))["validation"]["loss"] == pytest.approx(noted["loss"])
+
+
+def test_a_checkpoint_without_a_registered_object_is_refused(train):
+    with pytest.raises(StoppedError, match="step 3"):
+        train("r_drop", "plain", StopAtTheThirdStep(), max_steps=5, eval_strategy="no")
+    with pytest.raises(CheckpointError, match="registered-ema"):
+        train("ema", "plain", resume=True, max_steps=5, eval_strategy="no")
+
+
+def test_the_head_follows_its_own_optimizer(train, run):
+    """SGD's first step is its rate times the clipped gradient; AdamW's is its rate for each weight."""
+    start = run(max_steps=1, learning_rate=1e-12).weights
+    folder = train("head", "head", max_steps=1, learning_rate=1e-12)
+    weights = load_file(folder / "model.safetensors")
+    moved = {
+        name: float((weights[name] - start[name]).norm())
+        for name in start
+        if not torch.equal(weights[name].round(decimals=6), start[name].round(decimals=6))
+    }
+    assert moved.keys() == {"classifier.weight", "classifier.bias"}
+    assert 0 < math.hypot(*moved.values()) <= 0.01 * 1.0 + 1e-6, "clipped to a norm of 1"

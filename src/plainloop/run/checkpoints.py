@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from plainloop.run.atomic import (
 from plainloop.run.fingerprint import check_fingerprint
 from plainloop.run.rng import RngState
 from plainloop.run.state import TrainState
+from plainloop.run.state_dict_file import load_state_dict, save_state_dict
 
 STATE_FILE = "state.json"
 MODEL_FILE = "model.safetensors"
@@ -52,6 +53,7 @@ class Checkpoints:
         accelerator: of the run; rank 0 writes all but the other ranks' generators.
         fingerprint: what a resumed run must have in common with the saved one; see `check_fingerprint`.
         save_total_limit: how many are kept, at least 2; None: all.
+        registered: name -> an object whose state is saved too; see `OpenRun.register`.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class Checkpoints:
     accelerator: Accelerator
     fingerprint: Mapping[str, Any]
     save_total_limit: int | None = SMALLEST_TOTAL_LIMIT
+    registered: dict[str, Any] = field(default_factory=dict)
 
     def save(self, state: TrainState, model: nn.Module, optimizer: Any, lr_scheduler: Any) -> Path:
         """Write a checkpoint, then delete those that are too many.
@@ -81,6 +84,8 @@ class Checkpoints:
                     save_model(self.accelerator.unwrap_model(model), str(temporary / MODEL_FILE))
                     tensors, groups = flatten_optimizer(optimizer.state_dict())
                     save_file(tensors, temporary / OPTIMIZER_FILE)
+                    for name, value in self.registered.items():
+                        save_state_dict(value.state_dict(), temporary / registered_file(name))
                     content = {
                         "state": asdict(state),
                         "optimizer_groups": groups,
@@ -179,6 +184,15 @@ class Checkpoints:
             lr_scheduler.load_state_dict(content["lr_scheduler"])
         return state, generators, passed
 
+    def restore_registered(self, path: Path, name: str) -> None:
+        """Load a verified checkpoint into an object of `registered`.
+
+        Raises:
+            CheckpointError: the checkpoint was saved without this object, or of another kind.
+        """
+        with explain_read_errors(path / registered_file(name)):
+            self.registered[name].load_state_dict(load_state_dict(path / registered_file(name)))
+
     def save_best(self, model: nn.Module, step: int) -> None:
         """Write the best model so far, then delete the one before it.
 
@@ -267,6 +281,11 @@ def missing_files(path: Path) -> str | None:
 def rng_file(rank: int) -> str:
     """The name of the file with a rank's generators."""
     return f"generators-{rank}.safetensors"
+
+
+def registered_file(name: str) -> str:
+    """The name of the file with the state of a registered object."""
+    return f"registered-{name}.safetensors"
 
 
 def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], Any]:

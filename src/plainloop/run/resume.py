@@ -34,11 +34,31 @@ class OpenRun:
         folder: where the main process writes; None on the others.
         checkpoints: where they are saved and found.
         resumed: the state and the generators to go on from; None: from the start.
+        resumed_from: their checkpoint.
     """
 
     folder: RunFolder | None
     checkpoints: Checkpoints
     resumed: tuple[TrainState, RngState] | None
+    resumed_from: Path | None = None
+
+    def register(self, **objects: Any) -> None:
+        """Save these objects with each checkpoint, and restore them now if the run is resumed.
+
+        For what a changed loop needs besides model, optimizer and schedule, such as an average of
+        the weights or a second optimizer; call it before `train`.
+
+        Args:
+            objects: name -> anything with `state_dict` and `load_state_dict`, whose state is nested
+                dicts and lists of tensors and plain values; the same on all ranks.
+
+        Raises:
+            CheckpointError: the checkpoint has no such object.
+        """
+        self.checkpoints.registered.update(objects)
+        if self.resumed_from is not None:
+            for name in objects:
+                self.checkpoints.restore_registered(self.resumed_from, name)
 
 
 def open_run(
@@ -70,7 +90,7 @@ def open_run(
         fingerprint=run_fingerprint(config, raw, accelerator.device, accelerator.num_processes),
         save_total_limit=config.save_total_limit,
     )
-    resumed = None
+    resumed = newest = None
     if is_resuming(config):
         newest = find_checkpoint(accelerator, checkpoints, config.resume_from_checkpoint)
         with raise_on_all_ranks(accelerator):
@@ -98,7 +118,7 @@ def open_run(
         if accelerator.is_main_process:
             check_disk_space(config, model)
             folder = RunFolder.reopen(config, resumed[0]) if resumed else RunFolder.create(config)
-    return OpenRun(folder, checkpoints, resumed)
+    return OpenRun(folder, checkpoints, resumed, newest if resumed else None)
 
 
 def find_checkpoint(
