@@ -1,4 +1,4 @@
-"""How a command ends: an expected error in one line and with its exit code."""
+"""Exit codes: expected errors are printed in one line and end the process."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence

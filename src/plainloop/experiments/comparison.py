@@ -1,4 +1,4 @@
-"""compare_runs(): two runs, or the seeds of two, on the same rows: what differs, and is it chance?"""
+"""compare_runs(): paired comparison of two runs, or of their seeds, on the same rows."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -35,7 +35,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare_runs` found, as plain values.
+    """The result of `compare_runs`, as plain values.
 
     Attributes:
         split: the rows' name.
@@ -166,9 +166,10 @@ def which_are_right(rows: RowPredictions, run: Run) -> NDArray[np.bool_]:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The two-sided p-value of McNemar's exact test: that a row only one has right is either's.
+    """The two-sided p-value of McNemar's exact test.
 
-    A binomial test of one half (Q. McNemar, 1947); 1 where no row differs.
+    A binomial test: if the runs are equally good, each row that only one run has right is either's
+    with probability one half (Q. McNemar, 1947). 1 if there is no such row.
     """
     from scipy.stats import binomtest
 

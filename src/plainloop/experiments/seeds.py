@@ -67,7 +67,7 @@ def train_seeds(config: TrainConfig, given: Sequence[int], stop: StopRequest) ->
         if train_unless_finished(replace(inputs, config=each), stop, "Run", str(each.run_path)):
             write_pages(each.run_path)
     if accelerator.is_main_process and not config.dry_run:
-        conclude(config.run_path, [load_run(each.run_path) for each in configs])
+        report_summary(config.run_path, [load_run(each.run_path) for each in configs])
 
 
 def load_shared_inputs(
@@ -129,7 +129,7 @@ def train_unless_finished(inputs: Inputs, stop: StopRequest, title: str, text: s
         return bool(fine_tune(config, inputs, stop))
 
 
-def conclude(folder: Path, runs: Sequence[Run]) -> None:
+def report_summary(folder: Path, runs: Sequence[Run]) -> None:
     """Write and print the summary of finished seeds, and their report."""
     from plainloop.training.progress import describe_scores
 
@@ -157,7 +157,7 @@ def load_seeds(path: Path) -> list[Run]:
 
 
 def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
-    """What several seeds of a run say together; of runs that were evaluated.
+    """Summarise the scores of several evaluated seeds of a run.
 
     Returns:
         seeds; split, and rows, how many it has; scores, of each metric its mean over seeds, its

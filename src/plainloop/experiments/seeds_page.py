@@ -1,4 +1,4 @@
-"""render_seeds(): several seeds of a run -> one HTML page."""
+"""The HTML report of several seeds of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A saved model: texts -> logits, tokenized and batched as in the training."""
+"""Load a saved model and compute logits for texts, tokenized as in the training."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -57,8 +57,8 @@ class Classifier:
     def logits(self, texts: Sequence[Sequence[str]], batch_size: int) -> NDArray[np.float32]:
         """Run the model on texts.
 
-        Rows of like length share a batch, so that little is padded: a row's logits move by some
-        1e-7 with the rows beside it.
+        Rows are batched by length, so that there is little padding. A row's logits vary by about
+        1e-7 with the other rows of its batch.
 
         Args:
             texts: one column of texts, or the two of pairs.
@@ -76,7 +76,9 @@ class Classifier:
             for values in zip(*encoding.values(), strict=True)
         ]
         lengths = [np.size(row["input_ids"][0]) * len(row["input_ids"]) for row in rows]
-        order = np.argsort(lengths, kind="stable")[::-1]  # what does not fit fails at once
+        order = np.argsort(lengths, kind="stable")[
+            ::-1
+        ]  # longest first: running out of memory shows at once
         logits = np.empty((len(rows), self.task.num_labels), np.float32)
         self.model.eval()
         rows_of_a_thread = math.ceil(batch_size / self.threads)
@@ -108,7 +110,7 @@ class Classifier:
 
 @contextmanager
 def batch_threads(number: int) -> Iterator[ThreadPoolExecutor]:
-    """So many threads, in each of which torch computes on that thread alone."""
+    """A pool of threads, in each of which torch computes on one thread only."""
     try:
         with ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool

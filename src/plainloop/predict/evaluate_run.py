@@ -1,4 +1,4 @@
-"""evaluate_run(): the scores of a finished run, on its own rows again or on others."""
+"""evaluate_run(): score a finished run on its evaluation rows again, or on labelled files."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -97,7 +97,7 @@ def describe_labels(scores: Scores) -> list[str]:
 
 
 def _read_own_splits(run: Run) -> "DatasetDict":
-    """What the run was evaluated on, as the training reads it."""
+    """The splits that the run was evaluated on, read as the training reads them."""
     config = replace(
         run.config,
         model=str(run.path),  # its labels are those of the training, and it is there

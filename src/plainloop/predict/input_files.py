@@ -1,4 +1,4 @@
-"""The files to predict: looked through whole before a model is loaded."""
+"""Validate the files to predict before a model is loaded."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""load_run(): a finished run, and its predictions for texts and for files."""
+"""load_run(): open a finished run, to predict texts and files with it."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Logits -> labels by name, probabilities, and the columns that hold them."""
+"""Turn logits into label names, probabilities and output columns."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def labels_of(
     logits: "NDArray[np.float32]", task: Task, decision: DecisionRule | None = None
 ) -> list[Any]:
-    """What is predicted for each row: a label's name, a list of names, or a value.
+    """The prediction of each row: a label name, a list of names, or a value.
 
     Args:
         logits: float (rows, num_labels).
@@ -43,7 +43,7 @@ def label_scores(
 
 
 def name_columns(task: Task, names: Sequence[str], where: str) -> list[str]:
-    """What the added columns are called: none of the file's is overwritten.
+    """Names of the added columns, none of which may be in the file.
 
     Args:
         task: what is predicted.

@@ -1,4 +1,4 @@
-"""The files that GLUE's server takes, from the unlabelled test files."""
+"""GLUE benchmark submissions: predictions of the unlabelled test files."""
 
 import logging
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOWEST_SCORE, HIGHEST_SCORE = 0.0, 5.0
-"""What STS-B scores may be; what a model gives beyond is taken as these."""
+"""The range of STS-B scores; predictions are clipped to it."""
 
 
 def write_submissions(

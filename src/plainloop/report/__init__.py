@@ -1,1 +1,1 @@
-"""A run -> one page, a model card; several runs -> what may be concluded."""
+"""The HTML report and the model card of a run, and its upload to the hub."""

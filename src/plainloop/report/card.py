@@ -1,4 +1,4 @@
-"""write_card(): the model card of a run, README.md with the Hub's metadata."""
+"""The model card of a run: README.md with the hub's metadata."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a report's page is filled with: texts made readable, plots, and where each number stands."""
+"""The content of a report: figures, tables, listed rows, each number by its path in metrics.json."""
 
 import base64
 import re
@@ -47,7 +47,7 @@ UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\
 def describe_run(
     run: Run, metrics: dict[str, Any], history: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """What the page is filled with."""
+    """The variables of the report's template."""
     task = run.task
     split = main_split(metrics)
     where = shlex.quote(str(run.path))
@@ -132,7 +132,7 @@ def main_split(metrics: Mapping[str, Any]) -> str | None:
 
 
 def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, Any]:
-    """What the page says of the split that the verdict is about."""
+    """The template's variables for the split that the verdict is about."""
     task, config, of = run.task, run.config, metrics["analysis"][split]
     rows = RowPredictions.load(run.path, split)
     values = task.problem_type == "regression"
@@ -199,7 +199,7 @@ def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, A
 def compare_with_baselines(
     of: Mapping[str, Any], baselines: Mapping[str, Mapping[str, float]], headline: str
 ) -> dict[str, str] | None:
-    """The best simple model by the headline metric, and how the model's score stands to its."""
+    """The best baseline by the headline metric, and whether the model's score is better than it."""
     scored = {name: scores[headline] for name, scores in baselines.items() if headline in scores}
     if not scored:
         return None

@@ -1,4 +1,4 @@
-"""A finished run on the hub: its model, tokenizer and model card, and nothing else of it."""
+"""Upload a finished run's model, tokenizer and model card to the hub."""
 
 import shlex
 from collections.abc import Sequence
@@ -128,7 +128,7 @@ def upload_run(folder: Path, name: str, *, private: bool | None) -> None:
 
 
 def client_errors() -> tuple[type[Exception], ...]:
-    """What the hub's client raises; the errors of its HTTP library are no OSError."""
+    """The exceptions of the hub's client; those of its HTTP library are not OSError."""
     from huggingface_hub import errors
 
     http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""render_report(): the folder of a run -> one HTML page that needs nothing else."""
+"""The HTML report of a run: one self-contained page."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""What a terminal shows at the end of a training: the scores as a table, the losses as a curve."""
+"""Scores as a table and losses as curves on the terminal, at the end of a training."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
