@@ -81,7 +81,7 @@ def test_a_terminal_of_40_columns_gets_a_bar_a_table_and_a_curve(words, tmp_path
     low, high = of["intervals"]["scores"]["accuracy"]
     row = rf"accuracy +{of['scores']['accuracy']:.4f} +{low:.4f} to {high:.4f} +0\.\d{{4}}"
     assert re.search(row, "\n".join(drawn))
-    assert "the best simple model:" in plain.replace("\r\n", " ").replace("  ", " ")
+    assert "The best simple model is" in plain.replace("\r\n", " ").replace("  ", " ")
     assert any("(loss)" in line for line in drawn)
     assert "⠤⠤⠤ training   ⠤o⠤ validation" in plain
 

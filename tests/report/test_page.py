@@ -17,8 +17,15 @@ from plainloop.cli.flags import run_app
 from plainloop.errors import UserError
 from plainloop.predict.loaded_run import load_run
 from plainloop.report import page
-from plainloop.report.content import compare_with_baselines, main_split, readable, shown_label
+from plainloop.report.content import (
+    VERDICTS,
+    compare_with_baselines,
+    main_split,
+    readable,
+    shown_label,
+)
 from plainloop.report.end_of_training import write_pages
+from plainloop.report.terminal import verdict_notes
 
 
 def test_the_policy_allows_this_style_and_script_and_nothing_else(run):
@@ -75,9 +82,7 @@ def test_without_the_extra_a_training_ends_well_and_says_how_to_get_it(run, monk
     monkeypatch.setattr(page, "find_spec", lambda name: None)
     write_pages(result.folder)
     said = capsys.readouterr().out.splitlines()[-2:]
-    assert said[0].startswith(
-        "Report         none: pip install 'plainloop[report]', then plainloop report "
-    )
+    assert said[0].startswith("Report         none: pip install matplotlib, then plainloop report ")
     assert not (result.folder / "report.html").exists()
     assert (result.folder / "README.md").exists()
     with pytest.raises(UserError, match="a report needs the extra report"):
@@ -95,16 +100,33 @@ def test_without_the_extra_a_training_ends_well_and_says_how_to_get_it(run, monk
 def test_the_verdict_is_by_the_lower_end_of_the_interval(score, ends, verdict):
     of = {"scores": {"accuracy": score}, "intervals": {"scores": {"accuracy": list(ends)}}}
     baselines = {"constant": {"accuracy": 0.5}, "linear": {"accuracy": 0.7}}
-    assert compare_with_baselines(of, baselines, "accuracy") == {
-        "name": "linear",
-        "verdict": verdict,
-    }
+    found = compare_with_baselines(of, baselines, "accuracy")
+    assert found == {"name": "linear", "verdict": verdict, "means": VERDICTS[verdict]}
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_the_terminal_says_of_a_run_what_the_verdict_of_its_page_says(run, constant):
+    result = run(max_steps=2, load_best_model_at_end=True)
+    path = result.folder / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    of = metrics["analysis"]["validation"]
+    of["constant"] = 0 if constant else None
+    path.write_text(json.dumps(metrics), encoding="utf-8")
+    opened = load_run(result.folder)
+    best = compare_with_baselines(of, metrics["data"]["baselines"], "accuracy")
+    notes = verdict_notes(opened, of, "validation", best)
+    assert len(notes) == 2 + constant
+    text = unescape(re.sub(r"<.*?>", "", page.render_report(opened)))
+    verdict = " ".join(text.partition("Verdict")[2].partition("Metrics")[0].split())
+    assert best["name"] in verdict
+    assert best["means"] in verdict
+    assert [note for note in notes[1:] if note not in verdict] == []
 
 
 def test_of_errors_less_is_better():
     of = {"scores": {"rmse": 0.5}, "intervals": {"scores": {"rmse": [0.4, 0.6]}}}
     found = compare_with_baselines(of, {"mean": {"rmse": 1.0}, "linear": {"rmse": 0.7}}, "rmse")
-    assert found == {"name": "linear", "verdict": "clearly better"}
+    assert (found["name"], found["verdict"]) == ("linear", "clearly better")
 
 
 def test_a_text_is_cut_and_its_invisible_characters_are_shown_as_such():

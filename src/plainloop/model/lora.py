@@ -34,7 +34,7 @@ def check_peft(where: str) -> None:
         raise UserError(
             "LoRA needs peft, which is not installed",
             where=where,
-            fix="pip install 'plainloop[lora]'",
+            fix="pip install peft",
         )
 
 

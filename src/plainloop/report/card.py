@@ -45,8 +45,7 @@ def render_card(run: Run) -> str:
     training = (
         f"{metrics['steps']:,} optimizer steps with AdamW, learning rate {config.learning_rate:g} "
         f"({config.lr_scheduler_type}), {config.per_device_train_batch_size} rows a batch, seed "
-        f"{config.seed}. Every setting is in `run.yaml`, every number in `metrics.json`, plots and "
-        "mistakes in `report.html`."
+        f"{config.seed}. Its settings, numbers and report stay in the folder it was trained in."
     )
     return "\n".join(
         [

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from plainloop.config.settings import LESS_IS_BETTER
+from plainloop.config.settings import LESS_IS_BETTER, TrainConfig
 from plainloop.eject.refusals import check_settings, check_task_and_model
 from plainloop.errors import UserError, printable
 from plainloop.metrics.row_predictions import RowPredictions
@@ -38,6 +38,17 @@ UNITS = {
     "mae": "units of the label",
     "r2": "share of the variance",
 }
+VERDICTS = {
+    "clearly better": "the model is better than that, beyond what the draw of the rows explains",
+    "better": "the model scores better, but so few rows cannot tell whether it is",
+    "not better": "the model is no better than that",
+}
+"""By the verdict of `compare_with_baselines`: what the page and the terminal say."""
+CONSTANT = "to every row: it has not learned to tell rows apart."
+CHOSEN = (
+    "These rows also chose how long to train, so the score is somewhat too good; a test file would "
+    "tell (--test-file)."
+)
 COLUMNS = ("row", "label", "predicted", "probability", "of the given label")
 KINDS = ("precision", "recall", "f1")
 # Controls that are no white space, and those that turn the direction of what follows.
@@ -154,7 +165,6 @@ def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, A
                 ("receiver operating characteristic", "roc"),
             )
         ]
-    chosen = config.load_best_model_at_end or config.early_stopping_patience is not None
     constant = of.get("constant")
     return {
         "split": split,
@@ -165,7 +175,8 @@ def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, A
         "values": values,
         "several": task.problem_type == "multi_label_classification",
         "constant": None if constant is None else shown_label(constant, names),
-        "chosen_on_these": "how long to train" if chosen and split == "validation" else None,
+        "constant_means": CONSTANT,
+        "chosen": CHOSEN if chose_how_long(config, split) else None,
         "baseline": compare_with_baselines(of, baselines, headline) if split == "validation" else None,
         "baselines": baselines,
         "baseline_scores": list(dict.fromkeys(key for each in baselines.values() for key in each)),
@@ -199,7 +210,7 @@ def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, A
 def compare_with_baselines(
     of: Mapping[str, Any], baselines: Mapping[str, Mapping[str, float]], headline: str
 ) -> dict[str, str] | None:
-    """The best baseline by the headline metric, and whether the model's score is better than it."""
+    """The best baseline by the headline metric, the verdict about it, and what the pages say of it."""
     scored = {name: scores[headline] for name, scores in baselines.items() if headline in scores}
     if not scored:
         return None
@@ -211,7 +222,13 @@ def compare_with_baselines(
     verdict = "not better"
     if sign * score > sign * scored[name]:
         verdict = "clearly better" if worst > sign * scored[name] else "better"
-    return {"name": name, "verdict": verdict}
+    return {"name": name, "verdict": verdict, "means": VERDICTS[verdict]}
+
+
+def chose_how_long(config: TrainConfig, split: str) -> bool:
+    """Whether the rows of a split chose how long the model was trained."""
+    chooses = config.load_best_model_at_end or config.early_stopping_patience is not None
+    return chooses and split == "validation"
 
 
 def draw_training(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 REPORT_FILE = "report.html"
-INSTALL = "pip install 'plainloop[report]'"
+INSTALL = "pip install matplotlib"
 
 
 def can_draw() -> bool:

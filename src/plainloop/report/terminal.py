@@ -4,8 +4,18 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+from plainloop.errors import printable
 from plainloop.predict.loaded_run import Run
-from plainloop.report.content import SCORE_NAMES, compare_with_baselines, series
+from plainloop.report.content import (
+    CHOSEN,
+    CONSTANT,
+    SCORE_NAMES,
+    chose_how_long,
+    compare_with_baselines,
+    main_split,
+    series,
+    shown_label,
+)
 from plainloop.report.page import read_history, read_metrics
 
 if TYPE_CHECKING:
@@ -42,13 +52,24 @@ def draw_run(run: Run) -> None:
             ["", "score", "95 % interval", *(["simple"] if best else [])],
             rows,
             title=f"{split}, {of['rows']:,} rows",
-            note=f"{best['verdict']} than the best simple model: {best['name']}" if best else "",
+            notes=verdict_notes(run, of, split, best) if split == main_split(metrics) else (),
         )
     losses = {
         "training": series(read_history(run), "loss"),
         "validation": series(metrics["evaluations"], "loss"),
     }
     draw_curves(console, losses)
+
+
+def verdict_notes(
+    run: Run, of: Mapping[str, Any], split: str, best: Mapping[str, str] | None
+) -> list[str]:
+    """What the report's verdict says after the score."""
+    notes = [f"The best simple model is {best['name']}: {best['means']}."] if best else []
+    if of.get("constant") is not None:
+        names = [printable(name) for name in run.task.label_names]
+        notes.append(f"It answers {shown_label(of['constant'], names)} {CONSTANT}")
+    return notes + ([CHOSEN] if chose_how_long(run.config, split) else [])
 
 
 def draw_seeds(runs: Sequence[Run], summary: Mapping[str, Any]) -> None:
@@ -82,7 +103,7 @@ def draw_table(
     rows: Sequence[Sequence[str]],
     *,
     title: str,
-    note: str = "",
+    notes: Sequence[str] = (),
 ) -> None:
     """Print a table, the first column to the left, numbers to the right; on a narrow terminal tight."""
     from rich.box import SIMPLE_HEAD
@@ -101,7 +122,7 @@ def draw_table(
     for row in rows:
         table.add_row(*row)
     console.print(f"\n{title}", table, sep="\n")
-    if note:
+    for note in notes:
         console.print(note)
 
 
