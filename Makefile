@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest --quiet
 
-.PHONY: demo test lint types slow crash crash-matrix distributed notebook browser nightly docs quotes bench all clean
+.PHONY: demo test lint types slow crash crash-matrix distributed notebook browser nightly docs quotes dist pictures tutorial-outputs bench all clean
 
 demo: $(VENV)/demo-ready
 	$(BIN)/plainloop demo
@@ -67,6 +67,18 @@ docs: $(VENV)/ready
 quotes: $(VENV)/ready
 	$(BIN)/python docs/quote.py
 	$(BIN)/python docs/reference.py
+
+# The wheel, into dist/: pip install 'dist/plainloop-0.1.0-py3-none-any.whl[demo,report]'
+dist: $(VENV)/ready
+	$(BIN)/python -m build --wheel --outdir dist
+
+# The pages' pictures and the numbers of recorded runs: about 8 minutes, on an idle machine with Chromium.
+pictures: $(VENV)/ready
+	$(BIN)/python docs/record.py
+
+# What the tutorial's blocks print with the real MRPC: about 12 minutes, on an idle machine.
+tutorial-outputs: $(VENV)/ready
+	$(BIN)/python docs/record.py --parts tutorial --glue $(GLUE)
 
 # Beside the Trainer and the tutorial's loop, into docs/performance.md; hours, on an idle machine.
 GLUE := $(wildcard ../shared/data/glue)

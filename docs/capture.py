@@ -1,6 +1,6 @@
 """Picture a command in a terminal, docs/images/demo.svg: run it, draw what stays on the screen.
 
-`python docs/capture.py plainloop demo` made the picture of the README.
+`python docs/capture.py plainloop demo` draws the picture of the README; `make pictures` calls it.
 """
 
 import re
@@ -36,8 +36,8 @@ def screen_of(shown: str) -> str:
     return "\n".join("".join(line).rstrip() for line in lines).rstrip()
 
 
-def main(command: list[str]) -> None:
-    """Run the command and write the picture."""
+def picture(command: list[str], path: Path = PICTURE) -> str:
+    """Run a command and write the picture of it; return what stays on the screen."""
     terminal = pexpect.spawn(
         command[0],
         command[1:],
@@ -51,12 +51,14 @@ def main(command: list[str]) -> None:
         sys.exit(shown)
     console = Console(record=True, width=COLUMNS)
     console.print(Text(f"$ {' '.join(command)}", style="bold"))
-    console.print(Text(screen_of(shown)))
-    picture = console.export_svg(title="plainloop")
+    screen = screen_of(shown)
+    console.print(Text(screen))
+    svg = console.export_svg(title="plainloop")
     # A font of the reader's own: no picture fetches anything.
-    picture = re.sub(r"\s*@font-face \{.*?\}", "", picture, flags=re.DOTALL)
-    PICTURE.write_text(picture.replace("Fira Code, monospace", "monospace"), encoding="utf-8")
+    svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+    path.write_text(svg.replace("Fira Code, monospace", "monospace"), encoding="utf-8")
+    return screen
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    picture(sys.argv[1:])

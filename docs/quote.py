@@ -14,6 +14,8 @@ import tempfile
 import textwrap
 from pathlib import Path
 
+import sources
+
 ROOT = Path(__file__).parent.parent
 QUOTED = re.compile(r"`((?:src/|train\.py)[^`:]*):(\d+)` `([^`]+)`")
 DIFFERENCE = re.compile(r"(```diff\n).*?(\n```)", re.DOTALL)
@@ -75,8 +77,9 @@ def renewed_tutorial(page: str) -> str:
     )
 
 
-if __name__ == "__main__":
-    for page in (ROOT / "docs").glob("*.md"):
+def renew() -> None:
+    """Renew what all pages quote."""
+    for page in (ROOT / "docs").rglob("*.md"):
         text = page.read_text(encoding="utf-8")
         text = QUOTED.sub(lambda quote: line_of(*quote.groups()), text)
         if page.name == "from-plain-to-accelerate.md":
@@ -84,7 +87,12 @@ if __name__ == "__main__":
             text = DIFFERENCE.sub(lambda block, new=changes: block[1] + new + block[2], text)
         if page.name == "tutorial.md":
             text = renewed_tutorial(text)
+        text = sources.renewed(text)
         page.write_text(text, encoding="utf-8")
     readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    text = sources.renewed(readme.read_text(encoding="utf-8"))
     readme.write_text(LOOP.sub(lambda block: block[1] + loop() + block[2], text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    renew()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,8 +20,15 @@ from plainloop import __version__
 
 pytestmark = pytest.mark.slow
 
+ADDRESS = "git+https://example.org/plainloop.git"
 DATA = [
-    *("py.typed", "__init__.pyi", "data/samples/train.tsv", "eject/parts/loop.jinja"),
+    *(
+        "py.typed",
+        "__init__.pyi",
+        "data/samples/train.tsv",
+        "data/samples/reviews.csv",
+        "eject/parts/loop.jinja",
+    ),
     *("report/page.html.jinja", "report/page.css", "report/page.js", "report/seeds.html.jinja"),
 ]
 
@@ -96,6 +104,34 @@ def test_the_sdist_has_what_a_build_needs(built):
     with tarfile.open(sdist) as files:
         names = {name.partition("/")[2] for name in files.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "src/plainloop/training/loop.py"} <= names
+
+
+def test_each_way_of_the_readme_installs_the_package(built, tmp_path):
+    """pip install with constraints.txt, from git, from the wheel that make dist writes.
+
+    Without the dependencies, which each way takes from the index. The address is this checkout's.
+    """
+    (block,) = (
+        block
+        for block in re.findall(
+            r"```sh\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
+        )
+        if "make demo" in block
+    )
+    lines = [line.partition("#")[0].strip() for line in block.splitlines()]
+    pips = [line for line in lines if line.startswith("pip install")]
+    assert len(pips) == 3
+    checkout = tmp_path / "checkout"
+    run("git", "clone", "--quiet", ROOT, checkout, cwd=tmp_path)
+    shutil.copytree(built / "direct", checkout / "dist")
+    for number, line in enumerate(pips):
+        words = line.replace(ADDRESS, f"git+file://{checkout}").replace("[demo,report]", "")
+        words = words.removeprefix("pip install ").replace("'", "").replace(" @ ", "@").split()
+        target = tmp_path / f"target-{number}"
+        options = ["--no-deps", "--no-build-isolation", "--quiet", "--target", target]
+        run(sys.executable, "-m", "pip", "install", *options, *words, cwd=checkout)
+        samples = target / "plainloop" / "data" / "samples"
+        assert {path.name for path in samples.glob("*.csv")} == {"reviews.csv", "new.csv"}
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,16 @@
 """The pages' commands that take long, on a tiny model, a few steps or a few simulations."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from blocks import blocks_of
 from conftest import ROOT
-from samples import reviews, write_csv, write_glue
+from samples import write_glue
 
 pytestmark = pytest.mark.slow
 
@@ -47,18 +52,36 @@ def test_learning_rates_and_their_comparison(program, run_command, tmp_path):
     assert "accuracy" in difference
 
 
-def test_the_readmes_commands(run_command, program, tiny_model, tmp_path):
-    """As they stand there but for the model and the steps; pip install: test_packaging.py."""
-    write_csv(tmp_path / "reviews.csv", [("text", "label"), *reviews()])
-    write_csv(tmp_path / "new.csv", [("text",), *((text,) for text, _ in reviews()[:5])])
-    data = ["--train-file", "reviews.csv", "--model", tiny_model, *SHORT]
-    plainloop = ["-m", "plainloop"]
-    run_command(*plainloop, "train", *data, "--output-dir", "runs/reviews")
-    run_command(*plainloop, "predict", "runs/reviews", "--file", "new.csv", "--output", "p.csv")
-    assert len((tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()) == 1 + 5
-    run_command(*plainloop, "eject", "runs/reviews", "-o", "train_reviews.py")
-    assert (tmp_path / "train_reviews.py").exists()
-    program("-m", "plainloop", "train", "--seeds", "2", "--output-dir", "runs/mrpc")
-    launch = ["-m", "accelerate.commands.accelerate_cli", "launch"]
-    program(*launch, ROOT / "train.py", "--output-dir", "runs/mrpc-script")
-    assert (tmp_path / "runs/mrpc-script" / "model.safetensors").exists()
+def test_the_readmes_commands(tiny_model, tmp_path):
+    """Its block, in an empty folder, but for the model and the steps.
+
+    cp, plainloop train --seeds, predict --file --output, eject, accelerate launch train.py.
+    """
+    write_glue(tmp_path / "GLUE")
+    (tmp_path / "train.py").symlink_to(ROOT / "train.py")
+    (block,) = (
+        block
+        for block in blocks_of(ROOT / "README.md")
+        if (block.run_by or "").endswith("test_the_readmes_commands")
+    )
+    commands = block.content.replace("--model demo", f"--model {tiny_model} {' '.join(SHORT)}")
+    assert commands.count(" --max-steps 2 ") == 3
+    finished = subprocess.run(
+        ["bash", "-euc", commands],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    rows = (tmp_path / "new.csv").read_text(encoding="utf-8").splitlines()
+    predictions = (tmp_path / "predictions.csv").read_text(encoding="utf-8").splitlines()
+    assert len(predictions) == len(rows) > 10
+    for name in (
+        "train_reviews.py",
+        "runs/mrpc/summary.json",
+        "runs/mrpc-script/model.safetensors",
+    ):
+        assert (tmp_path / name).exists()

@@ -1,6 +1,5 @@
 """The tutorial: the course's own lines, and the difference that Accelerate makes, on a tiny model."""
 
-import importlib.util
 import json
 import os
 import random
@@ -10,20 +9,13 @@ import subprocess
 import sys
 
 import pytest
+import quote
 from blocks import blocks_of
 from conftest import OBJECTS, ROOT, SUBJECTS
 
 PAGE = ROOT / "docs" / "tutorial.md"
 OWN_LINES = "test_the_tutorials_own_lines_make_the_same_batches"
 CONFIG = 'config = pl.TrainConfig(task="mrpc", data_dir=Path("GLUE"), model="demo")\n'
-
-
-@pytest.fixture(scope="module")
-def quote():
-    spec = importlib.util.spec_from_file_location("quote", ROOT / "docs" / "quote.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def write_mrpc(path, num_rows, seed):
@@ -83,13 +75,13 @@ def tiny(script, batch_size):
     return script.replace("lr=5e-5", "lr=3e-3")
 
 
-def test_the_difference_has_the_lines_of_the_blocks_above_it(quote):
+def test_the_difference_has_the_lines_of_the_blocks_above_it():
     page = PAGE.read_text(encoding="utf-8")
     assert quote.renewed_tutorial(page) == page, "run `make quotes`"
 
 
 @pytest.mark.distributed
-def test_the_difference_runs_on_one_and_two_processes_with_the_same_scores(quote, folder):
+def test_the_difference_runs_on_one_and_two_processes_with_the_same_scores(folder):
     page = PAGE.read_text(encoding="utf-8")
     plain = quote.tutorial_script(page)
     accelerated = quote.patched(plain, quote.TUTORIAL_DIFFERENCE.search(page)[2])
@@ -107,7 +99,7 @@ def test_the_difference_runs_on_one_and_two_processes_with_the_same_scores(quote
 
 
 @pytest.mark.distributed
-def test_the_notebook_launcher_trains_the_function_on_two_processes(quote, folder):
+def test_the_notebook_launcher_trains_the_function_on_two_processes(folder):
     """By a training_function that calls main of examples/plain_accelerate.py."""
     (block,) = (block for block in blocks_of(PAGE) if "notebook_launcher(" in block.content)
     config = tiny("from pathlib import Path\n\nimport plainloop as pl\n\n" + CONFIG, 8)
