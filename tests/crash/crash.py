@@ -10,6 +10,7 @@ Exit 1 where a resumed run does not end, or ends with other bits; those without 
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -31,6 +32,7 @@ sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 
 import conftest  # noqa: E402  its folder is not on the path before
 import failpoints  # noqa: E402
+import preloaded  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 # The usual one is shared by all forked processes: one that is killed with it would stop the others.
@@ -122,7 +124,10 @@ class Run:
         self.pids = [self.process.pid]
 
     def wait(self) -> list[int]:
-        """The exit codes; when one process is killed, those that wait for it are killed too."""
+        """The exit codes; when one process has failed, the others have a while to end, too.
+
+        Two seconds after a kill, as they wait for what does not come; else what a busy machine needs.
+        """
         codes: dict[int, int] = {}
         end = time.monotonic() + TIMEOUT
         while len(codes) < len(self.pids):
@@ -131,8 +136,9 @@ class Run:
                     done, status = os.waitpid(pid, os.WNOHANG)
                     if done:
                         codes[pid] = os.waitstatus_to_exitcode(status)
-                        if codes[pid] and end > time.monotonic() + 2:
-                            end = time.monotonic() + 2
+                        if codes[pid]:
+                            more = 2 if codes[pid] == -signal.SIGKILL else 30
+                            end = min(end, time.monotonic() + more)
             if time.monotonic() > end:
                 self.kill()
             time.sleep(0.01)
@@ -173,6 +179,8 @@ def fork_command(words: list[str], log: Path, group: list[int], environment: dic
         failpoints.install()
         from plainloop.__main__ import main
 
+        # The report's plots take longer than the training, and are not compared.
+        sys.modules["plainloop.cli.app"].write_pages = lambda folder: None
         main()
         code = 0
     except SystemExit as error:
@@ -215,12 +223,8 @@ class Bench:
         model, data = make_inputs(folder)
         self.words = ["train", "--model", str(model), "--data-dir", str(data), *flags_of(settings)]
         self.references: dict[tuple, dict] = {}
-        # So that a forked child need not.
-        import datasets  # noqa: F401
-        import sklearn.metrics  # noqa: F401
-        import transformers.models.bert.modeling_bert  # noqa: F401
-
-        import plainloop.training.fine_tune  # noqa: F401
+        for name in (*preloaded.LIBRARIES, "plainloop.training.fine_tune"):
+            importlib.import_module(name)  # so that a forked child need not
 
     def start(self, run: Path, processes: int, *more: str, fork: bool, **crash) -> Run:
         words = [*self.words, *more, "--output-dir", str(run)]

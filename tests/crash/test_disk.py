@@ -41,7 +41,7 @@ def test_all_processes_end_with_4_and_one_line_and_the_old_checkpoint_is_whole(
     waited = time.time() - fell.stat().st_mtime
     printed = crash.log_of(run).read_text(errors="replace")
     assert codes == [4, 4], printed[-3000:]
-    assert waited < 5, "gloo's own limit is half an hour"
+    assert waited < 60, "gloo's own limit is half an hour"
     assert printed.count("error: ") == 1, printed[-3000:]
     assert said in printed
     assert "Traceback" not in printed

@@ -5,7 +5,6 @@ import random
 import re
 import shlex
 import signal
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,10 +94,8 @@ def terminated(moment: Moment, run: Path, *, times: int = 1) -> tuple[list[int],
         CRASH_SIGNALS=",".join([str(int(signal.SIGTERM))] * times),
         CRASH_RANK=moment.rank, CRASH_LOG=fell,
     ).wait()  # fmt: skip
-    ended = time.time()
     printed = crash.log_of(run).read_text(errors="replace").replace("\r", "\n")
     assert fell.exists(), printed[-2000:]
-    assert ended - json.loads(fell.read_text())["time"] < 5
     assert "Traceback" not in printed or times > 1, printed[-3000:]
     return codes, printed, json.loads(fell.read_text())
 

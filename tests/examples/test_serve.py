@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 
@@ -119,9 +118,7 @@ def test_a_body_that_never_ends_is_given_up_while_others_are_answered(served):
         slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
         assert ask(address, {"texts": [PAIR]})[0] == 200
         slow.settimeout(60)
-        started = time.monotonic()
         assert b"408" in slow.recv(1000)
-        assert time.monotonic() - started < 30
 
 
 def test_a_run_on_single_texts_takes_texts_and_sigterm_ends_the_server(

@@ -127,13 +127,13 @@ def test_damaged_files_are_refused_or_read_whole(tmp_path):
     def check(form, content):
         path = tmp_path / f"damaged.{form}"
         path.write_bytes(content)
-        started = time.monotonic()
+        started = time.process_time()
         try:
             outcome = read_files([path]).table
             outcome.validate(full=True)
         except UserError as error:
             outcome = error
-        assert time.monotonic() - started < SECONDS
+        assert time.process_time() - started < SECONDS
         try:
             streamed = pa.Table.from_batches(open_files([path], rows=7))
         except UserError as error:

@@ -1,9 +1,10 @@
 """The data doctor: each finding where it is, and none where it is not."""
 
+import cProfile
 import json
+import pstats
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -553,7 +554,7 @@ def test_counts_are_those_of_plain_python(train, validation):
 
 
 @pytest.mark.parametrize("num_chunks", [1, 250])  # a csv file is read in chunks
-def test_the_quick_part_takes_a_second_for_100_000_rows(num_chunks):
+def test_the_quick_part_calls_nothing_row_by_row(num_chunks):
     draw = np.random.default_rng(0)
     words = np.array([f"word{number}" for number in range(2000)])
     texts = [" ".join(words[row]) for row in draw.integers(0, 2000, (110_000, 15))]
@@ -563,10 +564,10 @@ def test_the_quick_part_takes_a_second_for_100_000_rows(num_chunks):
     raw = make_raw(OWN, rows[:100_000], rows[100_000:])
     parts = [raw["train"].shard(num_chunks, number) for number in range(num_chunks)]
     raw["train"] = concatenate_datasets(parts)
-    # The processor's time and not the clock's: other tests run beside this one.
-    before = time.process_time()
-    check_data(raw, OWN, quick=True)
-    assert time.process_time() - before < 1
+    with cProfile.Profile() as profile:
+        check_data(raw, OWN, quick=True)
+    # So that 100,000 rows take less than a second, on any machine.
+    assert pstats.Stats(profile).total_calls < 50_000
 
 
 def test_checking_imports_no_torch():
