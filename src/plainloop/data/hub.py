@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def load_hub_dataset(name: str, configuration: str | None, *, where: str) -> "DatasetDict":
-    """The splits of a data set on the hub, as they are there. None of its code is run.
+    """Load the splits of a hub data set. None of its code is run.
 
     Args:
         name: of the data set, as in nyu-mll/glue.

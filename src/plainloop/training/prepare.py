@@ -12,7 +12,7 @@ from plainloop.config.marks import CLASSES_ONLY, NOT_WITH_TASK
 from plainloop.config.settings import TrainConfig, marked
 from plainloop.config.tasks import TASKS, Task, get_task
 from plainloop.config.validation import check_config, flag
-from plainloop.data.custom.dataset import read_own_data
+from plainloop.data.custom.dataset import read_custom_dataset
 from plainloop.data.glue import read_splits
 from plainloop.data.quality.summary import DataCheck
 from plainloop.errors import UserError, nearest
@@ -83,7 +83,7 @@ def load_inputs(config: TrainConfig) -> Inputs:
                 check_fits_task(config, task)
             inputs = _load_task(config, task, pretrained)
         else:
-            inputs = _load_own(config, pretrained)
+            inputs = _load_custom(config, pretrained)
             check_fits_task(config, inputs.task)
     if problems or inputs is None:
         raise UserError.together(problems)
@@ -149,13 +149,13 @@ def _load_task(config: TrainConfig, task: Task, pretrained: str) -> Inputs:
     return Inputs(config, task, pretrained, raw, DataCheck(raw, task))
 
 
-def _load_own(config: TrainConfig, pretrained: str) -> Inputs:
+def _load_custom(config: TrainConfig, pretrained: str) -> Inputs:
     if config.dataset is not None:
         go_offline_if_unreachable()
     labels = head_labels(pretrained) if pretrained else None
-    own = read_own_data(config, labels)
-    check = DataCheck(own.raw, own.task, own.show)
-    return Inputs(own.config, own.task, pretrained, own.raw, check, own.found)
+    data = read_custom_dataset(config, labels)
+    check = DataCheck(data.raw, data.task, data.show)
+    return Inputs(data.config, data.task, pretrained, data.raw, check, data.found)
 
 
 def check_fits_task(config: TrainConfig, task: Task) -> None:

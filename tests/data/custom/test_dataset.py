@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from plainloop.config.settings import TrainConfig
-from plainloop.data.custom.dataset import read_own_data
+from plainloop.data.custom.dataset import read_custom_dataset
 from plainloop.errors import UserError
 
 ROWS = [("good one", "yes"), ("bad one", "no"), ("fine one", "yes"), ("poor one", "no")]
@@ -20,7 +20,7 @@ def csv_of(path, rows, header="text,label"):
 
 
 def read(path, **settings):
-    return read_own_data(TrainConfig(train_file=(str(path),), **settings))
+    return read_custom_dataset(TrainConfig(train_file=(str(path),), **settings))
 
 
 def test_a_csv_becomes_a_task_and_two_parts(tmp_path):
@@ -42,7 +42,7 @@ def test_a_csv_becomes_a_task_and_two_parts(tmp_path):
 def test_the_resolved_settings_read_the_same_again(tmp_path):
     path = csv_of(tmp_path / "r.csv", ROWS * 5)
     first = read(path)
-    again = read_own_data(first.config)
+    again = read_custom_dataset(first.config)
     assert again.config == first.config
     assert again.raw["validation"].to_list() == first.raw["validation"].to_list()
 
@@ -55,7 +55,7 @@ def test_pairs_files_of_each_part_and_shards(tmp_path):
     ]
     for name in ("a-1.csv", "a-2.csv", "v.csv", "t.csv"):
         csv_of(tmp_path / name, pairs, header)
-    own = read_own_data(
+    own = read_custom_dataset(
         TrainConfig(
             train_file=(str(tmp_path / "a-*.csv"),),
             validation_file=(str(tmp_path / "v.csv"),),

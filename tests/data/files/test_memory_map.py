@@ -8,7 +8,7 @@ import pytest
 
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import get_task
-from plainloop.data.custom.dataset import read_own_data
+from plainloop.data.custom.dataset import read_custom_dataset
 from plainloop.data.files import memory_map
 from plainloop.data.files.memory_map import hold_on_disk
 from plainloop.data.glue import to_dataset
@@ -78,7 +78,7 @@ def test_rows_read_from_files_and_the_splits_made_of_them_are_held_there(folder,
     path = tmp_path / "rows.csv"
     path.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
     before = pa.total_allocated_bytes()
-    own = read_own_data(TrainConfig(train_file=(str(path),), output_dir=tmp_path / "run"))
+    own = read_custom_dataset(TrainConfig(train_file=(str(path),), output_dir=tmp_path / "run"))
     rows = sum(split.data.nbytes for split in own.raw.values())
     assert rows > 2_000_000
     assert pa.total_allocated_bytes() - before < 0.1 * rows, (

@@ -1,4 +1,4 @@
-"""Long texts in overlapping windows: tokenized, batched, and their logits averaged row by row."""
+"""Overlapping windows of long texts: tokenize, batch, and average the logits of each row."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby

@@ -1,4 +1,4 @@
-"""Where tokenized rows are kept, so that the next run with the same rows need not make them."""
+"""Cache of tokenized rows: its folder, and the key of the rows and tokenizer."""
 
 import hashlib
 import json
@@ -39,12 +39,12 @@ def token_cache_key(
     with tempfile.TemporaryDirectory(prefix="plainloop-") as folder:
         tokenizer.save_pretrained(folder)
         files = {path.name: path.read_text(encoding="utf-8") for path in Path(folder).iterdir()}
-    whole = json.loads(files.pop("tokenizer.json", "{}"))
+    tokenizer_file = json.loads(files.pop("tokenizer.json", "{}"))
     for of_the_last_call in ("truncation", "padding"):
-        whole.pop(of_the_last_call, None)
+        tokenizer_file.pop(of_the_last_call, None)
     parts = {
         "rows": {split: hash_rows(raw[split]) for split in raw},
-        "tokenizer": [type(tokenizer).__name__, whole, files],
+        "tokenizer": [type(tokenizer).__name__, tokenizer_file, files],
         "text_columns": list(text_columns),
         "max_length": max_length,
         "stride": stride,
@@ -58,8 +58,8 @@ def explained_cache_errors(folder: Path) -> Iterator[None]:
     """Say in one line that the cache cannot be written, or read.
 
     Raises:
-        MachineError: no right to write there, no room, no folder can be made; or a file that is
-            there is not whole.
+        MachineError: no right to write there, no room, no folder can be made; or a file is cut
+            short.
     """
     try:
         yield

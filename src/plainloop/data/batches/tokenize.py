@@ -1,4 +1,4 @@
-"""Raw splits -> model inputs: tokenize, drop what nobody takes, rename, set tensors."""
+"""Tokenize raw splits, and keep the columns that the model and the loop take."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -120,7 +120,7 @@ def tokenize_splits(
 
 @contextmanager
 def bars_of_datasets() -> Iterator[None]:
-    """Within the block the bars of `datasets` are drawn where ours are."""
+    """Hide the progress bars of `datasets` within the block if plainloop shows none."""
     from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     hides = not (shows_bars() or are_progress_bars_disabled())

@@ -1,4 +1,4 @@
-"""Weighted sampling: rows drawn so that every class is equally likely."""
+"""Weighted sampling: rows are drawn so that every class is equally likely."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,1 +1,1 @@
-"""A user's own rows as a task: columns, labels, splits."""
+"""Custom data sets: columns, labels and splits of a user's files."""

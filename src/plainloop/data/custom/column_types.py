@@ -1,4 +1,4 @@
-"""What a column holds, by its type and by its values."""
+"""What kind of values a column holds: text, numbers, lists, long text, few classes."""
 
 import re
 from typing import Any

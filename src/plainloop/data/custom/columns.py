@@ -1,4 +1,4 @@
-"""Find the text and the label among a file's columns: a rule that is printed, or a question.
+"""Find the text and label columns of a file by rules; ask the user if several fit.
 
 1. What a flag names is taken: `--text-column` (one or two), `--label-column`, `--group-column`.
 2. Else a column is known by its name, whatever its case, spaces, underscores and hyphens:
@@ -87,7 +87,7 @@ MOST_NAMES_SHOWN = 12
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a file's text and label are.
+    """Text and label columns of a file.
 
     Attributes:
         text: one column, or two of a pair.

@@ -1,4 +1,4 @@
-"""A person's own rows: files or a data set on the hub -> a task and raw splits."""
+"""Custom data sets: a user's files or a hub data set as a task and raw splits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,8 +27,8 @@ TEXT_COLUMNS = ("text", "text_pair")
 
 
 @dataclass(frozen=True)
-class OwnData:
-    """What was read and found.
+class CustomDataset:
+    """A custom data set as read, and what was inferred from it.
 
     Attributes:
         task: made of what was found.
@@ -45,11 +45,13 @@ class OwnData:
     sources: Mapping[str, Source]
 
     def show(self, split: str, rows: Sequence[int]) -> str:
-        """Rows of a split, by their `idx`, as a person finds them in their file."""
+        """File lines of a split's rows, which are given by their `idx`."""
         return self.sources.get(split, self.sources["train"]).show(rows)
 
 
-def read_own_data(config: TrainConfig, checkpoint_labels: Sequence[str] | None = None) -> OwnData:
+def read_custom_dataset(
+    config: TrainConfig, checkpoint_labels: Sequence[str] | None = None
+) -> CustomDataset:
     """Read the rows that the settings name, and find their columns, labels and validation part.
 
     Args:
@@ -119,7 +121,7 @@ def read_own_data(config: TrainConfig, checkpoint_labels: Sequence[str] | None =
         problem_type=labels.problem_type,
         label_separator=labels.separator,
     )
-    return OwnData(task, raw, resolved, tuple(found), sources)
+    return CustomDataset(task, raw, resolved, tuple(found), sources)
 
 
 def read_rows(

@@ -1,4 +1,4 @@
-"""A column of labels as texts or numbers, and what is wrong with them, by row."""
+"""Labels of a column as texts or numbers, and checks that name the rows at fault."""
 
 import reprlib
 import unicodedata
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from plainloop.config.tasks import ProblemType
     from plainloop.data.files.tables import Source
 
-Column = pa.Array | pa.ChunkedArray
 Rows = NDArray[np.int64]
 
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -61,11 +60,11 @@ def check_kind(
 def items_of(
     source: "Source", column: str, problem_type: "ProblemType", separator: str | None
 ) -> tuple[pa.Array, Rows]:
-    """Every label as a text, null where it is missing or empty, and the row that has it.
+    """Labels as texts, null if missing or empty, and the row number of each.
 
     Integers are written without a fraction, booleans as true and false; a float that is not a
     number is missing. Labels that a separator
-    divides lose the spaces around them, and what is empty between two separators is none.
+    splits are stripped, and nothing between two separators is no label.
 
     Raises:
         UserError: as `check_kind`.
@@ -92,7 +91,7 @@ def items_of(
 
 
 def rows_of(items: pa.Array, rows: Rows, name: str) -> list[int]:
-    """The rows that have a label."""
+    """Row numbers that have the label."""
     found: list[int] = rows[pc.indices_nonzero(pc.equal(items, name)).to_numpy()].tolist()
     return found
 
@@ -166,7 +165,7 @@ def find_missing(
 def find_no_classes(
     source: "Source", column: str, items: pa.Array, rows: Rows, names: Sequence[str]
 ) -> list[UserError]:
-    """Labels that look like numbers of a regression, or like texts, where nobody said that they are classes."""
+    """Labels that look like regression targets or texts, if no flag says that they are classes."""
     where = f"{source.path}, column {column!r}"
     texts = pa.array(names, pa.string())
     most = max(FEW_CLASSES, MOST_ROWS_A_CLASS_SHARES * source.table.num_rows)
@@ -214,7 +213,7 @@ def find_no_classes(
 def find_several_in_one(
     source: "Source", column: str, items: pa.Array, rows: Rows, names: Sequence[str]
 ) -> list[UserError]:
-    """Labels that are several: "a,b" where a and b are labels too, a list as text, zeros and ones."""
+    """Labels that hold several labels: "a,b" if a and b are labels, a list as text, zeros and ones."""
     where = f"{source.path}, column {column!r}"
     values = source.table[column]
     if is_list(values.type) and {*names} <= {"0", "1"}:
@@ -235,13 +234,13 @@ def find_several_in_one(
     return []
 
 
-def find_twins(
+def near_duplicate_labels(
     source: "Source", column: str, items: pa.Array, rows: Rows, names: Sequence[str]
 ) -> list[UserError]:
-    """Labels that differ only by case or space."""
-    alike = defaultdict(list)
+    """Labels that differ only in case or white space."""
+    groups = defaultdict(list)
     for name in sorted(names):
-        alike[" ".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
+        groups[" ".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
     return [
         UserError(
             "labels differ only by space or case: "
@@ -252,6 +251,6 @@ def find_twins(
             where=f"{source.path}, column {column!r}",
             fix="write them alike",
         )
-        for twins in alike.values()
+        for twins in groups.values()
         if len(twins) > 1
     ]

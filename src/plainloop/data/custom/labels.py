@@ -1,13 +1,13 @@
-"""What kind of labels a column holds, their names and their numbers.
+"""Problem type, label names and label numbers of a column.
 
 - Lists, or texts with `--label-separator`, are multi-label. No label at all is a label set too.
 - Text is classes, and so are booleans and integers (at most 300 different ones). "1.0" is the
   integer 1: some tools write integers so, where a row lacks one. Numbers with fractions may be
   classes or the targets of a regression: `--problem-type` decides.
-- Names are sorted, numbers by value, unless the labels are the checkpoint's own: then its order is
+- Names are sorted, numbers by value, unless the labels are those of the checkpoint: then its order is
   kept. The numbers 0 to n-1 may stand for the checkpoint's n names.
-- A label is never guessed: null or empty, unknown, or a twin of another but for space and case, it
-  is refused with its row.
+- A label is never guessed: if it is null, empty, unknown, or differs from another only in case or white
+  space, it is refused with its row.
 """
 
 import reprlib
@@ -28,8 +28,8 @@ from plainloop.data.custom.label_checks import (
     find_missing,
     find_no_classes,
     find_several_in_one,
-    find_twins,
     items_of,
+    near_duplicate_labels,
     parse_targets,
     rows_of,
 )
@@ -44,7 +44,7 @@ MOST_NAMES_SHOWN = 12
 
 @dataclass(frozen=True)
 class Labels:
-    """The kind of a column's labels, and their names in the order of their numbers.
+    """Problem type of a column of labels, and the label names in the order of their numbers.
 
     Attributes:
         problem_type: Hugging Face's name of the kind.
@@ -100,7 +100,7 @@ def infer_labels(
             source, column, items, rows, names
         )
     if not problems:
-        problems = find_twins(source, column, items, rows, names)
+        problems = near_duplicate_labels(source, column, items, rows, names)
     if not problems and problem_type == "single_label_classification" and len(names) == 1:
         problems = [
             UserError(
@@ -176,7 +176,7 @@ def _name(
     separator: str | None,
     checkpoint_labels: Sequence[str] | None,
 ) -> Labels:
-    """Put the labels in their order: the checkpoint's, or sorted."""
+    """Order the label names: as in the checkpoint, or sorted."""
     numbered = False
     order, why = sorted(names), "sorted"
     if pc.all(pc.match_substring_regex(pa.array(names, pa.string()), NUMBER)).as_py():

@@ -1,4 +1,4 @@
-"""A validation part of the training rows, where there is no file for it."""
+"""Train/validation split of training rows, stratified or by group."""
 
 import reprlib
 from collections.abc import Sequence
@@ -118,7 +118,7 @@ def _divide_groups(
 
 
 def _with_every_class(parts: tuple[Rows, Rows], labels: NDArray[Any]) -> tuple[Rows, Rows]:
-    """Move one row of each class that is all on one side: a share of a rare class rounds to none."""
+    """Move one row of each class that is only on one side: the share of a rare class rounds to 0."""
     train, validation = parts
     for_validation, for_train = (
         _first_of_those_not_in(train, validation, labels),

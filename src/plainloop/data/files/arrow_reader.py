@@ -1,4 +1,4 @@
-"""Parquet, Arrow and `save_to_disk` files as tables: damaged ones are refused, types are kept.
+"""Read Parquet, Arrow and `save_to_disk` files; damaged files are refused, types are kept.
 
 Text is pa.string() whatever the file calls it (large, view, dictionary). The schema's metadata is kept:
 `datasets` puts the names of the labels there.

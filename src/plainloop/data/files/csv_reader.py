@@ -1,4 +1,4 @@
-"""A csv or tsv file as a table of text: checked line by line first, then read by Arrow.
+"""Read csv and tsv files as tables of text: Python checks each line, then Arrow reads.
 
 Two passes: Arrow reads fast but does not know the lines of a file, and reads an unclosed quote as if
 it were closed. Python's `csv` reads the file once in strict mode, a row at a time, and knows the
@@ -116,7 +116,7 @@ def open_csv(path: Path, delimiter: str, encoding: str | None) -> tuple[pa.Schem
 
 
 def quotes_enclose(path: Path, delimiter: str, encoding: str | None) -> bool:
-    """Whether the quotes of a file stand around fields; else they are text.
+    """Whether the quotes of a file enclose fields; else they are text.
 
     Raises:
         UserError: see `_check_rows`.

@@ -1,4 +1,4 @@
-"""JSON files as tables: an array of objects, or one object a line.
+"""Read JSON files as tables: an array of objects, or one object per line.
 
 Python's `json` parses and Arrow types: Arrow's own JSON reader turns text that looks like a date into a
 timestamp, and does not know lines. Numbers become int64 or float64, text string, lists lists and objects

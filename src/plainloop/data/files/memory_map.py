@@ -1,4 +1,4 @@
-"""Large tables of rows live in a file that is mapped, so that memory does not grow with them."""
+"""Memory-map large tables from a temporary file, so that memory does not grow with them."""
 
 import mmap
 import tempfile

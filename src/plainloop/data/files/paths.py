@@ -1,4 +1,4 @@
-"""Which files a person means, and what kind each is."""
+"""Find the files of paths and patterns, and the format of each."""
 
 import glob
 from collections.abc import Sequence

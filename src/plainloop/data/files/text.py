@@ -1,4 +1,4 @@
-"""A text file as lines: its encoding, its byte-order mark, and what is not text at all."""
+"""Lines of a text file; checks of its encoding, and of files that are not text."""
 
 import codecs
 import re

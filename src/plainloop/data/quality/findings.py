@@ -1,4 +1,4 @@
-"""What is wrong with the rows, the labels and the characters of a data set."""
+"""Problems in a data set: duplicates, contradictions, rare labels, wrong encodings."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The data doctor: what a data set holds, what is wrong with it, and how far simple models get."""
+"""Data check: summary of the splits, problems in the rows, and baseline scores."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -66,12 +66,12 @@ class Findings:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """What makes training impossible."""
+        """Findings that make training impossible."""
         return tuple(finding for finding in self.found if finding.severity == "error")
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """What is likely to be wrong."""
+        """Findings that are probably mistakes in the data."""
         return tuple(finding for finding in self.found if finding.severity == "warning")
 
     def to_dict(self) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def find_impossible(splits: Sequence[Split], task: Task) -> Iterator[Finding]:
 
 
 def describe(values: ArrayLike) -> Distribution:
-    """Five numbers about some values."""
+    """Minimum, median, mean, 95th percentile and maximum; empty without a value."""
     found = np.asarray(values, np.float64)
     if not found.size:
         return {}
