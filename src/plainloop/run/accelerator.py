@@ -1,4 +1,4 @@
-"""The accelerator: its device, its processes, and the switches that the loop's numbers depend on."""
+"""Create the Accelerator: device, processes, threads, and the switches that the numbers depend on."""
 
 import os
 import shlex
@@ -20,27 +20,27 @@ from plainloop.errors import UserError
 
 
 def create_accelerator(*, use_cpu: bool = False, ddp_timeout: float = 1800) -> Accelerator:
-    """An `Accelerator` for a loop that does its own accumulation and its own order of the rows.
+    """Create an `Accelerator` for a loop that accumulates gradients and orders rows itself.
 
     Args:
-        use_cpu: stay on the CPU where there is a GPU.
-        ddp_timeout: how long, in seconds, processes wait for each other outside of the training
-            steps: while one reads, tokenizes or saves.
+        use_cpu: use the CPU even if there is a GPU.
+        ddp_timeout: seconds that processes wait for each other outside the training steps, while one
+            reads, tokenizes or saves.
 
     Raises:
-        UserError: there are not as many processes as were asked for.
+        UserError: the number of processes is not the one that was asked for.
     """
     check_environment()
     share_cores()
     on_cpu = use_cpu or not torch.accelerator.is_available()
     if on_cpu:
-        # There it would be DDP all the same, with the weights of all ranks but 0 never loaded.
+        # On the CPU accelerate would use DDP all the same, and load the weights on rank 0 only.
         os.environ.pop("ACCELERATE_USE_FSDP", None)
     accelerator = Accelerator(
-        # Without a GPU, processes find each other only if the CPU is asked for.
+        # Without a GPU, accelerate initializes the process group only if cpu=True.
         cpu=on_cpu,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
-        # A plugin, since ACCELERATE_GRADIENT_ACCUMULATION_STEPS would override a number here.
+        # ACCELERATE_GRADIENT_ACCUMULATION_STEPS would override a plain number, but not a plugin.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=ddp_timeout))],
     )
@@ -55,7 +55,7 @@ def create_accelerator(*, use_cpu: bool = False, ddp_timeout: float = 1800) -> A
 
 
 def check_environment() -> None:
-    """Check what a launcher has left in the environment, before anybody waits for anybody.
+    """Check the launcher's environment variables, before any process waits for another.
 
     Raises:
         UserError: `accelerate launch` was asked for several processes and started one, as it does
@@ -63,7 +63,7 @@ def check_environment() -> None:
     """
     here = get_cpu_distributed_information()
     if here.world_size == 1 and is_accelerate_launch() and "MASTER_ADDR" in os.environ:
-        # It sets the address for several processes alone, and leaves no other trace of them.
+        # accelerate launch sets the address only for several processes; nothing else shows their number.
         raise UserError(
             "accelerate launch was asked for several processes and has started one",
             where="--num_processes",
@@ -79,10 +79,10 @@ def check_environment() -> None:
 
 
 def share_cores() -> None:
-    """Give each process of this machine its share of the cores, unless OMP_NUM_THREADS does.
+    """Divide this machine's cores among its processes, unless OMP_NUM_THREADS is set.
 
-    torchrun and `accelerate launch` set that to 1. Accelerate's own share fails where the physical
-    cores are not known and does not see a container's limit.
+    torchrun and `accelerate launch` set it to 1. Accelerate's own division fails if the number of
+    physical cores is unknown, and ignores a container's limit.
     """
     local_processes = get_cpu_distributed_information().local_world_size
     if local_processes > 1 and "OMP_NUM_THREADS" not in os.environ:
@@ -92,12 +92,12 @@ def share_cores() -> None:
 
 
 def is_accelerate_launch() -> bool:
-    """Whether `accelerate launch` started this process: it alone sets this variable."""
+    """Whether `accelerate launch` started this process: no other launcher sets this variable."""
     return "ACCELERATE_DYNAMO_MODE" in os.environ
 
 
 def script_command() -> str:
-    """The script and its flags, as they stand after a launcher's own."""
+    """The script and its flags, as they follow a launcher's flags in a command line."""
     script, *words = sys.argv
     program = ["-m", "plainloop"] if Path(script).name in ("__main__.py", "plainloop") else [script]
     return shlex.join([*program, *words])

@@ -1,8 +1,8 @@
-"""A folder that is there whole or not at all, and that can tell whether it still is.
+"""Atomic directory writes with a checksum manifest.
 
-Written into a temporary folder beside its final place, flushed to the disk, listed with sizes and
-SHA-256 in a manifest that is written last, and moved by one rename. Whatever ends the process, the
-final name holds a folder that verifies, or the one that was there before.
+The files are written into a temporary folder next to the final one and flushed to the disk; a
+manifest with their sizes and SHA-256 is written last; one rename moves the folder to its final name.
+Whatever ends the process, the final name holds a complete folder: the new one or the old one.
 """
 
 import errno
@@ -14,28 +14,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from plainloop.atomic_file import fsync_path
-from plainloop.errors import CheckpointError, MachineError, PlainloopError, UserError
+from plainloop.errors import MachineError
 
 MANIFEST_FILE = "manifest.json"
 TEMPORARY_PREFIX = ".tmp-"
-REPLACED_SUFFIX = ".old"  # of a folder that a newer one of the same name takes the place of
-SHARED_ERRORS = (UserError, CheckpointError, MachineError)
+REPLACED_SUFFIX = ".old"  # of a folder that is being replaced by a newer one of the same name
 
 
 def commit_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Write a folder so that a crash at any moment leaves it whole or absent.
+    """Write a folder atomically.
 
     Args:
-        folder: its final place, where nothing may be but an older folder of the same content.
-        write: puts the files into the folder that it is given; no folders in it.
+        folder: final path; a folder that an earlier call wrote there is replaced.
+        write: writes the files into the folder it is given; it must not make subfolders.
 
     Raises:
-        OSError: the disk is full or read-only; the temporary folder is gone then.
+        OSError: the disk is full or read-only; the temporary folder is removed.
     """
     temporary = begin_folder(folder)
     try:
@@ -47,16 +44,16 @@ def commit_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def begin_folder(folder: Path) -> Path:
-    """A new empty temporary folder beside the final place."""
+    """Create an empty temporary folder next to the final path, for `finish_folder` to move there."""
     temporary = folder.with_name(TEMPORARY_PREFIX + folder.name)
-    for left in folder.parent.glob(f"{TEMPORARY_PREFIX}*"):  # by a process that was killed
+    for left in folder.parent.glob(f"{TEMPORARY_PREFIX}*"):  # left by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     temporary.mkdir(parents=True)
     return temporary
 
 
 def finish_folder(temporary: Path, folder: Path) -> None:
-    """Flush the files, list them in the manifest, and move the folder to its final place."""
+    """Flush the files, write the manifest, and move the temporary folder to its final path."""
     files = {}
     for path in sorted(temporary.iterdir()):
         fsync_path(path)
@@ -65,7 +62,7 @@ def finish_folder(temporary: Path, folder: Path) -> None:
     manifest.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
     fsync_path(manifest)
     fsync_path(temporary)
-    # The same step written again after a resume: the old one is whole until the new one is.
+    # A resumed run may write the same step again: the old folder is kept until the new one is in place.
     replaced = folder.with_name(folder.name + REPLACED_SUFFIX)
     if folder.exists():
         if find_corruption(folder) is None:
@@ -80,7 +77,7 @@ def finish_folder(temporary: Path, folder: Path) -> None:
 
 
 def find_corruption(folder: Path) -> str | None:
-    """What is wrong with a committed folder: file and reason; None where it verifies."""
+    """Compare a folder with its manifest: the first corrupt file and the reason, or None."""
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
         files = {
@@ -111,15 +108,15 @@ def hash_file(path: Path) -> str:
 
 @contextmanager
 def explain_disk_errors(folder: Path) -> Iterator[None]:
-    """A full or read-only disk in one line.
+    """Turn an error of writing to `folder` into a MachineError of one line.
 
     Raises:
-        MachineError: instead of the OSError.
+        MachineError: instead of OSError and SafetensorError.
     """
     try:
         yield
     except (OSError, SafetensorError) as error:
-        # safetensors says it in its text only
+        # A SafetensorError has the error number in its text only.
         in_text = re.search(r"\(os error (\d+)\)", str(error))
         number = getattr(error, "errno", None) or (int(in_text[1]) if in_text else 0)
         reasons = {
@@ -131,28 +128,3 @@ def explain_disk_errors(folder: Path) -> Iterator[None]:
         raise MachineError(
             what, where=str(folder), fix="make room, then --resume; older checkpoints are whole"
         ) from error
-
-
-@contextmanager
-def raise_on_all_ranks(accelerator: Accelerator) -> Iterator[None]:
-    """A part of the work that no process leaves before all are done, nor if one has failed.
-
-    Without it the others would wait for the one that failed, and then fail for another reason.
-
-    Raises:
-        PlainloopError: what the first process that failed has raised; on the others an error of the
-            same kind without a text, so that one line is printed.
-    """
-    error = None
-    try:
-        yield
-    except PlainloopError as found:
-        error = found
-    code = torch.tensor([error.exit_code if error else 0], device=accelerator.device)
-    codes = accelerator.gather(code).tolist()
-    if not any(codes):
-        return
-    rank, exit_code = next((rank, code) for rank, code in enumerate(codes) if code)
-    if error and rank == accelerator.process_index:
-        raise error
-    raise {kind.exit_code: kind for kind in SHARED_ERRORS}[exit_code]("") from error

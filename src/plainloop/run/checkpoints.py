@@ -1,4 +1,4 @@
-"""A training run's checkpoints: saved so that a crash loses nothing, verified before they are used.
+"""Checkpoints: saved atomically, verified by checksum before they are loaded.
 
 safetensors and JSON only: nothing in a checkpoint can run code.
 """
@@ -29,9 +29,9 @@ from plainloop.run.atomic import (
     explain_disk_errors,
     find_corruption,
     finish_folder,
-    raise_on_all_ranks,
 )
 from plainloop.run.fingerprint import check_fingerprint
+from plainloop.run.rank_failure import raise_on_all_ranks
 from plainloop.run.rng import RngState
 from plainloop.run.state import TrainState
 from plainloop.run.state_dict_file import load_state_dict, save_state_dict
@@ -40,7 +40,7 @@ STATE_FILE = "state.json"
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 REQUIRED_FILES = (STATE_FILE, MODEL_FILE, OPTIMIZER_FILE)
-SMALLEST_TOTAL_LIMIT = 2  # so that one is whole while another is written or found damaged
+SMALLEST_TOTAL_LIMIT = 2  # one is left if the newest turns out to be damaged
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Attributes:
-        folder: holds a folder for each checkpoint, step-N.
-        best_folder: holds the best model so far, in a folder of the same name.
-        accelerator: of the run; rank 0 writes all but the other ranks' generators.
-        fingerprint: what a resumed run must have in common with the saved one; see `check_fingerprint`.
-        save_total_limit: how many are kept, at least 2; None: all.
+        folder: holds a folder step-N for each checkpoint.
+        best_folder: holds the best model so far, also in a folder step-N.
+        accelerator: rank 0 writes everything except the other ranks' RNG states.
+        fingerprint: what the numbers depend on; a resumed run must match, see `check_fingerprint`.
+        save_total_limit: number of checkpoints kept, at least 2; None keeps all.
         registered: name -> an object whose state is saved too; see `OpenRun.register`.
     """
 
@@ -64,11 +64,11 @@ class Checkpoints:
     registered: dict[str, Any] = field(default_factory=dict)
 
     def save(self, state: TrainState, model: nn.Module, optimizer: Any, lr_scheduler: Any) -> Path:
-        """Write a checkpoint, then delete those that are too many.
+        """Write a checkpoint, then delete the oldest above `save_total_limit`.
 
         Raises:
-            MachineError: the disk is full or cannot be written; the older checkpoints are whole.
-                On every process, wherever it happened.
+            MachineError: the disk is full or cannot be written; the older checkpoints are intact.
+                Raised on every process if it happens on one.
         """
         target = self.path_of(state.step)
         temporary = target.with_name(TEMPORARY_PREFIX + target.name)
@@ -77,6 +77,7 @@ class Checkpoints:
             with self._write_on_all_ranks(self.folder):
                 if main:
                     begin_folder(target)
+            # Only now: the other ranks write into the folder that rank 0 has created.
             with self._write_on_all_ranks(self.folder):
                 rank = self.accelerator.process_index
                 RngState.capture().save(temporary / rng_file(rank))
@@ -104,14 +105,14 @@ class Checkpoints:
         return target
 
     def path_of(self, step: int) -> Path:
-        """Where the checkpoint of a step stands."""
+        """The path of a step's checkpoint."""
         return self.folder / f"step-{step:06d}"
 
     def newest(self) -> Path | None:
-        """The newest checkpoint that verifies; each newer one that does not is named in a line.
+        """The newest intact checkpoint, or None; a warning names each damaged one that is newer.
 
         Raises:
-            CheckpointError: there are checkpoints, and none of them verifies.
+            CheckpointError: there are checkpoints, and all of them are damaged.
         """
         damaged: list[str] = []
         for path in reversed(list_checkpoints(self.folder)):
@@ -130,10 +131,10 @@ class Checkpoints:
         return None
 
     def check(self, path: Path) -> Path:
-        """The path of one of this run's checkpoints, if it is there and whole.
+        """Return `path` if it is an intact checkpoint of this run.
 
         Raises:
-            CheckpointError: it is not; the others are named.
+            CheckpointError: it is not; the message names the others.
         """
         ours = path.resolve() in [other.resolve() for other in list_checkpoints(self.folder)]
         reason = (
@@ -147,20 +148,20 @@ class Checkpoints:
     def restore(
         self, path: Path, model: nn.Module, optimizer: Any, lr_scheduler: Any, *, force: bool
     ) -> tuple[TrainState, RngState, list[str]]:
-        """Put a verified checkpoint's contents into the objects of this process.
+        """Load a verified checkpoint into the model, the optimizer and the schedule.
 
         Args:
-            path: from `newest`, or one that verifies.
-            force: go on where settings, data, processes, threads or versions differ.
+            path: checkpoint, from `newest` or `check`.
+            force: continue although settings, data, processes, threads or versions differ.
 
         Returns:
-            The state, the generators of this rank (to be put back when the first iterator exists),
-            and a line for each difference that was let pass.
+            The training state; the RNG state of this rank, which the loop restores after the first
+            iterator exists; and a line for each difference that `force` ignores.
 
         Raises:
-            CheckpointError: something differs that changes the numbers, or the best model is lost,
-                and `force` is not set. With it the best one is chosen anew where it was chosen by
-                another metric or is lost: else the end of the training would miss it.
+            CheckpointError: something differs that changes the numbers, or the best model is
+                missing, and `force` is not set. With `force` the best model is then chosen among
+                the evaluations to come: else the end of the training could not load it.
         """
         with explain_read_errors(path / STATE_FILE):
             content = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
@@ -169,10 +170,10 @@ class Checkpoints:
         if self._best_is_lost(state, content["identity"], passed, force=force):
             passed.append(f"best model was of step {state.best_step}, is chosen anew from here on")
             state.best_score, state.best_step, state.evaluations_without_gain = None, 0, 0
-        # RngState and optimizer are read before the model is touched.
+        # The model is loaded last: an unreadable file raises before anything is changed.
         rank = self.accelerator.process_index
         with explain_read_errors(path / rng_file(rank)):
-            generators = RngState.load(path / rng_file(rank))
+            rng_state = RngState.load(path / rng_file(rank))
         with explain_read_errors(path / OPTIMIZER_FILE):
             tensors = load_file(path / OPTIMIZER_FILE)
             moments = unflatten_optimizer(tensors, content["optimizer_groups"])
@@ -182,7 +183,7 @@ class Checkpoints:
             optimizer.load_state_dict(moments)
         with explain_read_errors(path / STATE_FILE):
             lr_scheduler.load_state_dict(content["lr_scheduler"])
-        return state, generators, passed
+        return state, rng_state, passed
 
     def restore_registered(self, path: Path, name: str) -> None:
         """Load a verified checkpoint into an object of `registered`.
@@ -194,10 +195,10 @@ class Checkpoints:
             self.registered[name].load_state_dict(load_state_dict(path / registered_file(name)))
 
     def save_best(self, model: nn.Module, step: int) -> None:
-        """Write the best model so far, then delete the one before it.
+        """Write the best model so far, then delete the previous one.
 
         Raises:
-            MachineError: as `save`; the one before is whole.
+            MachineError: as `save`; the previous one is intact.
         """
         target = self.best_folder / f"step-{step:06d}"
         with self._write_on_all_ranks(self.best_folder):
@@ -209,7 +210,7 @@ class Checkpoints:
                         shutil.rmtree(path)
 
     def load_best(self, model: nn.Module, step: int) -> None:
-        """Read the best model back.
+        """Load the best model's weights.
 
         Raises:
             CheckpointError: it is missing or damaged.
@@ -229,12 +230,13 @@ class Checkpoints:
             fingerprint.get("settings", {}) for fingerprint in (self.fingerprint, saved)
         )
         if any(ours.get(name) != theirs.get(name) for name in marked(CHOOSES_BEST)):
-            return state.best_score is not None  # by another metric, or never written
+            return state.best_score is not None  # chosen by another metric, or never written
         if state.best_score is None or not ours.get("load_best_model_at_end"):
             return False
         target = self.best_folder / f"step-{state.best_step:06d}"
         reason = find_corruption(target)
-        # The same steps write a later one again, but only if nothing differs.
+        # The best model of a later step, from before the stop: the same steps will write it again,
+        # but only if nothing differs from the saved run.
         later = any(step_of(path) >= state.step for path in list_checkpoints(self.best_folder))
         if reason and not force and not later:
             raise CheckpointError(
@@ -250,7 +252,7 @@ class Checkpoints:
             yield
 
     def _delete_surplus(self, newest: Path) -> None:
-        # What has a later step is damaged, or of a continuation that was left for this one.
+        # A checkpoint of a later step is damaged, or from before the run was resumed at an older one.
         for path in list_checkpoints(self.folder):
             if step_of(path) > step_of(newest):
                 shutil.rmtree(path)
@@ -262,24 +264,24 @@ class Checkpoints:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The committed checkpoints, oldest first."""
+    """The paths of the checkpoints in a folder, oldest first."""
     found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+(\.old)?", path.name)]
     return sorted(found, key=lambda path: (step_of(path), not path.suffix))
 
 
 def step_of(path: Path) -> int:
-    """The step of a checkpoint, as its folder is named."""
+    """The step in the name of a checkpoint's folder."""
     return int(path.stem.removeprefix("step-"))
 
 
 def missing_files(path: Path) -> str | None:
-    """The first file that a checkpoint cannot be without, where one is not there."""
+    """The first required file that a checkpoint lacks, as a reason; None if it has all."""
     missing = [name for name in REQUIRED_FILES if not (path / name).is_file()]
     return f"{missing[0]}: missing" if missing else None
 
 
 def rng_file(rank: int) -> str:
-    """The name of the file with a rank's generators."""
+    """The name of the file with a rank's RNG state."""
     return f"generators-{rank}.safetensors"
 
 
@@ -299,7 +301,7 @@ def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor]
 
 
 def unflatten_optimizer(tensors: Mapping[str, torch.Tensor], groups: Any) -> dict[str, Any]:
-    """What `load_state_dict` takes, of what `flatten_optimizer` gave."""
+    """The inverse of `flatten_optimizer`: a state dict for `load_state_dict`."""
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         parameter, _, name = key.partition(".")
@@ -309,10 +311,10 @@ def unflatten_optimizer(tensors: Mapping[str, torch.Tensor], groups: Any) -> dic
 
 @contextmanager
 def explain_read_errors(file: Path) -> Iterator[None]:
-    """A file of a checkpoint that is whole and yet none of ours, in one line.
+    """Turn an error of reading an intact but foreign file into a CheckpointError of one line.
 
     Raises:
-        CheckpointError: instead of what its reader says.
+        CheckpointError: instead of the reader's error.
     """
     try:
         yield

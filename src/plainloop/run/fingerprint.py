@@ -1,4 +1,4 @@
-"""What a run's numbers depend on: settings, rows, machine, versions."""
+"""Run fingerprint: the settings, rows, machine and versions that the numbers depend on."""
 
 import json
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ PACKAGES = ("torch", "transformers", "accelerate")
 def run_fingerprint(
     config: TrainConfig, raw: "DatasetDict", device: torch.device, num_processes: int
 ) -> dict[str, Mapping[str, Any]]:
-    """What the numbers of a run depend on; a resumed run must have the same."""
+    """Everything that a run's numbers depend on, by group; a resumed run must have the same."""
     settings = config.to_dict()
     return {
         "settings": {name: settings[name] for name in settings if name not in MAY_DIFFER_ON_RESUME},
@@ -41,17 +41,21 @@ def run_fingerprint(
 def check_fingerprint(
     saved: Mapping[str, Any], ours: Mapping[str, Any], path: Path, *, force: bool
 ) -> list[str]:
-    """Compare what the saved run was made of with what this one is made of.
+    """Compare the fingerprint in a checkpoint with this run's.
 
-    Both map a group (settings, data, machine) to keys and values; every one of them may change the
-    numbers. JSON has made lists of tuples, so both are compared as JSON.
+    Args:
+        saved: fingerprint in the checkpoint, from `run_fingerprint`.
+        ours: fingerprint of this run.
+        path: checkpoint, for the message.
+        force: return the differences instead of raising.
 
     Returns:
-        A line for each difference, with `force`.
+        A line for each difference.
 
     Raises:
-        CheckpointError: they differ, without `force`.
+        CheckpointError: they differ, and `force` is not set.
     """
+    # Compared as JSON, in which the saved one's tuples have become lists.
     saved, ours = (json.loads(json.dumps(side)) for side in (saved, ours))
     differences = [
         f"{key} was {saved.get(group, {}).get(key)!r}, is {ours.get(group, {}).get(key)!r}"

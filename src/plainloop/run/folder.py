@@ -1,4 +1,4 @@
-"""The folder of a run: what is written there, and when it may be."""
+"""The run folder: its files, whether it may be written, and whether a run is finished."""
 
 import copy
 import json
@@ -45,7 +45,7 @@ MODEL_FILES = (
     "vocab.*",
     "merges.txt",
 )
-"""The model and its tokenizer, as `from_pretrained` reads them."""
+"""Model and tokenizer files, as `from_pretrained` reads them."""
 RUN_FILES = (
     CONFIG_FILE,
     HISTORY_FILE,
@@ -61,14 +61,14 @@ RUN_FILES = (
     *MODEL_FILES,
     TEMPORARY_FILES,
 )
-"""What a run writes: the only names that replacing it deletes."""
+"""Files and folders that a run writes: --overwrite deletes these and no others."""
 
 
 def check_output_dir(config: TrainConfig) -> None:
-    """Check that a run with these settings may write its folder, changing nothing.
+    """Check that a run with these settings may write its folder; nothing is changed.
 
     Raises:
-        UserError: something is there already, or the folder cannot be written.
+        UserError: the folder holds a run or other files already, or cannot be written.
     """
     output_dir = config.run_path
     # A process killed while it wrote run.yaml leaves the lock and a temporary file: no run yet.
@@ -157,20 +157,20 @@ def run_settings(config: TrainConfig) -> dict[str, Any]:
 
 
 def is_resuming(config: TrainConfig) -> bool:
-    """Whether to go on with a run; a launcher's elastic restart implies it."""
+    """Whether to resume a run; a launcher's elastic restart implies it."""
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     return config.resume or config.resume_from_checkpoint is not None or restarts > 0
 
 
 def lock_folder(path: Path) -> FileLock:
-    """Hold a run's folder against other processes; the system lets go of it when this one ends.
+    """Lock a run's folder against other processes; the lock is released when this process ends.
 
     Raises:
         UserError: another process holds it.
     """
     lock = FileLock(path / LOCK_FILE)
     try:
-        lock.acquire(timeout=1)  # another process of this run may just be looking
+        lock.acquire(timeout=1)  # another process of this run may be checking the folder
     except Timeout:
         raise UserError(
             "another process is writing to this folder",
@@ -182,11 +182,11 @@ def lock_folder(path: Path) -> FileLock:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder.
+    """A run folder that this process may write to.
 
     Attributes:
-        path: of the folder.
-        lock: held as long as this process writes to it.
+        path: the folder.
+        lock: held as long as this process may write.
     """
 
     path: Path
@@ -194,9 +194,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: TrainConfig) -> "RunFolder":
-        """Make the output folder, replacing a run that is there, and write the settings into it.
-
-        Files that are none of a run's stay.
+        """Create the folder and write run.yaml; an existing run's files are deleted, others stay.
 
         Raises:
             UserError: as `check_output_dir`.
@@ -216,7 +214,7 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, config: TrainConfig, state: TrainState) -> "RunFolder":
-        """Go on in the folder of a run that stopped, its history as it was at the checkpoint."""
+        """Open the folder of a run to resume; its history is reset to that of the checkpoint."""
         path = config.run_path
         lock = lock_folder(path)
         for left in path.glob(TEMPORARY_FILES):
@@ -238,18 +236,18 @@ class RunFolder:
         *,
         merge_lora: bool = False,
     ) -> None:
-        """Write model and tokenizer, so that `from_pretrained` loads the folder, and the metrics.
+        """Write model and tokenizer as `from_pretrained` reads them, then metrics.json.
 
         Args:
-            model: not wrapped; with LoRA its adapters are written beside what they were added to.
-            tokenizer: of the model.
+            model: unwrapped; with LoRA both the adapter and the base model are written.
+            tokenizer: the model's tokenizer.
             metrics: from `summarize`.
-            merge_lora: add LoRA's adapters into the weights that are written; the model stays.
+            merge_lora: merge LoRA's adapter into the written weights; `model` is not changed.
         """
         from transformers.utils import logging
 
         had_bars = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # a bar over one file says nothing
+        logging.disable_progress_bar()  # transformers would draw one for a single file
         if not hasattr(model, "peft_config"):
             model.save_pretrained(self.path)
         elif merge_lora:
@@ -267,11 +265,11 @@ class RunFolder:
 
 
 def summarize(state: TrainState, config: TrainConfig, accelerator: "Accelerator") -> dict[str, Any]:
-    """What metrics.json says of a run.
+    """The contents of metrics.json after the training; the final evaluation adds to them.
 
     Returns:
-        task, steps; evaluations, all of them; best, the one with the best score; saved, the one of
-        the model that is saved; environment, what the numbers may depend on besides the settings.
+        task; steps; evaluations; best, the evaluation with the best score; saved, the evaluation of
+        the saved model; environment, the device, processes and versions the numbers may depend on.
     """
     import torch
 

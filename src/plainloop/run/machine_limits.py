@@ -1,4 +1,4 @@
-"""What ends a run and is neither the user's input nor a bug of ours: memory, disk, another process."""
+"""Report limits of the machine in one line: out of memory, a full disk, a lost rank."""
 
 import errno
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from plainloop.run.rank_failure import is_collective_error, lost_rank_error, rep
 def explain_resource_errors(
     *, where: str, room: str, what_ran: str, smaller: str
 ) -> Iterator[None]:
-    """Say in one line what does not fit into the memory, or onto the disk.
+    """Turn an out-of-memory or full-disk error into a MachineError of one line.
 
     Args:
-        where: what is written.
-        room: what to do where the disk is full.
-        what_ran: how many rows were in memory at once.
-        smaller: what to do where they are too many.
+        where: path that is written.
+        room: how to fix a full disk.
+        what_ran: what was in memory, as in "32 rows in a batch".
+        smaller: how to fix a lack of memory.
 
     Raises:
         MachineError: out of memory, on a GPU or the CPU; or a full or read-only disk.
@@ -38,13 +38,12 @@ def explain_resource_errors(
 
 @contextmanager
 def explain_training_errors(config: TrainConfig) -> Iterator[None]:
-    """`explain_resource_errors` of a training: says which smaller batch has the same effect.
+    """`explain_resource_errors` for a training; suggests a smaller batch with the same effect.
 
-    With several processes, whatever else ends this one is noted for the others, which then leave
-    the word to it.
+    With several ranks, any other error is announced to the others, so that only this one reports it.
 
     Raises:
-        MachineError: as `explain_resource_errors`, or another process is lost.
+        MachineError: as `explain_resource_errors`, or another rank is lost.
     """
     rows, batches = config.per_device_train_batch_size, config.gradient_accumulation_steps
     smaller = rows // 2 if rows % 2 == 0 else 1

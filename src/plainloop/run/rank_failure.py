@@ -1,10 +1,10 @@
-"""The other processes of a run: how long to wait for them, which one is lost, and who says so.
+"""Detect and report failed or hanging ranks.
 
-Processes that train together wait for each other in every step. One that was killed closes its
-connections, and the others' next exchange fails at once; one that hangs is noticed when the wait
-times out. What failed then is the exchange and not the process that raises: hence this module.
+Ranks wait for each other in every step. If a rank is killed, its connections close and the others'
+next collective operation fails at once; if it hangs, that operation times out. Either way the error
+is raised on the ranks that are left: this module finds the missing rank and lets one rank report it.
 
-torch is not imported here, since mistakes in flags and data end before it is.
+torch is imported inside the functions: errors in flags and data are reported before it is needed.
 """
 
 import os
@@ -15,22 +15,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plainloop.config.settings import TrainConfig
-from plainloop.errors import MachineError
+from plainloop.errors import CheckpointError, MachineError, PlainloopError, UserError
 from plainloop.run.state import TrainState
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 COLLECTIVE_ERROR_WORDS = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
-"""Words of an error of an exchange, whoever is to blame; gloo raises a plain RuntimeError."""
+"""Words in the messages of collective errors; gloo raises a plain RuntimeError."""
 REPORT_TIMEOUT = 2.0
-"""How long the others may take to report that they live."""
+"""Seconds that the other ranks have to report that they are alive."""
 REPORTING_RANK_TIMEOUT = 10.0
-"""How long the first process of a machine may take to find the mistake that this one has found."""
+"""Seconds that the reporting rank of a machine has to raise the same user error as this one."""
 
 
 def process_group() -> Any:
-    """torch.distributed, where several processes have found each other; else None."""
+    """torch.distributed if a process group of several ranks is initialized, else None."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return None
@@ -39,17 +42,17 @@ def process_group() -> Any:
 
 @contextmanager
 def collective_timeout(seconds: float) -> Iterator[None]:
-    """Wait for the other processes so long at each exchange, instead of as long as before.
+    """Set the timeout of collective operations within the block.
 
     Args:
-        seconds: of all processes the same. On gloo a longer wait raises RuntimeError; NCCL ends the
+        seconds: timeout, the same on all ranks. After it gloo raises RuntimeError; NCCL ends the
             process.
     """
     distributed = process_group()
     if distributed is None:
         yield
         return
-    from torch.distributed.distributed_c10d import _set_pg_timeout  # the only way there is
+    from torch.distributed.distributed_c10d import _set_pg_timeout  # there is no public function
 
     group = distributed.group.WORLD
     backend = group._get_backend(group._device_types[0])  # noqa: SLF001
@@ -63,10 +66,10 @@ def collective_timeout(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def training_step_timeout(config: TrainConfig, state: TrainState) -> Iterator[None]:
-    """Wait `config.step_timeout` at most, and say after which step a process was lost.
+    """Use `config.step_timeout` for collectives, and report the step after which a rank was lost.
 
     Raises:
-        MachineError: another process has ended or hangs.
+        MachineError: another rank has ended or hangs.
     """
     with collective_timeout(config.step_timeout):
         try:
@@ -78,7 +81,7 @@ def training_step_timeout(config: TrainConfig, state: TrainState) -> Iterator[No
 
 
 def is_collective_error(error: BaseException) -> bool:
-    """Whether an exchange between processes has failed, and not what this one did."""
+    """Whether a collective operation failed, so that another rank is the likely cause."""
     said = str(error).lower()
     return (
         process_group() is not None
@@ -88,13 +91,13 @@ def is_collective_error(error: BaseException) -> bool:
 
 
 def lost_rank_error(error: BaseException, *, where: str = "") -> MachineError:
-    """What to say of an exchange that failed: which process is to blame, and what to do.
+    """The error to raise for a failed collective: which rank is missing, and what to do.
 
-    One process of those that are left says it; where one has ended with an error of its own, which
-    it has printed, none does: the others' MachineError has no text.
+    One of the ranks that are left reports it, the others' MachineError has no text. If a rank ended
+    with an error of its own, that rank has printed it and none of the others reports anything.
     """
     if threading.current_thread() is threading.main_thread():
-        # The launcher ends what is left as soon as one process has ended; this one is ending.
+        # The launcher sends SIGTERM to all ranks as soon as one has ended: finish the report first.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     missing, has_spoken = find_missing_ranks()
     if has_spoken or not claim_report("lost"):
@@ -110,7 +113,7 @@ def lost_rank_error(error: BaseException, *, where: str = "") -> MachineError:
 
 
 def find_missing_ranks() -> tuple[list[int], bool]:
-    """The ranks that do not report, and whether one has said what is wrong with itself."""
+    """Ranks that do not report to the store, and whether a rank has announced its own error."""
     distributed, store = process_group(), shared_store()
     rank = distributed.get_rank()
     others = [other for other in range(distributed.get_world_size()) if other != rank]
@@ -124,24 +127,27 @@ def find_missing_ranks() -> tuple[list[int], bool]:
                 return missing, has_spoken
             time.sleep(0.1)
     except (distributed.DistError, RuntimeError):
-        # Without a launcher that keeps it the store is rank 0's, and rank 0 is lost.
+        # Unless a launcher hosts the store, rank 0 does: an unreachable store means rank 0 is lost.
         return [0], False
 
 
 def report_own_error() -> None:
-    """Let the others know that this process says itself why it ends."""
+    """Announce to the other ranks that this one reports why it ends."""
     distributed = process_group()
     if distributed is not None:
         try:
             shared_store().set(f"spoken/{distributed.get_rank()}", "")
         except (distributed.DistError, RuntimeError):
-            return  # nobody is left to know
+            return  # the store is gone: no rank is left to read it
 
 
 def claim_report(text: str) -> bool:
-    """Whether no other process of this run has said it: one line for all of them.
+    """Whether this rank is the first to claim a report, so that each is printed once.
 
-    Before the processes have found each other, one on each machine speaks.
+    Before the process group is initialized, local rank 0 of each machine reports.
+
+    Args:
+        text: the report, or any key for it.
     """
     distributed = process_group()
     if distributed is None:
@@ -153,7 +159,7 @@ def claim_report(text: str) -> bool:
 
 
 def shared_store() -> Any:
-    """The store in which the processes found each other; it does not need all of them."""
+    """The key-value store of the rendezvous; unlike a collective it works if ranks are missing."""
     from torch.distributed.distributed_c10d import _get_default_store
 
     store = _get_default_store()
@@ -162,9 +168,37 @@ def shared_store() -> Any:
 
 
 def wait_for_reporting_rank() -> None:
-    """Give the process that says it time to do so before this one ends.
+    """Give the reporting rank time to print the error before this rank ends.
 
-    A launcher ends all as soon as one has ended; as a rule it ends this one here.
+    A launcher ends all ranks as soon as one has ended; usually it ends this one during the wait.
     """
     if "LOCAL_RANK" in os.environ and process_group() is None:
         time.sleep(REPORTING_RANK_TIMEOUT)
+
+
+@contextmanager
+def raise_on_all_ranks(accelerator: "Accelerator") -> Iterator[None]:
+    """Raise on every rank if the block fails on one; all ranks leave the block together.
+
+    Without it the other ranks would wait for the failed one, and then report a lost rank.
+
+    Raises:
+        PlainloopError: on the first rank that failed its own error; on the others an error of the
+            same class without a text, so that one line is printed.
+    """
+    import torch
+
+    error = None
+    try:
+        yield
+    except PlainloopError as found:
+        error = found
+    code = torch.tensor([error.exit_code if error else 0], device=accelerator.device)
+    codes = accelerator.gather(code).tolist()
+    if not any(codes):
+        return
+    rank, exit_code = next((rank, code) for rank, code in enumerate(codes) if code)
+    if error and rank == accelerator.process_index:
+        raise error
+    classes = {each.exit_code: each for each in (UserError, CheckpointError, MachineError)}
+    raise classes[exit_code]("") from error

@@ -1,4 +1,4 @@
-"""Going on with a run that stopped: what it must have in common, and where it goes on."""
+"""Open a run: create its folder, or restore the newest checkpoint of a run to resume."""
 
 import shutil
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ from torch import nn
 from plainloop.config.settings import TrainConfig
 from plainloop.console import say
 from plainloop.errors import CheckpointError, MachineError
-from plainloop.run.atomic import REPLACED_SUFFIX, explain_disk_errors, raise_on_all_ranks
+from plainloop.run.atomic import REPLACED_SUFFIX, explain_disk_errors
 from plainloop.run.checkpoints import Checkpoints, step_of
 from plainloop.run.fingerprint import run_fingerprint
 from plainloop.run.folder import RunFolder, has_saved_model, is_resuming
+from plainloop.run.rank_failure import raise_on_all_ranks
 from plainloop.run.rng import RngState
 from plainloop.run.state import TrainState
 
@@ -28,13 +29,13 @@ NO_CHECKPOINT = -1
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run that is about to start or to go on.
+    """A run that is ready to train, from the start or from a checkpoint.
 
     Attributes:
-        folder: where the main process writes; None on the others.
-        checkpoints: where they are saved and found.
-        resumed: the state and the generators to go on from; None: from the start.
-        resumed_from: their checkpoint.
+        folder: where the main process writes; None on the other processes.
+        checkpoints: saves and finds the run's checkpoints.
+        resumed: state and random number generators of the checkpoint; None if it starts at step 0.
+        resumed_from: path of that checkpoint; None if the run starts at step 0.
     """
 
     folder: RunFolder | None
@@ -70,18 +71,21 @@ def open_run(
     *,
     accelerator: Accelerator,
 ) -> OpenRun:
-    """Make the run's folder; with `config.resume`, go on from its newest checkpoint that is whole.
+    """Create the run's folder, or with `config.resume` restore its newest intact checkpoint.
 
     Args:
-        raw: the rows, which a resumed run must have in common.
-        model: of the run; a checkpoint is read into it, and into the next two.
-        optimizer: of its parameters.
-        lr_scheduler: of the optimizer.
+        config: settings; a resumed run must have the same, see `check_fingerprint`.
+        raw: training and validation rows; a resumed run must have the same.
+        model: a checkpoint is loaded into it, and into the next two.
+        optimizer: optimizer of the model's parameters.
+        lr_scheduler: learning rate schedule of the optimizer.
+        accelerator: rank 0 chooses the checkpoint for all processes.
 
     Raises:
         UserError: the folder is in use.
-        CheckpointError: every checkpoint is damaged, or the newest is of another run and
-            `config.force` is not set.
+        CheckpointError: every checkpoint is damaged, the newest belongs to another run and
+            `config.force` is not set, or the run is finished and has no checkpoints.
+        MachineError: the disk has too little space.
     """
     checkpoints = Checkpoints(
         config.run_path / "checkpoints",
@@ -124,16 +128,16 @@ def open_run(
 def find_checkpoint(
     accelerator: Accelerator, checkpoints: Checkpoints, wanted: Path | None
 ) -> Path | None:
-    """The wanted checkpoint, or the newest that is whole: rank 0 decides for all processes.
+    """The wanted checkpoint, or the newest intact one: rank 0 decides for all processes.
 
     Raises:
-        CheckpointError: the wanted one is not whole, or none is; on every process.
+        CheckpointError: the wanted one is damaged, or all are; on every process.
     """
     path = None
     with raise_on_all_ranks(accelerator):
         if accelerator.is_main_process:
             path = checkpoints.check(wanted) if wanted else checkpoints.newest()
-    # A number, since objects would travel as pickle.
+    # Broadcast as one number: an object would be sent as pickle. An odd number means a .old folder.
     code = NO_CHECKPOINT if path is None else 2 * step_of(path)
     if path is not None and path.suffix == REPLACED_SUFFIX:
         code += 1
@@ -145,13 +149,14 @@ def find_checkpoint(
 
 
 def check_disk_space(config: TrainConfig, model: nn.Module) -> None:
-    """Compare what the run will write with what is free, before it starts.
+    """Compare the bytes that the run will write with the free disk space.
 
-    A checkpoint holds the weights and AdamW's two moments of each; one more than the limit is there
-    while the newest is written. The saved model, the best one and its successor come on top.
+    A checkpoint holds the weights and AdamW's two moments: three times the weights. While the newest
+    is written there is one more than the limit. Added are the saved model, the best model and its
+    successor.
 
     Raises:
-        MachineError: there is less.
+        MachineError: the disk has too little space.
     """
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     kept = 0 if config.save_strategy == "no" else (config.save_total_limit or 0) + 1

@@ -1,4 +1,4 @@
-"""The random generators of a process, as plain tensors and JSON: taken, written, put back."""
+"""Random number generator state of a process: capture, save, load, restore."""
 
 import json
 import random
@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 
 @dataclass(frozen=True)
 class RngState:
-    """The states of Python's, NumPy's and torch's global generators at one moment.
+    """State of Python's, NumPy's and torch's global random number generators.
 
     Attributes:
-        tensors: each generator's words.
-        rest: what else Python's and NumPy's have, as plain values.
+        tensors: state words of each generator.
+        rest: the other parts of Python's and NumPy's state, as plain values.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -26,7 +26,7 @@ class RngState:
 
     @classmethod
     def capture(cls) -> "RngState":
-        """The states as they are."""
+        """The current state."""
         version, words, gauss = random.getstate()
         name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
         tensors = {
@@ -40,7 +40,7 @@ class RngState:
         return cls(tensors, rest)
 
     def restore(self) -> None:
-        """Put all generators back to these states."""
+        """Set all generators to this state."""
         torch.set_rng_state(self.tensors["torch"])
         version, gauss = self.rest["python"]
         random.setstate((version, tuple(self.tensors["python"].tolist()), gauss))
@@ -52,12 +52,12 @@ class RngState:
                 torch.cuda.set_rng_state(self.tensors[f"cuda.{device}"], device)
 
     def save(self, path: Path) -> None:
-        """Write them to a safetensors file."""
+        """Write the state to a safetensors file."""
         save_file(self.tensors, path, metadata={"rest": json.dumps(self.rest)})
 
     @classmethod
     def load(cls, path: Path) -> "RngState":
-        """Read what `save` wrote."""
+        """Read a file that `save` wrote."""
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return cls(tensors, json.loads(file.metadata()["rest"]))

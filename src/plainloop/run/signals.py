@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: finish the step in hand, save, and stop."""
+"""SIGINT and SIGTERM: finish the current step, save a checkpoint, and stop."""
 
 import os
 import signal
@@ -16,15 +16,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Takes in the signals while it is entered.
+    """Signal handler, as a context manager.
 
-    Before the training there is nothing to save: a signal raises StoppedError at once. While
-    `deferred` is set the first one is only noted, for the loop to ask at the end of its step; a
-    second one ends the process at once.
+    Before the training there is nothing to save: a signal raises StoppedError at once. If `deferred`
+    is set, the first signal is stored, and the loop asks for it at the end of each step; a second
+    signal ends the process at once.
 
     Attributes:
-        deferred: whether to note a signal instead of stopping at once.
-        signal_number: the signal that was noted.
+        deferred: whether to store a signal instead of raising.
+        signal_number: the stored signal.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class StopRequest:
         self._raised: StoppedError | None = None
 
     def __enter__(self) -> Self:
-        # Python lets only the main thread take signals.
+        # Python allows signal handlers in the main thread only.
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
         return self
@@ -48,14 +48,14 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if self._raised and isinstance(error, Exception) and not isinstance(error, PlainloopError):
-            # An import that was interrupted has made another error of it.
+            # An interrupted import has replaced the StoppedError by an ImportError.
             raise self._raised from None
 
     def agreed(self, accelerator: "Accelerator") -> int | None:
-        """The signal that any process has had: all of them stop after the same step."""
+        """The signal that any rank has received: all ranks then stop after the same step."""
         if accelerator.num_processes == 1:
             return self.signal_number
-        import torch  # slow to import, and signals are taken in from the very start
+        import torch  # slow to import, and the handler is set before anything else
 
         number = torch.tensor(self.signal_number or 0, device=accelerator.device)
         return int(accelerator.gather(number.reshape(1)).max()) or None
@@ -65,7 +65,7 @@ class StopRequest:
         if self.signal_number is not None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.signal_number = number  # even if the error is swallowed: the loop stops then
+        self.signal_number = number  # if a library swallows the error, the loop still stops
         if not self.deferred:
             self._raised = StoppedError(number, f"stopped by {name} outside the training")
             raise self._raised

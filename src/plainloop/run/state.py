@@ -1,4 +1,4 @@
-"""How far a run has come, and which evaluation was the best."""
+"""Training state: counters, history, evaluations, and the best evaluation so far."""
 
 import math
 from dataclasses import dataclass, field
@@ -9,17 +9,17 @@ from plainloop.config.settings import TrainConfig
 
 @dataclass
 class TrainState:
-    """All that the loop counts: a checkpoint of it goes on where it stopped.
+    """Everything the loop counts; with the weights it is what a checkpoint restores.
 
     Attributes:
         step: optimizer steps done.
-        epochs_done: whole epochs done.
-        batches_done: batches done of the epoch after them, on each process.
-        epoch: both as one number, epochs with a fraction.
-        evaluation_due: whether an evaluation belongs to this step that was not finished.
+        epochs_done: completed epochs.
+        batches_done: batches done in the current epoch, on each process.
+        epoch: epochs_done plus the fraction of the current epoch.
+        evaluation_due: whether this step's evaluation is not finished yet.
         loss_since_log: sum of the losses of the steps since the last logged one.
         rows_since_log: their rows, over all processes.
-        logged_step: that step.
+        logged_step: step of the last logged record.
         best_score: the best value so far of the metric that chooses the best model.
         best_step: the step of that evaluation.
         evaluations_without_gain: evaluations since one was better by the threshold.
@@ -44,10 +44,10 @@ class TrainState:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
 
     def record_evaluation(self, scores: dict[str, float], config: TrainConfig) -> bool:
-        """Take in an evaluation; return whether it is the best so far.
+        """Record an evaluation; return whether it is the best so far.
 
-        Patience counts as `transformers.EarlyStoppingCallback` does: an evaluation restarts it
-        that beats the best one before it by more than the threshold.
+        Patience works as in `transformers.EarlyStoppingCallback`: it restarts if the score beats
+        the previous best by more than the threshold.
         """
         self.evaluations.append({"step": self.step, "epoch": self.epoch, **scores})
         score = scores.get(config.best_metric, math.nan)
@@ -64,7 +64,7 @@ class TrainState:
         return is_best
 
     def count_step(self, num_batches: int, batches_per_epoch: int) -> None:
-        """Take in an optimizer step of so many batches."""
+        """Count an optimizer step of `num_batches` batches."""
         self.step += 1
         self.batches_done += num_batches
         self.epoch = self.epochs_done + self.batches_done / batches_per_epoch
@@ -72,6 +72,6 @@ class TrainState:
             self.epochs_done, self.batches_done = self.epochs_done + 1, 0
 
     def out_of_patience(self, config: TrainConfig) -> bool:
-        """Whether early stopping ends the run now."""
+        """Whether early stopping ends the run."""
         patience = config.early_stopping_patience
         return patience is not None and self.evaluations_without_gain >= patience
