@@ -72,6 +72,11 @@ def rules_for(config: TrainConfig, *, has_loss: bool, weighs_labels: bool) -> li
             "is a float already",
         ),
         Rule(
+            "checks.after_step(outputs, batch.inputs['labels'], state.step)",
+            "",
+            "mistakes in a changed loop",
+        ),
+        Rule(
             "if not (by_metric or accelerator.optimizer_step_was_skipped):",
             "" if by_metric else "if not accelerator.optimizer_step_was_skipped: ...",
             "--lr-scheduler-type",

@@ -16,6 +16,10 @@ LOOP = (ROOT / "src" / "plainloop" / "training" / "loop.py").read_text(encoding=
 ALWAYS = {
     ("if hasattr(train_dataloader, 'set_epoch'):", "a loader of another kind"),
     ("max_grad_norm = config.max_grad_norm or math.inf", "stands where it is used"),
+    (
+        "checks.after_step(outputs, batch.inputs['labels'], state.step)",
+        "mistakes in a changed loop",
+    ),
     ("rows = count_rows(train_dataloader, state.batches_done, len(micro_batches))", "samples/s"),
     ("is_logged = state.step % config.logging_steps == 0", "stands in its condition"),
     ("if is_logged or accelerator.device.type == 'cpu':", "is looked at when logged"),

@@ -15,6 +15,7 @@ from plainloop.metrics.row_predictions import PredictionCollector
 from plainloop.metrics.scorer import Scores
 from plainloop.metrics.task_metric import Metric
 from plainloop.run.signals import StopRequest
+from plainloop.training.checks import check_eval_mode
 from plainloop.training.loss import LossFn
 
 
@@ -48,9 +49,11 @@ def evaluate(
         what the metric computes. None if a stop was requested before all rows were scored.
 
     Raises:
+        UserError: a module of the model stays in training mode.
         RuntimeError: a row was not scored, or scored twice.
     """
     model.eval()
+    check_eval_mode(model)
     takes_logits = getattr(metric, "takes_logits", False)
     model_config = getattr(accelerator.unwrap_model(model), "config", None)
     problem_type = getattr(model_config, "problem_type", None)

@@ -19,6 +19,7 @@ from plainloop.run.resume import OpenRun
 from plainloop.run.rng import RngState
 from plainloop.run.signals import StopRequest
 from plainloop.run.state import TrainState
+from plainloop.training.checks import FirstStepChecks
 from plainloop.training.loss import LossFn, loss_denominator
 from plainloop.training.optim import steps_per_epoch
 from plainloop.training.progress import Progress
@@ -85,6 +86,9 @@ def train(
         run=run,
         stop=stop,
     )
+    checks = FirstStepChecks(
+        model, optimizer, lr_scheduler, accelerator=accelerator, loss_fn=loss_fn, run=run
+    )
     optimizer.zero_grad()
     with training_step_timeout(config, state), progress:
         rng_state.restore()
@@ -120,6 +124,7 @@ def train(
                 grad_norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm)
                 learning_rate = float(optimizer.param_groups[0]["lr"])
                 optimizer.step()
+                checks.after_step(outputs, batch.inputs["labels"], state.step)  # the first only
                 if not (by_metric or accelerator.optimizer_step_was_skipped):  # float16 overflow
                     lr_scheduler.step()
                 optimizer.zero_grad()
