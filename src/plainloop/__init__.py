@@ -1,7 +1,7 @@
 """Fine-tune Hugging Face text classifiers with a training loop that you can read and own.
 
-The public names are listed in `__init__.pyi`. A module is imported when one of its names is first
-used, so that `import plainloop` costs nothing.
+The public names are listed in `__init__.pyi`. Modules are imported when one of their names is first
+used, so that `import plainloop` does not import torch.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""`python -m plainloop`, and the plainloop command."""
+"""Entry point of `python -m plainloop` and of the plainloop command."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ from plainloop.cli.flags import run_app
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; exit with the code of an expected error."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
     with expected_errors_exit():
         run_app(app, sys.argv[1:])

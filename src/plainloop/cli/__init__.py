@@ -1,1 +1,1 @@
-"""The commands: parse, call, print."""
+"""The command line: one module per command, which parses flags, calls the library and prints."""

@@ -1,4 +1,4 @@
-"""The plainloop command line."""
+"""The plainloop command line app, with the commands train and demo."""
 
 from pathlib import Path
 from typing import Annotated
@@ -65,8 +65,8 @@ def train(
         quiet: Plain lines only, as in a pipe: no bar, no table, no curve.
         log_format: What stdout carries: lines for a person, or a JSON object a line.
     """
-    # What a command needs is imported in it, so that --help need not wait; and the data are read
-    # before torch is imported, so that a mistake in them is an answer in a second.
+    # Commands import what they need when they run, so that --help is fast. The data are read before
+    # torch is imported, so that an error in them is reported within a second.
 
     from plainloop.console import printing
     from plainloop.run.machine_limits import explain_training_errors

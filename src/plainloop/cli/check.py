@@ -1,4 +1,4 @@
-"""plainloop check: what is in the data, and what is wrong with them."""
+"""`plainloop check`: summarize the data and list the problems in them."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`plainloop compare`."""
+"""`plainloop compare`: compare two runs row by row."""
 
 import json
 from pathlib import Path

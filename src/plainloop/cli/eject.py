@@ -1,4 +1,4 @@
-"""`plainloop eject`."""
+"""`plainloop eject`: write a run as a standalone script or notebook."""
 
 import sys
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +19,7 @@ _SWITCH = Parameter(negative=())
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class _ScriptConfig(TrainConfig):
-    output_dir: Annotated[Path | None, RUN] = None  # without its -o, which is the script's here
+    output_dir: Annotated[Path | None, RUN] = None  # without -o, which is --script in this command
     """Folder that the script writes to. Default: runs/TASK, or runs/ and the script's name."""
 
 
@@ -65,7 +65,7 @@ def eject(
             ["--config", str(run / CONFIG_FILE)], program="plainloop eject", description=""
         )
 
-    # Before torch is imported, so that a mistake is an answer in a second.
+    # Checked before torch is imported, so that errors are reported within a second.
     from plainloop.eject.refusals import check_settings
     from plainloop.training.prepare import load_inputs
 
@@ -78,7 +78,7 @@ def eject(
     if script is not None:
         ejected.write(overwrite=overwrite)
         for path in [*ejected.paths_beside, script]:
-            # Not to stdout, which may be the explanation's.
+            # To stderr, because --explain prints the script to stdout.
             print(f"Written        {path}", file=sys.stderr)
     if explain:
         print(explain_parts(ejected), end="")

@@ -1,4 +1,4 @@
-"""`plainloop evaluate`."""
+"""`plainloop evaluate`: score a finished run."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Exit codes: expected errors are printed in one line and end the process."""
+"""Exit codes: print expected errors in one line and end the process."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +16,16 @@ EXIT_CTRL_C = 130
 
 @contextmanager
 def expected_errors_exit() -> Iterator[None]:
-    """End the process where an expected error is raised; a bug of ours keeps its traceback."""
+    """Print expected errors in one line and exit with their code; bugs keep their traceback.
+
+    Raises:
+        SystemExit: with the error's `exit_code`, or 130 after Ctrl-C.
+    """
     try:
         yield
     except PlainloopError as error:
+        # With several ranks only one prints the error. A rank that raises the same UserError waits
+        # for it, because the launcher kills all ranks as soon as one has exited.
         if claim_report(str(error)):
             for line in str(error).splitlines():
                 print(f"error: {line}", file=sys.stderr)
@@ -38,13 +44,16 @@ def run_script(
     program: str,
     description: str,
 ) -> None:
-    """Run a script of one's own with the flags of `plainloop train`.
+    """Run your own script with the flags of `plainloop train`.
 
     Args:
-        main: takes the settings, and what SIGINT and SIGTERM ask of it.
-        tokens: `sys.argv[1:]`.
-        program: what `--help` calls the script.
-        description: what `--help` says it does.
+        main: called with the settings and the stop request that SIGINT and SIGTERM set.
+        tokens: command line arguments, `sys.argv[1:]`.
+        program: name of the script in `--help`.
+        description: description of the script in `--help`.
+
+    Raises:
+        SystemExit: an expected error, Ctrl-C, or `--help` was given.
     """
     with expected_errors_exit(), StopRequest() as stop:
         config = parse_config(tokens, program=program, description=description)

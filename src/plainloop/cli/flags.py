@@ -1,4 +1,4 @@
-"""Flags and a settings file -> settings. A flag beats the file, the file beats the default."""
+"""Parse flags and --config FILE into settings: flags override the file, the file the defaults."""
 
 import sys
 from collections.abc import Sequence
@@ -15,10 +15,17 @@ from plainloop.errors import UserError, nearest
 
 
 def run_app(app: App, tokens: Sequence[str]) -> Any:
-    """Run a command line; `--config FILE` anywhere in it gives settings that flags override.
+    """Parse a command line and run its command; `--config FILE` may be anywhere in it.
+
+    Args:
+        app: the commands; their settings default to those of the file.
+        tokens: command line arguments, `sys.argv[1:]`.
+
+    Returns:
+        The command's return value; None after `--help` or `--version`.
 
     Raises:
-        UserError: a flag, a value or the file cannot be used.
+        UserError: a flag or value is invalid, or the file cannot be used.
     """
     tokens, path = _take_config_file(list(tokens))
     if path is not None:
@@ -26,6 +33,8 @@ def run_app(app: App, tokens: Sequence[str]) -> Any:
     try:
         return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
+        # cyclopts says what is wrong, then how to fix it, over several lines. Split at the first
+        # full stop, it becomes an error of one line as all others.
         command = " ".join([app.name[0], *(error.command_chain or ())])
         what, _, fix = " ".join(str(error).split()).partition(". ")
         fix = fix[:1].lower() + fix[1:].rstrip(".") or f"see {command} --help"
@@ -35,12 +44,16 @@ def run_app(app: App, tokens: Sequence[str]) -> Any:
 
 
 def parse_config(tokens: Sequence[str], *, program: str, description: str) -> TrainConfig:
-    """The settings that a script's own command line gives.
+    """Parse the command line of a script that takes the flags of `plainloop train`.
 
     Args:
-        tokens: `sys.argv[1:]`.
-        program: what `--help` calls the script.
-        description: what `--help` says it does.
+        tokens: command line arguments, `sys.argv[1:]`.
+        program: name of the script in `--help`.
+        description: description of the script in `--help`.
+
+    Raises:
+        UserError: as `run_app`.
+        SystemExit: `--help` or `--version` was given.
     """
     config_help = "--config FILE reads settings from a YAML file, which flags beat."
     app = App(name=program, help=f"{description}\n\n{config_help}")
@@ -50,16 +63,19 @@ def parse_config(tokens: Sequence[str], *, program: str, description: str) -> Tr
         return config
 
     config: TrainConfig | None = run_app(app, tokens)
-    if config is None:  # --help or --version was given, and answered
+    if config is None:  # cyclopts has printed --help or --version
         sys.exit(0)
     return config
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings in a YAML file such as a run's run.yaml: a mapping of field names.
+    """Read settings from a YAML file such as a run's run.yaml.
+
+    Returns:
+        Field name of `TrainConfig` -> value; settings that are null or empty are left out.
 
     Raises:
-        UserError: as `read_settings_file`, or a name that is no setting.
+        UserError: as `read_settings_file`, or a key is not a setting.
     """
     settings = read_settings_file(path)
     known = [field.name for field in fields(TrainConfig)]

@@ -1,4 +1,4 @@
-"""`plainloop predict`."""
+"""`plainloop predict`: predict files, stdin or GLUE's test sets with a finished run."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from plainloop.errors import UserError
 
-EXIT_BROKEN_PIPE = 141  # as a shell has it: 128 + SIGPIPE
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells report it
 
 _SEVERAL = Parameter(consume_multiple=True, negative=(), show_default=False)
 _STREAM = Parameter(allow_leading_hyphen=True, show=False)
@@ -65,7 +65,8 @@ def predict(
         data_dir: GLUE's folder, for --glue-submission.
         task: Another task with the same labels, for --glue-submission: ax with a run of mnli.
     """
-    # A flag of several values takes no - for one of them; cyclopts leaves it to a position.
+    # cyclopts does not accept - as a value of a flag with several values, so that the - of
+    # `--file -` arrives as a positional argument.
     file += (stdin,) if stdin else ()
     of_files = {"--file": file, "--output": output}
     if glue_submission is None:
@@ -107,10 +108,11 @@ def predict(
                 spreadsheet_safe=spreadsheet_safe,
                 batch_size=batch_size,
             )
-        except BrokenPipeError:  # whoever reads has seen enough, as head does
+        except BrokenPipeError:  # the reader has closed the pipe, as head does
+            # Python flushes stdout at exit, which would raise again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(EXIT_BROKEN_PIPE)
-        # Not to stdout, which may be the predictions'.
+        # To stderr, because stdout may hold the predictions.
         if opened.decision:
             from plainloop.metrics.decision_rule import format_decision
 
@@ -126,7 +128,17 @@ def _check_flags(
     useless: Mapping[str, object],
     batch_size: int,
 ) -> None:
-    """Check that what --glue-submission needs, or what a file needs, is given, and nothing else."""
+    """Check the flags that prediction with or without --glue-submission needs.
+
+    Args:
+        with_or_without: the word in the message, before --glue-submission.
+        needed: flag -> value of the flags that are required.
+        useless: flag -> value of the flags that would have no effect.
+        batch_size: rows per batch.
+
+    Raises:
+        UserError: every flag that is missing, has no effect or is out of range.
+    """
     problems = [
         UserError("is missing", where=flag, fix="give it, or see plainloop predict --help")
         for flag, value in needed.items()

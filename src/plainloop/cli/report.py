@@ -1,4 +1,4 @@
-"""`plainloop report`."""
+"""`plainloop report`: write the report and the model card of a finished run again."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""The settings of a run, what they may be, and the tasks."""
+"""The settings of a run, their validation, and the GLUE tasks."""

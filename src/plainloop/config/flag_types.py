@@ -1,4 +1,4 @@
-"""How the words of a flag become a value, and under which heading of --help it stands."""
+"""Types, converters and --help groups of the command line flags."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -30,7 +30,11 @@ Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 
 
 def to_whole_number(_type: Any, tokens: Sequence[Token]) -> int:
-    """Refuse 1.5, which would be rounded."""
+    """Convert a flag's value to int, and reject 1.5, which cyclopts would round.
+
+    Raises:
+        CoercionError: the value is not an integer.
+    """
     try:
         return int(tokens[0].value)
     except ValueError:
@@ -38,7 +42,11 @@ def to_whole_number(_type: Any, tokens: Sequence[Token]) -> int:
 
 
 def to_class_weights(_type: Any, tokens: Sequence[Token]) -> str | tuple[float, ...]:
-    """The word balanced, or a number for each label."""
+    """Convert the values of --class-weights: the word balanced, or one number for each label.
+
+    Raises:
+        CoercionError: the values are neither.
+    """
     words = [token.value for token in tokens]
     try:
         return "balanced" if words == ["balanced"] else tuple(map(float, words))

@@ -1,4 +1,4 @@
-"""What a task is: its text columns, its kind of label, its metrics; and the table of GLUE."""
+"""Task definitions: text columns, label names, metrics and file layout; the table of GLUE tasks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,17 +11,18 @@ ProblemType = Literal["single_label_classification", "multi_label_classification
 
 @dataclass(frozen=True)
 class Layout:
-    """How the files of a GLUE task are laid out: UTF-8, tabs, quotes are text.
+    """File layout of a GLUE task: UTF-8, tab-separated, with quotes as ordinary characters.
 
     Attributes:
-        files: labelled split -> path below the data folder.
-        columns: column of ours -> column in the file, label among them.
-        header: the columns of labelled files that do not name them themselves.
-        labels_are_names: whether the file has a label's name and not its number.
-        skips_short_rows: whether the official file has rows that lack fields, which all leave out.
-        test_files: unlabelled split -> path; these files always have a header.
-        submissions: unlabelled split -> the file that GLUE's server takes.
-        num_rows: split -> the official number of rows.
+        files: labelled split -> path relative to the data folder.
+        columns: plainloop's column name -> column name in the file, including the label.
+        header: column names of labelled files without a header line; empty if there is one.
+        labels_are_names: whether the label column holds names rather than numbers.
+        skips_short_rows: whether to drop rows with missing fields. The official QQP files have some,
+            and the usual GLUE loaders drop them too.
+        test_files: unlabelled split -> path relative to the data folder; always with a header line.
+        submissions: unlabelled split -> file name that the GLUE server expects.
+        num_rows: split -> official number of rows.
     """
 
     files: Mapping[str, str]
@@ -39,13 +40,13 @@ class Task:
     """A text classification task.
 
     Attributes:
-        name: what `--task` calls it; for a person's own files the name of the first.
-        text_columns: one column of text, or two for a pair.
-        label_names: the name of label 0, label 1, ...; none for a regression.
-        metrics: names from `plainloop.metrics.formulas`; the first one is the headline.
-        problem_type: as `transformers` has it.
-        layout: of GLUE's files; None for a person's own.
-        hub: data set and configuration on the Hugging Face hub, where it is there.
+        name: value of `--task`; for the user's files, the name of the first training file.
+        text_columns: one text column, or two for sentence pairs.
+        label_names: label names by label id; empty for regression.
+        metrics: names from `plainloop.metrics.formulas`; the first is the headline metric.
+        problem_type: `problem_type` of the `transformers` config.
+        layout: file layout of a GLUE task; None for the user's files.
+        hub: data set and configuration on the Hugging Face Hub; None if it is not there.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Task:
 
     @property
     def num_labels(self) -> int:
-        """Logits of a row: one for each label; one for a regression."""
+        """Number of logits per row: one for each label, or 1 for regression."""
         return len(self.label_names) or 1
 
 
@@ -81,7 +82,7 @@ def _glue(
     labels_are_names: bool = False,
     skips_short_rows: bool = False,
 ) -> Task:
-    """A task in GLUE's folder of its name: train.tsv, dev.tsv and an unlabelled test.tsv."""
+    """Create a GLUE task with train.tsv, dev.tsv and an unlabelled test.tsv in `folder`."""
     return Task(
         name=name,
         text_columns=tuple(text_columns),
@@ -224,6 +225,8 @@ TASKS = {
             folder="WNLI",
             text_columns=_same(*_PAIR),
             label="label",
+            # In WNLI label 1 is entailment. In QNLI and RTE it is 0, as in the data set on the Hub.
+            # In WNLI label 1 is entailment. In QNLI and RTE it is 0, as in the data set on the Hub.
             label_names=_ENTAILMENT[::-1],
             metrics=("accuracy",),
             num_rows=(635, 71, 146),
@@ -234,6 +237,7 @@ TASKS = {
             label_names=_NLI,
             metrics=("matthews_correlation",),
             layout=Layout(
+                # GLUE's diagnostic set is predicted only: it has no labelled split.
                 files={},
                 columns={"premise": "sentence1", "hypothesis": "sentence2", "label": "label"},
                 labels_are_names=True,
@@ -248,10 +252,10 @@ TASKS = {
 
 
 def get_task(name: str | None) -> Task:
-    """The task of that name.
+    """Look up a task by name.
 
     Raises:
-        UserError: no name, or a name that is not in the table.
+        UserError: the name is None or unknown.
     """
     if name is None:
         raise UserError("no task named", where="--task", fix=f"choose one of: {', '.join(TASKS)}")

@@ -1,1 +1,1 @@
-"""From files to batches."""
+"""Read data files, split, tokenize and batch them."""

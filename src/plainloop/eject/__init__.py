@@ -1,1 +1,1 @@
-"""A run -> one standalone script: torch, transformers, accelerate and datasets, without plainloop."""
+"""Write a run as a standalone script that uses torch, transformers, accelerate and datasets only."""

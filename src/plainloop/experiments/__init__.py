@@ -1,1 +1,1 @@
-"""Several runs: seeds, cross-validation, comparison."""
+"""Experiments of several runs: seeds, cross-validation and comparison."""

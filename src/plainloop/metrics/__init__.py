@@ -1,1 +1,1 @@
-"""Scores of predictions, their intervals, thresholds and calibration."""
+"""Metrics with bootstrap intervals, decision thresholds and calibration."""

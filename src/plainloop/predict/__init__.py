@@ -1,1 +1,1 @@
-"""A finished run: load it, predict with it, score it."""
+"""Load a finished run, predict with it and evaluate it."""

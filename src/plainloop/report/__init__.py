@@ -1,1 +1,1 @@
-"""The HTML report and the model card of a run, and its upload to the hub."""
+"""HTML report, model card and Hub upload of a finished run."""

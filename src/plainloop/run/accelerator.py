@@ -24,11 +24,12 @@ def create_accelerator(*, use_cpu: bool = False, ddp_timeout: float = 1800) -> A
 
     Args:
         use_cpu: use the CPU even if there is a GPU.
-        ddp_timeout: seconds that processes wait for each other outside the training steps, while one
+        ddp_timeout: timeout in seconds of collectives outside the training steps, while one process
             reads, tokenizes or saves.
 
     Raises:
-        UserError: the number of processes is not the one that was asked for.
+        UserError: as `check_environment`, or an earlier Accelerator or PartialState in this process
+            does not see the other processes.
     """
     check_environment()
     share_cores()
@@ -55,7 +56,7 @@ def create_accelerator(*, use_cpu: bool = False, ddp_timeout: float = 1800) -> A
 
 
 def check_environment() -> None:
-    """Check the launcher's environment variables, before any process waits for another.
+    """Check the launcher's environment variables before the process group is initialized.
 
     Raises:
         UserError: `accelerate launch` was asked for several processes and started one, as it does

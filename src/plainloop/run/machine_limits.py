@@ -16,10 +16,10 @@ def explain_resource_errors(
     """Turn an out-of-memory or full-disk error into a MachineError of one line.
 
     Args:
-        where: path that is written.
-        room: how to fix a full disk.
-        what_ran: what was in memory, as in "32 rows in a batch".
-        smaller: how to fix a lack of memory.
+        where: path being written, for the message.
+        room: how to fix a full or read-only disk.
+        what_ran: what was in memory, such as "32 rows in a batch".
+        smaller: how to use less memory.
 
     Raises:
         MachineError: out of memory, on a GPU or the CPU; or a full or read-only disk.

@@ -1,1 +1,1 @@
-"""The training loop and everything that one training does."""
+"""The training loop, and the set-up, optimizer, evaluation and progress output around it."""
