@@ -32,8 +32,12 @@ class Linear(nn.Module):
         return SimpleNamespace(logits=logits, loss=loss)
 
 
-def score_rows(settings: dict[str, Any]) -> None:
-    """Evaluate the model on as many rows as each of `sizes` says, and write all scores."""
+def score_rows(settings: dict[str, Any]) -> nn.Module:
+    """Evaluate the model on as many rows as each of `sizes` says, and write all scores.
+
+    The model, to be kept until the process ends: with it goes the process group, which joins gloo's
+    threads while this one holds the interpreter's lock, and one of them may just need that.
+    """
     accelerator = create_accelerator(use_cpu=True)
     model = accelerator.prepare(Linear())
     if settings.get("mutant"):
@@ -53,12 +57,13 @@ def score_rows(settings: dict[str, Any]) -> None:
     if accelerator.is_main_process:
         Path(settings["result"]).write_text(json.dumps(scores), encoding="utf-8")
     accelerator.end_training()
+    return model
 
 
 if __name__ == "__main__":
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     if "sizes" in settings:
-        score_rows(settings)
+        model = score_rows(settings)
     else:
         paths = {name: Path(settings[name]) for name in ("data_dir", "output_dir")}
         fine_tune(TrainConfig(**{**settings, **paths}))
