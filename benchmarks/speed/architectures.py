@@ -70,10 +70,10 @@ def batches_of(rows: Any, tokenizer: Any, padding: int, work: Work) -> Iterator[
     """Batches without end, in the order of `plainloop train`, padded with a model's own token."""
     from transformers import DataCollatorWithPadding
 
-    from plainloop.data.batches.loaders import EpochOrder
+    from plainloop.data.batches.loaders import EpochRandomSampler
 
     collate: Any = DataCollatorWithPadding(tokenizer)
-    order = EpochOrder(len(rows), seed=42)
+    order = EpochRandomSampler(len(rows), seed=42)
     loader: DataLoader[Any] = DataLoader(
         rows, batch_size=work.batch_size, sampler=order, collate_fn=collate
     )

@@ -88,6 +88,16 @@ def test_the_tree_has_the_folders_in_the_order_of_their_imports():
     assert tuple(shown) == FOLDERS
 
 
+def test_each_step_of_a_training_is_where_the_map_says():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("<!-- flow -->")[2]
+    places = re.findall(r"`([a-z_/]+\.py)`((?: `\w+`,?)+)", page)
+    assert len(places) > 15
+    for path, names in places:
+        text = (ROOT / "src" / "plainloop" / path).read_text(encoding="utf-8")
+        for name in re.findall(r"\w+", names):
+            assert re.search(rf"^(?:def |class )?{name}\b", text, flags=re.MULTILINE), (path, name)
+
+
 @pytest.mark.parametrize(
     "name",
     [

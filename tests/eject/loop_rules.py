@@ -112,7 +112,7 @@ def rules_for(config: TrainConfig, *, has_loss: bool, weighs_labels: bool) -> li
         due += ": ..."
     rules.append(
         Rule(
-            "if session.evaluation_is_due:",
+            "if session.should_evaluate:",
             due,
             f"--eval-strategy {config.eval_strategy}",
             opaque=True,
@@ -125,14 +125,14 @@ def rules_for(config: TrainConfig, *, has_loss: bool, weighs_labels: bool) -> li
     )
     rules.append(
         Rule(
-            "if is_logged or session.is_finished:",
+            "if is_logged or session.training_is_done:",
             f"{is_finished if patience else ''}if step % LOGGING_STEPS == 0 or {finished}: ...",
             "samples/s",
             opaque=True,
         )
     )
     # It stands twice, and the rules are used in this order: where an epoch begins, a step ends.
-    statement = "if session.is_finished:"
+    statement = "if session.training_is_done:"
     stopping = "--early-stopping-patience"
     rules += [
         Rule(statement, "if is_finished: break" if patience else "", stopping),

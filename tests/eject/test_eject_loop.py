@@ -39,7 +39,7 @@ ROWS_ALIKE = ONE_BATCH | {
     ("step_denominator = all_reduce_sum(sum(denominators), accelerator)", EXACT),
     ("loss = loss * (denominator * accelerator.num_processes / step_denominator)", EXACT),
 }
-IS_FINISHED = "if session.is_finished:"
+IS_FINISHED = "if session.training_is_done:"
 NO_PATIENCE = {(IS_FINISHED, "--early-stopping-patience")}
 WHOLE_EPOCHS = NO_PATIENCE | {(IS_FINISHED, "--early-stopping-patience, --num-train-epochs")}
 PINNED = {
@@ -61,7 +61,7 @@ PINNED = {
     | WHOLE_EPOCHS
     | {
         (
-            "if session.evaluation_is_due:",
+            "if session.should_evaluate:",
             "--eval-strategy no",
         )
     },

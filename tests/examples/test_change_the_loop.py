@@ -119,7 +119,7 @@ def test_each_layer_has_its_rate_in_the_optimizer(train, monkeypatch):
 class StopAtTheThirdStep(StopRequest):
     steps = 0
 
-    def agreed(self, accelerator):
+    def signal_on_any_rank(self, accelerator):
         self.steps += 1
         return 15 if self.steps == 3 else None
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny import RunTiny, largest_difference
 
-from plainloop.data.batches.loaders import EpochOrder
+from plainloop.data.batches.loaders import EpochRandomSampler
 from plainloop.errors import DivergedError
 from plainloop.training import evaluation, loop, progress, session, steps
 
@@ -293,7 +293,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(run: RunTiny
     )
     assert found
     step = int(found[1])
-    order = list(EpochOrder(ROWS, seed=42))
+    order = list(EpochRandomSampler(ROWS, seed=42))
     assert step <= STEPS_PER_EPOCH, "in the first epoch"
     assert found[3] == ", ".join(map(str, order[(step - 1) * BATCH : step * BATCH]))
 
@@ -325,7 +325,7 @@ def test_the_loop_is_literal_and_fits_on_one_screen():
             "optimizer.step()\n",
             "lr_scheduler.step()\n",
             "optimizer.zero_grad()\n\n",
-            "session.evaluation_is_due",
+            "session.should_evaluate",
             "progress.log(",
             "session.save_or_stop(",
         )

@@ -24,7 +24,9 @@ from plainloop.run.accelerator import create_accelerator
 
 
 class Classifier:
-    """The model and tokenizer of a run's folder.
+    """The model and tokenizer of a run's folder: texts -> logits.
+
+    Labels, thresholds and temperature are applied to the logits in output_columns.py.
 
     Args:
         folder: what `save_pretrained` wrote.

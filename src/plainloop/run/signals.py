@@ -19,8 +19,8 @@ class StopRequest:
     """Signal handler, as a context manager.
 
     Before the training there is nothing to save: a signal raises StoppedError at once. If `deferred`
-    is set, the first signal is stored, and the loop asks for it at the end of each step; a second
-    signal ends the process at once.
+    is set, the first signal is stored, and the loop asks for it after each step, an evaluation after
+    each batch; a second signal ends the process at once.
 
     Attributes:
         deferred: whether to store a signal instead of raising.
@@ -51,7 +51,7 @@ class StopRequest:
             # An interrupted import has replaced the StoppedError by an ImportError.
             raise self._raised from None
 
-    def agreed(self, accelerator: "Accelerator") -> int | None:
+    def signal_on_any_rank(self, accelerator: "Accelerator") -> int | None:
         """The signal that any rank has received: all ranks then stop after the same step."""
         if accelerator.num_processes == 1:
             return self.signal_number

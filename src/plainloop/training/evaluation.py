@@ -87,7 +87,7 @@ def evaluate(
             numbers_here = np.array(row_numbers[-len(references) :])
             rows.add(numbers_here, logits.float().numpy(), references.numpy())
         row_losses.append(losses.float().numpy())
-        if stop and stop.agreed(accelerator):
+        if stop and stop.signal_on_any_rank(accelerator):
             metric.compute()  # empties the metric for the next evaluation
             bar.close()
             return None

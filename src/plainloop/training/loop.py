@@ -99,7 +99,7 @@ def train(
             session.save_or_stop(model, optimizer, lr_scheduler)
             rng_state = RngState.capture()
         for epoch in range(state.epochs_done, num_epochs):
-            if session.is_finished:
+            if session.training_is_done:
                 break
             if hasattr(train_dataloader, "set_epoch"):
                 train_dataloader.set_epoch(epoch)
@@ -135,15 +135,15 @@ def train(
                 is_logged = state.step % config.logging_steps == 0
                 if is_logged or accelerator.device.type == "cpu":  # reading it waits for a GPU
                     session.raise_if_diverged(progress.mean_loss(), learning_rate, micro_batches)
-                if session.evaluation_is_due:
+                if session.should_evaluate:
                     scores = session.evaluate(model, eval_dataloader, metric, loss_fn)
                     if scores and by_metric:
                         lr_scheduler.step(scores.get(config.best_metric, math.nan))  # type: ignore[arg-type]
-                if is_logged or session.is_finished:
+                if is_logged or session.training_is_done:
                     progress.log(grad_norm, learning_rate)
                 # Before it raises StoppedError it saves a checkpoint, whether one is due or not.
                 session.save_or_stop(model, optimizer, lr_scheduler)
-                if session.is_finished:
+                if session.training_is_done:
                     break
     session.load_best_model(model)
     return state

@@ -41,13 +41,13 @@ class Session:
     stop: StopRequest | None
 
     @property
-    def is_finished(self) -> bool:
+    def training_is_done(self) -> bool:
         """Whether all steps are done, or early stopping ends the run."""
         is_last = self.state.step >= self.num_training_steps
         return is_last or self.state.out_of_patience(self.config)
 
     @property
-    def evaluation_is_due(self) -> bool:
+    def should_evaluate(self) -> bool:
         """Whether this step ends with an evaluation; the last step does, unless there are none."""
         if self.config.eval_strategy == "no":
             return False
@@ -55,11 +55,13 @@ class Session:
         return is_last or self._is_due(self.config.eval_strategy, self.config.eval_steps)
 
     @property
-    def checkpoint_is_due(self) -> bool:
+    def should_save(self) -> bool:
         """Whether this step ends with a checkpoint; not while its evaluation is unfinished."""
         if self.config.save_strategy == "no" or self.state.evaluation_due:
             return False
-        return self.is_finished or self._is_due(self.config.save_strategy, self.config.save_steps)
+        return self.training_is_done or self._is_due(
+            self.config.save_strategy, self.config.save_steps
+        )
 
     def _is_due(self, strategy: str, every_steps: int) -> bool:
         if strategy == "epoch":
@@ -113,9 +115,9 @@ class Session:
             StoppedError: any process had a signal.
             MachineError: a checkpoint could not be written.
         """
-        signal_number = self.stop.agreed(self.accelerator) if self.stop else None
+        signal_number = self.stop.signal_on_any_rank(self.accelerator) if self.stop else None
         saved = "nothing was saved"
-        if self.run and (signal_number or self.checkpoint_is_due):
+        if self.run and (signal_number or self.should_save):
             self.progress.settle()
             with collective_timeout(self.config.ddp_timeout):
                 path = self.run.checkpoints.save(self.state, model, optimizer, lr_scheduler)

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import get_task
-from plainloop.data.batches.loaders import EpochOrder, create_dataloaders, peek
+from plainloop.data.batches.loaders import EpochRandomSampler, create_dataloaders, peek
 from plainloop.data.batches.tokenize import keep_model_inputs, tokenize_splits
 from plainloop.data.glue import read_splits
 from plainloop.model.load import load_tokenizer
@@ -14,7 +14,7 @@ from plainloop.model.load import load_tokenizer
 
 @given(num_rows=st.integers(1, 200), seed=st.integers(0, 2**31), epoch=st.integers(0, 50))
 def test_order_is_a_permutation_that_the_trainer_has_too(num_rows, seed, epoch):
-    ours = EpochOrder(num_rows, seed)
+    ours = EpochRandomSampler(num_rows, seed)
     ours.set_epoch(epoch)
     theirs = SeedableRandomSampler(range(num_rows), generator=torch.Generator(), data_seed=seed)
     theirs.set_epoch(epoch)
@@ -25,7 +25,7 @@ def test_order_is_a_permutation_that_the_trainer_has_too(num_rows, seed, epoch):
 
 
 def test_epochs_differ_in_their_order():
-    order = EpochOrder(50, seed=1)
+    order = EpochRandomSampler(50, seed=1)
     first = list(order)
     order.set_epoch(1)
     assert list(order) != first

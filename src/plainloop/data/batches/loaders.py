@@ -12,7 +12,7 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.data.batches.sliding_windows import WindowCollator
-from plainloop.data.batches.weighted_order import WeightedOrder, row_weights
+from plainloop.data.batches.weighted_sampler import EpochWeightedSampler, row_weights
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -22,7 +22,7 @@ ROW_NUMBERS = "idx"
 """What a batch calls the numbers of its rows."""
 
 
-class EpochOrder(Sampler[int]):
+class EpochRandomSampler(Sampler[int]):
     """The order of the rows in each epoch, a function of the seed and the epoch alone.
 
     It is the order of `transformers.Trainer`, which has it from accelerate's
@@ -53,12 +53,12 @@ class EpochOrder(Sampler[int]):
 def create_dataloaders(
     inputs: "DatasetDict", tokenizer: PreTrainedTokenizerBase, config: TrainConfig, task: Task
 ) -> dict[str, DataLoader[Batch]]:
-    """A loader for each split: train in the order of `EpochOrder`, the others in the file's.
+    """A loader for each split: train in the order of `EpochRandomSampler`, the others in the file's.
 
     A batch holds input_ids, attention_mask, ... (int64, rows x tokens of its longest row; with
     `config.stride` see `WindowCollator`), labels (int64 (rows,); float32 (rows,) in a regression,
     (rows, labels) of several labels a row) and idx (int32, rows: each row's number in its file).
-    With `train_sampling_strategy` weighted the order is a `WeightedOrder`.
+    With `train_sampling_strategy` weighted the order is a `EpochWeightedSampler`.
     """
     collate: Any = DataCollatorWithPadding(tokenizer)
     if config.stride is not None:
@@ -81,8 +81,8 @@ def create_dataloaders(
 def _training_order(rows: "Dataset", config: TrainConfig, task: Task) -> Sampler[int]:
     if config.train_sampling_strategy == "weighted":
         labels = rows.with_format("numpy")["labels"][:]
-        return WeightedOrder(row_weights(labels, task.problem_type), config.seed)
-    return EpochOrder(len(rows), config.seed)
+        return EpochWeightedSampler(row_weights(labels, task.problem_type), config.seed)
+    return EpochRandomSampler(len(rows), config.seed)
 
 
 def outlive_the_step(_worker: int) -> None:

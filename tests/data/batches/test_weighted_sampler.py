@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from plainloop.data.batches.weighted_order import WeightedOrder, row_weights
+from plainloop.data.batches.weighted_sampler import EpochWeightedSampler, row_weights
 
 MULTI_HOT = st.tuples(st.integers(1, 30), st.integers(1, 5)).flatmap(
     lambda shape: arrays(np.float32, shape, elements=st.sampled_from([0.0, 1.0]))
@@ -54,7 +54,7 @@ def test_regression_has_no_classes():
     epoch=st.integers(0, 50),
 )
 def test_the_order_is_a_function_of_seed_and_epoch_alone(weights, seed, epoch):
-    here, there = WeightedOrder(weights, seed), WeightedOrder(weights, seed)
+    here, there = EpochWeightedSampler(weights, seed), EpochWeightedSampler(weights, seed)
     for earlier in range(epoch % 3):
         here.set_epoch(earlier)
         list(here)
@@ -69,7 +69,10 @@ def test_the_order_is_a_function_of_seed_and_epoch_alone(weights, seed, epoch):
 
 
 def test_epochs_and_seeds_differ_in_their_order():
-    order, other = WeightedOrder(np.ones(50), seed=1), WeightedOrder(np.ones(50), seed=3)
+    order, other = (
+        EpochWeightedSampler(np.ones(50), seed=1),
+        EpochWeightedSampler(np.ones(50), seed=3),
+    )
     first = list(order)
     order.set_epoch(1)
     assert list(order) != first
@@ -78,12 +81,12 @@ def test_epochs_and_seeds_differ_in_their_order():
 
 def test_a_row_of_weight_zero_is_never_drawn():
     weights = np.tile([0.0, 1.0, 0.0, 0.0], 500)
-    assert {row % 4 for row in WeightedOrder(weights, seed=0)} == {1}
+    assert {row % 4 for row in EpochWeightedSampler(weights, seed=0)} == {1}
 
 
 def test_a_skewed_set_is_drawn_evenly():
     labels = np.array([0] * 9_000 + [1] * 900 + [2] * 100)
-    order = WeightedOrder(row_weights(labels, "single_label_classification"), seed=7)
+    order = EpochWeightedSampler(row_weights(labels, "single_label_classification"), seed=7)
     drawn = Counter(labels[list(order)].tolist())
     # A share of 1/3 in 10,000 independent draws: standard deviation sqrt(10000 x 1/3 x 2/3) = 47.1.
     for label in range(3):
@@ -92,7 +95,7 @@ def test_a_skewed_set_is_drawn_evenly():
 
 def test_rows_of_a_class_are_drawn_evenly():
     labels = [0] * 10 + [1] * 2
-    order = WeightedOrder(row_weights(labels, "single_label_classification"), seed=0)
+    order = EpochWeightedSampler(row_weights(labels, "single_label_classification"), seed=0)
     drawn = np.zeros(12)
     for epoch in range(1_000):
         order.set_epoch(epoch)
@@ -107,7 +110,7 @@ def test_more_rows_than_torchs_own_sampler_takes():
     num_rows = 2**24 + 1
     with pytest.raises(RuntimeError, match="categories"):
         torch.multinomial(torch.ones(num_rows), 1, replacement=True)
-    order = WeightedOrder(np.ones(num_rows, np.float32), seed=0)
+    order = EpochWeightedSampler(np.ones(num_rows, np.float32), seed=0)
     order.num_rows = 1_000  # draws, of all rows
     rows = list(order)
     # The mean of 1,000 uniform numbers: standard deviation 1 / sqrt(12 x 1000) = 0.0091.

@@ -41,7 +41,7 @@ def row_weights(
     return weights
 
 
-class WeightedOrder(Sampler[int]):
+class EpochWeightedSampler(Sampler[int]):
     """Rows drawn with replacement, by weight: a function of the seed and the epoch alone.
 
     An epoch has as many draws as there are rows; some rows come several times and some not at all.
