@@ -1,4 +1,4 @@
-"""What the templates of a script are filled with."""
+"""Template variables of an ejected script."""
 
 from typing import Any
 
@@ -11,16 +11,19 @@ from plainloop.model.load import DROPOUT_FIELDS, load_tokenizer
 from plainloop.training.optim import schedule_kwargs
 from plainloop.training.prepare import Inputs
 
-NO_LIMIT = 10**9  # tokens: a tokenizer that knows no limit names a larger number
+NO_LIMIT = 10**9  # tokens; without a limit transformers sets model_max_length to about 1e30
 
 
 def context_of(inputs: Inputs, rows: Rows, limits: Limits) -> dict[str, Any]:
-    """The variables of the templates.
+    """Collect the variables of the templates in `parts/`.
 
     Args:
-        inputs: the checked settings, the task and the model.
+        inputs: checked settings, task and model.
         rows: how the script reads its rows.
-        limits: tokens of a row.
+        limits: maximum numbers of tokens.
+
+    Returns:
+        Variable name -> value.
     """
     config, task = inputs.config, inputs.task
     evaluates = config.eval_strategy != "no"
@@ -46,7 +49,7 @@ def context_of(inputs: Inputs, rows: Rows, limits: Limits) -> dict[str, Any]:
         "metrics": metrics,
         "metric_lines": METRIC_LINES[task.problem_type],
         "per_label": not {"f1_macro", "f1_micro"}.isdisjoint(metrics),
-        # A correlation may be undefined, and is left out then.
+        # A correlation of constant values is undefined, and then missing from the scores.
         "score": f"scores.get({literal(config.best_metric)}, math.nan)"
         if task.problem_type == "regression"
         else f"scores[{literal(config.best_metric)}]",
@@ -57,7 +60,11 @@ def context_of(inputs: Inputs, rows: Rows, limits: Limits) -> dict[str, Any]:
 
 
 def token_limits(inputs: Inputs) -> Limits:
-    """Where texts are cut off, and the tokenizer's own limit where it does not know it."""
+    """Compute the truncation length, and the `model_max_length` that the script must set if any.
+
+    `load_tokenizer` derives a limit from the model's position embeddings if the saved tokenizer has
+    none. The script loads the tokenizer with transformers alone, so it needs that limit as a number.
+    """
     from transformers import AutoTokenizer
 
     limit = load_tokenizer(inputs.pretrained).model_max_length
@@ -67,7 +74,7 @@ def token_limits(inputs: Inputs) -> Limits:
 
 
 def _dropout_fields(inputs: Inputs) -> list[str]:
-    """What the model's configuration calls its dropouts, where the run sets them."""
+    """Names of the dropout fields of the model's config; empty if the run does not set dropout."""
     if inputs.config.dropout is None:
         return []
     from transformers import AutoConfig

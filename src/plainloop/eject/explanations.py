@@ -1,4 +1,4 @@
-"""The script with what transformers.Trainer does in each part of it."""
+"""`--explain`: annotate each part of a script with what transformers.Trainer does there."""
 
 import textwrap
 from importlib.resources import files
@@ -8,12 +8,12 @@ import yaml
 from plainloop.eject.script import Script
 
 MARK = "#| "
-"""How a line of explanation begins; without these lines the script is left."""
-WIDTH = 96  # characters of an explanation's line, without the mark
+"""Prefix of an explanation line; removing these lines gives the plain script."""
+WIDTH = 96  # characters per line, without the mark
 
 
 def explain_parts(script: Script) -> str:
-    """The script with, above each part, what the Trainer does there; it still runs."""
+    """Return the source with an explanation above each part, as comments; it still runs."""
     explanations = read_explanations()
     parts = {}
     for name, source in script.parts.items():
@@ -24,7 +24,7 @@ def explain_parts(script: Script) -> str:
 
 
 def read_explanations() -> dict[str, dict[str, str]]:
-    """Part -> what it must hold for it to be said -> what is said."""
+    """Read part name -> code that the part must contain -> explanation."""
     text = (files("plainloop.eject") / "parts" / "explanations.yaml").read_text(encoding="utf-8")
     explanations: dict[str, dict[str, str]] = yaml.safe_load(text)
     return explanations

@@ -1,4 +1,4 @@
-"""The imports of a script: those that it uses, sorted as isort sorts them."""
+"""Import lines of a script: only the names that it uses, in isort's order."""
 
 import ast
 from collections import defaultdict
@@ -12,7 +12,7 @@ MODULES = {
     "pq": "pyarrow.parquet",
     "torch": "torch",
 }
-"""Name in the script -> the module that it stands for."""
+"""Name in the script -> module that is imported under it."""
 MEMBERS = {
     "nullcontext": "contextlib",
     "files": "importlib.resources",
@@ -36,18 +36,18 @@ MEMBERS = {
     "DataCollatorWithPadding": "transformers",
     "get_scheduler": "transformers",
 }
-"""Name in the script -> the module that it is imported from."""
+"""Name in the script -> module that it is imported from."""
 STANDARD = ("json", "math", "re", "contextlib", "importlib.resources", "itertools", "pathlib")
 LINE_LENGTH = 100
 
 
 def names_in(code: str) -> set[str]:
-    """The names that this code uses or gives."""
+    """Collect the variable names in a piece of code, read or assigned."""
     return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
 
 
 def imports_for(code: str) -> str:
-    """The import lines that this code needs, the standard library's first."""
+    """Return the import lines that this code needs, the standard library first."""
     used = names_in(code)
     groups = []
     for is_standard in (True, False):

@@ -1,4 +1,4 @@
-"""Values as Python source, laid out as ruff's formatter would."""
+"""Python literals of values, formatted as ruff would format them."""
 
 import unicodedata
 from typing import Any
@@ -8,9 +8,9 @@ _INDENT = "    "
 
 
 def literal(value: Any) -> str:
-    """A text, number, or a flat list or dictionary of these, as one line of Python.
+    """Format a string, number, flat list or flat dictionary as one line of Python.
 
-    Texts stand in double quotes, or in single ones where that needs fewer escapes.
+    Strings are in double quotes, or in single quotes if that needs fewer escapes.
     """
     if isinstance(value, dict):
         items = (f"{literal(key)}: {literal(item)}" for key, item in value.items())
@@ -18,7 +18,8 @@ def literal(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(literal, value))}]"
     if isinstance(value, str):
-        # Python's way to escape, since JSON writes what is beyond 16 bits as two surrogates.
+        # repr and not json.dumps, which writes characters beyond 16 bits as two surrogates. The
+        # leading double quote makes repr choose single quotes, so that no " is escaped.
         body = repr(f'"{value}')[2:-1].replace("\\'", "'")
         if body.count('"') > body.count("'"):
             return "'" + body.replace("'", "\\'") + "'"
@@ -27,7 +28,7 @@ def literal(value: Any) -> str:
 
 
 def constant(name: str, value: Any, comment: str = "") -> str:
-    """The definition of a constant: `NAME = value  # comment`, or several lines where it is longer."""
+    """Format a constant as `NAME = value  # comment`, on several lines if one is too long."""
     line = f"{name} = {literal(value)}"
     above = ""
     if comment:
@@ -48,5 +49,5 @@ def constant(name: str, value: Any, comment: str = "") -> str:
 
 
 def width(line: str) -> int:
-    """Columns of a line, as ruff counts them: two for a wide character, such as Chinese ones."""
+    """Display width of a line as ruff counts it: 2 columns for a wide (such as Chinese) character."""
     return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in line)

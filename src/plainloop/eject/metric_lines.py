@@ -1,4 +1,4 @@
-"""The scores that a script computes with numpy alone, as the entries of its dictionary."""
+"""Metrics that an ejected script computes with numpy alone, as Python expressions."""
 
 from plainloop.config.tasks import Task
 
@@ -23,13 +23,13 @@ METRIC_LINES = {
         "spearmanr": "correlation(ranks(predictions), ranks(labels))",
     },
 }
-"""Metric -> its expression, by problem type; what the names in it are, says parts/evaluation.jinja."""
+"""Problem type -> metric -> expression; parts/evaluation.jinja defines the variables in it."""
 
 
 def script_metrics(task: Task) -> list[str]:
-    """Those of the task's metrics that a script computes, in their order.
+    """Select the task's metrics that a script computes, in the task's order.
 
-    The others need scikit-learn, which a script does without: log_loss, roc_auc,
-    average_precision, and the scores of single labels.
+    The others (log_loss, roc_auc, average_precision and per-label scores) need scikit-learn, which
+    a script does not use.
     """
     return [name for name in task.metrics if name in METRIC_LINES[task.problem_type]]

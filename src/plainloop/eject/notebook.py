@@ -1,4 +1,4 @@
-"""The parts of a script as the cells of a notebook."""
+"""Convert the parts of a script into a Jupyter notebook."""
 
 import json
 from collections.abc import Mapping
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def to_notebook(title: str, parts: Mapping[str, str]) -> str:
-    """A notebook (nbformat 4.5, JSON): a cell of text and one of code for each part.
+    """Return a notebook as JSON (nbformat 4.5): a Markdown and a code cell for each part.
 
     Args:
-        title: text of the first cell.
-        parts: part -> its source; the comment that it begins with becomes the text.
+        title: Markdown text of the first cell.
+        parts: part name -> source; its leading comment becomes the Markdown cell.
     """
     cells = [_cell("markdown", title, "title")]
     for name, source in parts.items():

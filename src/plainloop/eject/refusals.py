@@ -1,4 +1,4 @@
-"""What a script cannot carry: refused by its flag, all at once, before anything is written."""
+"""Reject settings, tasks and models that cannot be ejected, before anything is written."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ from plainloop.model.lora import is_lora_folder
 
 
 def check_settings(config: TrainConfig) -> None:
-    """Check that a script can carry these settings, whatever the data are.
+    """Check that a script supports the settings; the data are not needed for this.
 
     Raises:
-        UserError: a line for each setting that it cannot.
+        UserError: one line for each setting that is not supported.
     """
     ignored = marked(EJECTED, MAY_DIFFER, OF_CALL)
     problems = []
@@ -36,11 +36,16 @@ def check_settings(config: TrainConfig) -> None:
 
 
 def check_task_and_model(config: TrainConfig, task: Task, pretrained: str) -> None:
-    """Check what only the task and the model can say.
+    """Check that a script supports the task's metrics and the model.
+
+    Args:
+        config: settings of the run.
+        task: task of the run.
+        pretrained: name on the Hub or local folder of the model.
 
     Raises:
-        UserError: a metric that the script does not compute decides something, or the model is
-            made of adapters.
+        UserError: the script does not compute the metric that chooses the best model, or the model
+            is a folder of LoRA adapters.
     """
     problems = []
     computed = ["loss", *script_metrics(task)]
@@ -68,11 +73,12 @@ def check_targets(paths: Sequence[Path], *, overwrite: bool) -> None:
     """Check that the files can be written, changing nothing.
 
     Args:
-        paths: the script first, then what stands beside it.
-        overwrite: whether files that are there may be replaced.
+        paths: the script, then its data files.
+        overwrite: whether existing files may be replaced.
 
     Raises:
-        UserError: no folder, a name that cannot be a script's, or a file that is there already.
+        UserError: the script's folder does not exist, a file exists and may not be replaced, or a
+            path is a folder.
     """
     script = paths[0]
     if not script.parent.is_dir():

@@ -1,4 +1,4 @@
-"""Where a run's rows are, and how its script reads the same ones with pyarrow."""
+"""How an ejected script reads the run's data: files, pyarrow options and label mapping."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,19 +27,19 @@ class Rows:
     """How a script reads its rows.
 
     Attributes:
-        settings: constants of the script: name -> value.
-        splits: split -> the expression that reads it.
-        format: of the files: csv (tsv too), "json lines", "json array" or parquet.
-        parse_options, read_options: the arguments of `csv.ParseOptions` and `csv.ReadOptions`.
-        skips_short_rows: whether rows that lack fields are left out.
-        encoding: of JSON files.
-        labels_are_names: whether the label column holds names, in place of numbers.
-        list_labels: whether it holds lists.
-        on_null: what to do with the rows without a text, where there are some.
-        validation_rows: numbers of the training rows, as the script reads them, that are the
-            validation part; None: it has a file.
-        hub: data set and configuration on the hub, instead of files.
-        copied: files to stand beside the script, by their name there.
+        settings: name -> value of the script's constants.
+        splits: split -> Python expression that reads it.
+        format: file format: csv (also for tsv), "json lines", "json array" or parquet.
+        parse_options, read_options: arguments of `csv.ParseOptions` and `csv.ReadOptions`, as source.
+        skips_short_rows: whether rows with missing fields are dropped.
+        encoding: encoding of JSON files.
+        labels_are_names: whether the label column holds names rather than numbers.
+        list_labels: whether the label column holds lists.
+        on_null: handling of rows without text: error, drop or empty; error if there are none.
+        validation_rows: indices into the training rows, as the script reads them, of the validation
+            split; None if it has its own files.
+        hub: data set and configuration on the Hub, instead of files.
+        copied: file name -> source path of the data files to copy into the script's data folder.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Rows:
 
 
 def rows_of_task(config: TrainConfig, task: Task) -> Rows:
-    """How to read a task of the table: GLUE's files, the embedded rows, or the hub."""
+    """Describe how to read a task's rows: from GLUE's files, the embedded samples or the Hub."""
     layout = layout_of(task)
     if config.data_dir is None and task.hub is not None:
         return Rows(hub=task.hub)
@@ -86,13 +86,14 @@ def rows_of_task(config: TrainConfig, task: Task) -> Rows:
 
 
 def rows_of_files(inputs: Inputs) -> Rows:
-    """How to read a person's own files.
+    """Describe how to read the user's files.
 
     Args:
-        inputs: the settings with what was found in the files, and the rows as plainloop reads them.
+        inputs: the settings with the detected columns, and the rows as plainloop reads them.
 
     Raises:
-        UserError: files that one function of a script cannot read, by their flag.
+        UserError: the files differ in format or quoting, or labels of multi-label rows are not
+            written by name.
     """
     config, task = inputs.config, inputs.task
     given = {
@@ -134,6 +135,8 @@ def rows_of_files(inputs: Inputs) -> Rows:
     has_text = [_has_text(source, config) for source in sources]
     validation_rows = None
     if "validation" not in given:
+        # idx counts the rows of the file. With on_null=drop the script drops rows before it selects
+        # the validation rows, so that their indices must count the kept rows only.
         kept = np.flatnonzero(has_text[0] | (config.on_null != "drop"))
         held_out = np.asarray(inputs.raw["validation"]["idx"][:])
         validation_rows = np.searchsorted(kept, held_out).tolist()
@@ -156,7 +159,11 @@ def rows_of_files(inputs: Inputs) -> Rows:
 
 
 def _only_format(files: list[Path], config: TrainConfig) -> tuple[str, bool]:
-    """The format of all files, and whether quotes stand around the fields of text files."""
+    """Return the common format of all files, and whether fields of text files may be quoted.
+
+    Raises:
+        UserError: the files differ in one of them; a script has a single function that reads.
+    """
     formats = {file: format_of(file, config.encoding) for file in files}
     arrow = [file for file, form in formats.items() if form == "arrow"]
     if arrow:
@@ -181,7 +188,7 @@ def _only_format(files: list[Path], config: TrainConfig) -> tuple[str, bool]:
 
 
 def _label_numbers(sources: list[Source], config: TrainConfig, task: Task) -> dict[str, int]:
-    """The number of each label as the files write it; none for a regression."""
+    """Map each label, as written in the files, to its label id; empty for regression."""
     column = str(config.label_column)
     if task.problem_type == "regression":
         return {}
@@ -190,14 +197,14 @@ def _label_numbers(sources: list[Source], config: TrainConfig, task: Task) -> di
     written = Source(pa.table({column: texts}), sources[0].path)
     names, _ = items_of(written, column, "single_label_classification", None)
     known = dict(zip(task.label_names, range(task.num_labels), strict=True))
-    if not set(names.to_pylist()) <= known.keys():  # a checkpoint's labels by their numbers
+    if not set(names.to_pylist()) <= known.keys():  # files with the label ids of a checkpoint
         known = {str(number): number for number in known.values()}
     numbers = [known[name] for name in names.to_pylist()]
     return dict(zip(texts.to_pylist(), numbers, strict=True))
 
 
 def _label_texts(column: pa.ChunkedArray, config: TrainConfig) -> pa.Array:
-    """The labels of all rows as a script reads them, several of a row one after the other."""
+    """Return the labels of all rows as strings (labels,), with multi-label rows flattened."""
     values = column.combine_chunks()
     if is_list(values.type):
         values = pc.list_flatten(values)
@@ -209,6 +216,6 @@ def _label_texts(column: pa.ChunkedArray, config: TrainConfig) -> pa.Array:
 
 
 def _has_text(source: Source, config: TrainConfig) -> Any:
-    """Whether each row has all its texts, bool (rows,)."""
+    """Return whether each row has all its texts, bool (rows,)."""
     valid = [pc.is_valid(source.table[name]).to_numpy() for name in config.text_column]
     return np.logical_and.reduce(valid)

@@ -1,4 +1,4 @@
-"""make_script(): settings -> one plain script that trains the same model, or a notebook of it."""
+"""make_script(): write a run as a standalone script or notebook that trains the same model."""
 
 import ast
 import shutil
@@ -33,7 +33,7 @@ PARTS = (
     "loop",
     "save",
 )
-"""The parts of a script after imports and settings, in their order: each a template of that name."""
+"""Template names, in the order of the parts in the script, after imports and settings."""
 SETTINGS_TITLE = (
     "# The settings of this run, under the names that plainloop and the Trainer give them."
 )
@@ -41,13 +41,13 @@ SETTINGS_TITLE = (
 
 @dataclass(frozen=True)
 class Script:
-    """A script, not yet written.
+    """A generated script, not yet written.
 
     Attributes:
-        path: where it is to stand.
-        title: its docstring.
-        parts: part -> its source, in their order; the imports come first.
-        beside: name -> a file to copy, or the text of one, to stand in the same folder.
+        path: file to write.
+        title: the script's docstring.
+        parts: part name -> source, in order; the imports come first.
+        beside: path relative to the script's folder -> file to copy, or text to write there.
     """
 
     path: Path
@@ -57,7 +57,7 @@ class Script:
 
     @property
     def source(self) -> str:
-        """The whole script."""
+        """Source of the script."""
         text = f'"""{self.title}"""\n'
         before = ""
         for part in self.parts.values():
@@ -67,17 +67,17 @@ class Script:
 
     @property
     def paths_beside(self) -> list[Path]:
-        """Where the files beside the script are to stand."""
+        """Paths of the data files that are written with the script."""
         return [self.path.parent / name for name in self.beside]
 
     def write(self, *, overwrite: bool = False) -> None:
-        """Write what stands beside the script, then the script: as Python, or as a notebook.
+        """Write the data files, then the script or notebook, each file atomically.
 
         Args:
-            overwrite: whether files that are there may be replaced.
+            overwrite: whether existing files may be replaced.
 
         Raises:
-            UserError: there is no such folder, or a file is there already; nothing is written.
+            UserError: the folder does not exist, or a file exists already; nothing is written.
         """
         check_targets([self.path, *self.paths_beside], overwrite=overwrite)
         for name, content in self.beside.items():
@@ -94,23 +94,22 @@ class Script:
 
 
 def make_script(config: TrainConfig, path: Path, inputs: Inputs | None = None) -> Script:
-    """Make a run's script: torch, transformers, accelerate and datasets, and no plainloop.
+    """Generate a run's script, which uses torch, transformers, accelerate and datasets only.
 
     On one process in float32, on the same machine with the same threads, it gives the losses and
     the weights of `plainloop train` with these settings and padded batches, bit for bit.
 
     Args:
-        config: the settings; data and model are looked at, and nothing is trained.
-        path: where the script is to stand; a notebook's name ends in .ipynb. Relative paths of the
-            settings stay relative to the folder that the script is run in; in a notebook they are
-            relative to its own folder.
-        inputs: what `load_inputs` gave for these settings in a dry run, where it was called before.
+        config: settings of the run; the data and the model's config are read, nothing is trained.
+        path: file to write; .ipynb for a notebook. Relative paths in the settings stay relative to
+            the working directory of the script. In a notebook they become relative to its folder.
+        inputs: result of `load_inputs` for these settings in a dry run; None loads them here.
 
     Returns:
-        The script; its `write` writes it.
+        The script; call `write` to write it.
 
     Raises:
-        UserError: all that is wrong with the settings, or cannot be ejected, by flag.
+        UserError: every setting that is invalid or not supported, by flag.
     """
     check_settings(config)
     inputs = inputs or load_inputs(replace(config, dry_run=True))
@@ -137,12 +136,12 @@ def make_script(config: TrainConfig, path: Path, inputs: Inputs | None = None) -
 
 
 def render(context: Mapping[str, object]) -> dict[str, str]:
-    """Fill the templates; a part of which nothing is left is left out."""
+    """Render the templates to part name -> source, without the parts that are empty."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     templates = Environment(
         loader=PackageLoader("plainloop.eject", "parts"),
-        autoescape=False,  # noqa: S701 - Python and not HTML; texts of a person's go through literal()
+        autoescape=False,  # noqa: S701 - Python and not HTML; user values go through literal()
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -161,7 +160,7 @@ def _ends_in_function(part: str) -> bool:
 
 
 def _title(task: Task, path: Path) -> str:
-    # It stands in a docstring: a name with quotes or line breaks would end it.
+    # The name goes into the script's docstring, which quotes or line breaks would end.
     name = path.name if path.stem.isidentifier() else "train.py"
     of_what = f"the task {task.name}" if task.layout else "own files"
     return f"""Fine-tune a text classifier on {of_what}: a run of plainloop, without plainloop.

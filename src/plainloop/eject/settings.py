@@ -1,4 +1,4 @@
-"""The constants of a script: values of the run, under their names, with their units."""
+"""Constants of an ejected script: the run's settings, with their units as comments."""
 
 import os
 from dataclasses import dataclass
@@ -18,11 +18,12 @@ NOTEBOOK_SUFFIX = ".ipynb"
 
 @dataclass(frozen=True)
 class Limits:
-    """Tokens of a row.
+    """Maximum numbers of tokens.
 
     Attributes:
-        of_rows: where texts are cut off; None: nowhere.
-        of_tokenizer: what to tell a tokenizer that does not know its model's limit; None: nothing.
+        of_rows: truncation length of a row, special tokens included; None does not truncate.
+        of_tokenizer: `model_max_length` for a tokenizer that was saved without the model's limit;
+            None leaves the tokenizer as it is.
     """
 
     of_rows: int | None
@@ -30,13 +31,16 @@ class Limits:
 
 
 def settings_of(inputs: Inputs, rows: Rows, limits: Limits, path: Path) -> dict[str, str]:
-    """Constant -> its definition, a line or more, in their order; a script needs some of them.
+    """Format all constants; the script keeps those that its parts use.
 
     Args:
-        inputs: the checked settings, the task and the model.
+        inputs: checked settings, task and model.
         rows: how the script reads its rows.
-        limits: tokens of a row.
-        path: where the script is to stand.
+        limits: maximum numbers of tokens.
+        path: file of the script.
+
+    Returns:
+        Constant name -> source lines of its definition, in order.
     """
     config = inputs.config
     lines = {}
@@ -67,7 +71,7 @@ def settings_of(inputs: Inputs, rows: Rows, limits: Limits, path: Path) -> dict[
 
 
 def _training_constants(config: TrainConfig, limits: Limits) -> dict[str, tuple[Any, str]]:
-    """Constant -> its value and the comment beside it."""
+    """Constant name -> (value, comment) for the settings of the training."""
     epochs = float(config.num_train_epochs)
     batch = "rows, on each process"
     return {
@@ -104,7 +108,7 @@ def _training_constants(config: TrainConfig, limits: Limits) -> dict[str, tuple[
 
 
 def _output_dir(config: TrainConfig, path: Path) -> str:
-    """--output-dir, but never the folder of a run, which the script would write over."""
+    """Return --output-dir, or runs/NAME if that is a run's folder, which would be overwritten."""
     given = config.output_dir
     if given is None or is_run(given):
         return f"runs/{path.stem}"
@@ -112,14 +116,14 @@ def _output_dir(config: TrainConfig, path: Path) -> str:
 
 
 def _placed(file: str, path: Path) -> str:
-    """A path as the script needs it: as it is, and in a notebook relative to the notebook's folder."""
+    """Return a path unchanged, or for a notebook relative to its folder, where kernels start."""
     if path.suffix != NOTEBOOK_SUFFIX or Path(file).is_absolute():
         return file
     return os.path.relpath(Path(file).expanduser(), path.parent)
 
 
 def _beside(name: str, path: Path) -> str:
-    """The expression for a file in the folder of the script; a notebook runs in its own."""
+    """Source of an expression for a file in the script's folder; notebooks have no `__file__`."""
     if path.suffix == NOTEBOOK_SUFFIX:
         return literal(name)
     return f"Path(__file__).with_name({literal(name)})"
