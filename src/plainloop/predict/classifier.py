@@ -1,4 +1,4 @@
-"""Load a saved model and compute logits for texts, tokenized as in the training."""
+"""Load a saved model and compute logits of texts, tokenized as in training."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -24,17 +24,17 @@ from plainloop.run.accelerator import create_accelerator
 
 
 class Classifier:
-    """The model and tokenizer of a run's folder: texts -> logits.
+    """Model and tokenizer of a run: texts -> logits.
 
     Labels, thresholds and temperature are applied to the logits in output_columns.py.
 
     Args:
-        folder: what `save_pretrained` wrote.
-        task: the labels that the model must have.
-        config: of the training: how long a text may be, and its windows.
+        folder: folder that `save_pretrained` wrote.
+        task: text columns and the labels that the model must have.
+        config: settings of the training: device, maximum length and sliding windows.
 
     Raises:
-        UserError: the folder's files are damaged, or of other labels.
+        UserError: the folder's files are damaged, or the model has other labels.
     """
 
     def __init__(self, folder: Path, task: Task, config: TrainConfig) -> None:
@@ -47,8 +47,8 @@ class Classifier:
         model, _ = load_model(str(folder), task)
         copy_to_aligned_memory(model)
         padding = choose_padding(model, replace(config, execution="auto"), self.accelerator)
-        # Batches side by side, each on a thread of its own, wait for each other nowhere. Only the
-        # models that run unpadded, on a CPU, are known to compute the same on several threads.
+        # On a CPU, one batch per thread is faster than all threads on one batch, because threads
+        # never wait for each other. Only unpadded models are tested to give the same logits so.
         self.threads = torch.get_num_threads() if padding == "unpadded" else 1
         collate: Any = DataCollatorWithPadding(self.tokenizer)
         if config.stride is not None:
@@ -57,14 +57,14 @@ class Classifier:
         self.model = model.to(self.accelerator.device)
 
     def logits(self, texts: Sequence[Sequence[str]], batch_size: int) -> NDArray[np.float32]:
-        """Run the model on texts.
+        """Compute the logits of texts.
 
-        Rows are batched by length, so that there is little padding. A row's logits vary by about
-        1e-7 with the other rows of its batch.
+        Rows are batched by length to reduce padding. A row's logits vary by about 1e-7 with the
+        other rows of its batch.
 
         Args:
-            texts: one column of texts, or the two of pairs.
-            batch_size: rows that run at once, on all threads together.
+            texts: one list of texts for each text column of the task, all of one length.
+            batch_size: rows per batch; if several threads run a batch each, rows of all together.
 
         Returns:
             float32 (rows, num_labels), in the order of the texts.
@@ -77,10 +77,11 @@ class Classifier:
             dict(zip(encoding.keys(), values, strict=True))
             for values in zip(*encoding.values(), strict=True)
         ]
+        # Tokens of a row. With sliding windows, input_ids holds a list of tokens for each window.
         lengths = [np.size(row["input_ids"][0]) * len(row["input_ids"]) for row in rows]
         order = np.argsort(lengths, kind="stable")[
             ::-1
-        ]  # longest first: running out of memory shows at once
+        ]  # longest first: an out-of-memory error comes with the first batch
         logits = np.empty((len(rows), self.task.num_labels), np.float32)
         self.model.eval()
         rows_of_a_thread = math.ceil(batch_size / self.threads)
@@ -88,7 +89,7 @@ class Classifier:
         def run(start: int) -> None:
             numbers = order[start : start + rows_of_a_thread]
             batch = self.collate([rows[number] for number in numbers])
-            with torch.inference_mode():
+            with torch.inference_mode():  # per thread: grad mode is thread-local
                 outputs = self.model(
                     **{name: value.to(self.model.device) for name, value in batch.items()}
                 )
@@ -112,9 +113,10 @@ class Classifier:
 
 @contextmanager
 def batch_threads(number: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads, in each of which torch computes on one thread only."""
+    """Create a thread pool in which each thread runs torch operations on one core."""
     try:
         with ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool
     finally:
-        torch.set_num_threads(number)  # threads that are made later would take the pool's, too
+        # The setting of the pool's threads is also the default of threads that are created later.
+        torch.set_num_threads(number)

@@ -1,4 +1,4 @@
-"""evaluate_run(): score a finished run on its evaluation rows again, or on labelled files."""
+"""evaluate_run(): evaluate a finished run again, on its own splits or on labelled files."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,23 +23,24 @@ if TYPE_CHECKING:
 def evaluate_run(
     run: Run, files: Sequence[str | Path] = (), *, encoding: str | None = None
 ) -> dict[str, Scores]:
-    """Score a run's model as its training did: same batches, same metrics.
+    """Evaluate a run's model as in its training, with the same batches and metrics.
 
-    With its decision, where it has one; but the validation rows, which chose that, as trained.
+    The run's thresholds and temperature are applied, but not to its validation rows: these were
+    used to choose them, so the scores would be too good.
 
     Args:
         run: from `load_run`.
-        files: labelled rows with the columns of the training file, read as one; for a task a file
-            in its layout. Default: the run's own rows, read, and where need be split, anew.
-        encoding: of text files; None is UTF-8.
+        files: labelled files with the columns of the training file, concatenated; for a GLUE task
+            one file in its layout. Default: the run's evaluation splits, read and split again.
+        encoding: encoding of text files; None means UTF-8.
 
     Returns:
-        The scores of each split by its name, or those of the files by the name of the first. On its
-        own rows they are those of metrics.json, bit for bit on the same machine with the same
-        threads; but for LoRA, whose adapters are added into the weights when they are loaded.
+        Split -> metric -> score; for files, the key is the name of the first. On the run's own
+        splits the scores equal metrics.json, bit for bit on the same machine with the same number
+        of threads. The exception is LoRA, whose adapters are merged into the weights on loading.
 
     Raises:
-        UserError: what is wrong with the files, with the rows at fault.
+        UserError: the files are invalid; the message lists the rows.
     """
     if encoding is not None and not (files and run.task.layout is None):
         rows = (
@@ -77,7 +78,7 @@ def evaluate_run(
 
 
 def describe_labels(scores: Scores) -> list[str]:
-    """The scores of single labels, as in f1/positive, as the lines of a table."""
+    """Format the per-label scores, with keys such as f1/positive, as the lines of a table."""
     kinds = list(dict.fromkeys(key.partition("/")[0] for key in scores if "/" in key))
     names = list(dict.fromkeys(key.partition("/")[2] for key in scores if "/" in key))
     if not names:
@@ -97,14 +98,15 @@ def describe_labels(scores: Scores) -> list[str]:
 
 
 def _read_own_splits(run: Run) -> "DatasetDict":
-    """The splits that the run was evaluated on, read as the training reads them."""
+    """Read the run's evaluation splits in the same way as the training."""
     config = replace(
         run.config,
-        model=str(run.path),  # its labels are those of the training, and it is there
+        # The saved model: the base model may be gone, or have other labels.
+        model=str(run.path),
         lora_rank=None,
         lora_alpha=None,
         merge_lora=False,
-        dry_run=True,  # nothing is written, so the folder may hold the run
+        dry_run=True,  # writes nothing, so it accepts an output folder that holds a run
     )
     raw = load_inputs(config).raw
     del raw["train"]
@@ -130,7 +132,7 @@ def _read_files(run: Run, files: Sequence[str | Path], encoding: str | None) -> 
 
 
 def _labels_of(run: Run, source: Source) -> Labels:
-    """The run's labels; a file may have their numbers instead of their names, if it has only these."""
+    """Return the run's labels, `numbered` if the file holds label ids only and no label names."""
     column, names = run.config.label_column, run.task.label_names
     labels = Labels(run.task.problem_type, names, run.config.label_separator, "the run's own")
     if not names or column is None or column not in source.table.column_names:

@@ -1,4 +1,4 @@
-"""Validate the files to predict before a model is loaded."""
+"""Validate the files to predict, before the model is loaded."""
 
 import shutil
 import sys
@@ -32,12 +32,12 @@ OnNull = Literal["error", "empty"]
 
 @dataclass(frozen=True)
 class ValidatedInputs:
-    """What was found in the files to predict.
+    """Result of `validate_inputs`.
 
     Attributes:
-        text: the columns of the texts.
-        added: names for the new columns.
-        num_rows: of all files.
+        text: names of the text columns.
+        added: names of the columns that the prediction adds.
+        num_rows: rows of all files together.
     """
 
     text: tuple[str, ...]
@@ -49,10 +49,16 @@ class ValidatedInputs:
 def open_inputs(
     paths: Sequence[str | Path], stream_format: PredictionFormat
 ) -> Iterator[Sequence[str | Path]]:
-    """The paths; for - a file that holds stdin, since a file is checked whole before it is used.
+    """Yield the paths; replace - by a temporary copy of stdin, because inputs are read twice.
+
+    The first pass validates all rows, the second predicts them.
+
+    Args:
+        paths: files, or - alone.
+        stream_format: file format of stdin.
 
     Raises:
-        UserError: - beside others.
+        UserError: - is combined with other files.
     """
     if STANDARD_STREAM not in map(str, paths):
         yield paths
@@ -79,19 +85,19 @@ def validate_inputs(
     on_null: OnNull,
     form: PredictionFormat,
 ) -> ValidatedInputs:
-    """Look at all rows, a batch at a time, for everything that could stop their prediction.
+    """Read all rows once, batch by batch, and report everything that would stop their prediction.
 
     Args:
-        batches: the files' rows.
-        where: what messages call the files.
-        task: what is predicted.
-        config: of the run.
-        text_column: the files' columns of texts. Default: those of the training.
-        on_null: whether a text may be missing.
-        form: of the output, which must hold the files' columns.
+        batches: rows of the files, at least one batch.
+        where: name of the files in messages.
+        task: task of the run.
+        config: settings of the run.
+        text_column: names of the text columns. Default: those of the training.
+        on_null: whether rows without text are an error or count as empty texts.
+        form: format of the output, which must be able to hold the files' columns.
 
     Raises:
-        UserError: what is wrong, with the rows.
+        UserError: every problem, with the row numbers.
     """
     found: ValidatedInputs | None = None
     num_rows = 0
@@ -146,7 +152,7 @@ def _null_rows(column: pa.Array) -> list[int]:
 
 
 def _columns_of_training(task: Task, config: TrainConfig, names: Sequence[str]) -> tuple[str, ...]:
-    """For a task those of its files, or else our names for them."""
+    """Text columns as in the training; for a GLUE task, by name in its files or in plainloop."""
     if task.layout is None:
         return config.text_column
     theirs = tuple(task.layout.columns[name] for name in task.text_columns)

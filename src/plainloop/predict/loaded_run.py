@@ -1,4 +1,4 @@
-"""load_run(): open a finished run, to predict texts and files with it."""
+"""load_run(): open a finished run and predict texts or files with it."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,14 +46,14 @@ BATCH_SIZE = 32
 def load_run(path: str | Path) -> "Run":
     """Open the folder of a finished run.
 
-    Its settings and labels are read and its files looked for; the model is loaded when it is first
-    used, so that a mistake in what it is to predict is known before.
+    This reads the settings and labels only. The model is loaded when it is first used, so that
+    errors in the files to predict are reported before.
 
     Args:
-        path: the run's output folder. No code of it is ever run.
+        path: output folder of the run. No code from it is executed.
 
     Raises:
-        UserError: no run, or one that is not finished.
+        UserError: the folder is not a run, the run is not finished, or its files are damaged.
     """
     folder = Path(path)
     where = printable_path(folder)
@@ -84,7 +84,11 @@ def load_run(path: str | Path) -> "Run":
 
 
 def _to_config(settings: Mapping[str, Any], path: Path) -> TrainConfig:
-    """The inverse of `TrainConfig.to_dict`, for the settings in the file `path`."""
+    """Convert the settings of run.yaml to a TrainConfig: the inverse of `TrainConfig.to_dict`.
+
+    Raises:
+        UserError: a setting is unknown; `path` is the file that the message names.
+    """
     unknown = sorted(settings.keys() - {field.name for field in fields(TrainConfig)})
     if unknown:
         raise UserError(
@@ -120,9 +124,9 @@ class Run:
     """A finished run.
 
     Attributes:
-        path: its folder.
-        config: its settings, with what was found in the data filled in.
-        task: its texts and labels.
+        path: output folder.
+        config: settings, including those that were detected from the data.
+        task: text columns, labels and metrics.
     """
 
     path: Path
@@ -131,17 +135,17 @@ class Run:
 
     @cached_property
     def classifier(self) -> "Classifier":
-        """The model, loaded when it is first asked for."""
+        """Model and tokenizer, loaded on first access."""
         from plainloop.predict.classifier import Classifier
 
         return Classifier(self.path, self.task, self.config)
 
     @cached_property
     def decision(self) -> DecisionRule | None:
-        """What makes labels and probabilities of the logits; None: as trained.
+        """Thresholds and temperature of the run; None if it has none.
 
         Raises:
-            UserError: it is not there although the settings ask for it, or cannot be read.
+            UserError: decision.json is damaged, or missing although the settings ask for it.
         """
         decision = load_decision(self.path)
         if decision is None and fits_decision(self.config):
@@ -155,20 +159,21 @@ class Run:
     def predict(
         self, texts: Sequence[str] | Sequence[tuple[str, str]], *, batch_size: int = BATCH_SIZE
     ) -> list[dict[str, Any]]:
-        """Predict texts, or pairs of texts where the run was trained on pairs.
+        """Predict texts, or text pairs if the run was trained on pairs.
 
         Args:
-            texts: one for each row.
-            batch_size: rows that run at once.
+            texts: one text or pair per row.
+            batch_size: rows per batch.
 
         Returns:
-            For each row, in their order: label, the name of the most probable label, or labels,
-            the names of those above one half where a row may have several, or what the run's
-            decision says; and scores, the probability of each label by its name. For a regression
-            label is the value.
+            One dictionary per row, in order. `label` is the name of the most probable label, or the
+            predicted value for regression; a multi-label run has `labels` instead, the names of all
+            labels with a probability above 0.5. The run's thresholds replace these rules if it has
+            any. `scores` is label name -> probability, empty for regression.
 
         Raises:
-            UserError: a row is not what the run takes.
+            UserError: a row is not a text or a pair, as the run requires.
+            DivergedError: a logit is not finite.
         """
         num_texts = len(self.task.text_columns)
         rows = [tuple(row) if isinstance(row, (tuple, list)) else (row,) for row in texts]
@@ -210,29 +215,30 @@ class Run:
         spreadsheet_safe: bool = False,
         batch_size: int = BATCH_SIZE,
     ) -> list[str]:
-        """Predict every row of files, in their order, at a memory that does not grow with them.
+        """Predict every row of files, in order, with memory that does not grow with their size.
 
-        All columns are kept. Added are label (prediction, where there is a column label) and
-        probability_NAME for each label; for a regression prediction alone. Where a row may have
-        several labels, label is a list, or a text where the training file had texts with a
-        separator. The files are checked whole before the model is loaded.
+        All columns are kept. The column `label` is added (`prediction` if the file has a column
+        `label`), and `probability_NAME` for each label; regression adds `prediction` only. A
+        multi-label prediction is a list, or one string if the training file had a label separator.
+        All rows are validated before the model is loaded.
 
         Args:
-            paths: as `read_files` takes them, or - for stdin.
-            output: csv, tsv, jsonl or parquet, by suffix; or - for stdout. The file is there when it
-                is whole, and an older one is replaced then.
-            text_column: the files' columns of texts. Default: those of the training.
-            encoding: of text files; None is UTF-8.
-            on_null: what to do with a row without a text: stop, or take it as empty.
-            stream_format: of stdin and stdout.
+            paths: input files, as in `read_files`, or - for stdin.
+            output: file to write, in the format of its suffix (csv, tsv, jsonl or parquet), or - for
+                stdout. The file is written atomically and replaces an existing one.
+            text_column: names of the text columns. Default: those of the training.
+            encoding: encoding of text files; None means UTF-8.
+            on_null: whether rows without text are an error or count as empty texts.
+            stream_format: format of stdin and stdout.
             spreadsheet_safe: see `write_tables`.
-            batch_size: rows that run at once.
+            batch_size: rows per batch.
 
         Returns:
-            The names of the added columns.
+            Names of the added columns.
 
         Raises:
-            UserError: all that is wrong with the files, or with the output's name.
+            UserError: every problem of the files, or an invalid output path.
+            DivergedError: a logit is not finite.
         """
         output = str(output)
         form = prediction_format(output, stream_format)
@@ -249,11 +255,12 @@ class Run:
                 on_null=on_null,
                 form=form,
             )
-            decision, classifier = self.decision, self.classifier  # before the bar is there
+            # Loaded before the progress bar is shown, because loading may log warnings.
+            decision, classifier = self.decision, self.classifier
             bar = progress_bar(total=inputs.num_rows, desc="Predicting", unit="row", leave=False)
 
             def predicted() -> Iterator[pa.Table]:
-                """The rows of each chunk with what is added."""
+                """Yield each chunk with the added columns."""
                 for batch in batches:
                     texts = [
                         pc.fill_null(batch[name].cast(pa.string()), "").to_pylist()

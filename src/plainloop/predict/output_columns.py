@@ -1,4 +1,4 @@
-"""Turn logits into label names, probabilities and output columns."""
+"""Convert logits to label names, probabilities and output columns."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 def labels_of(
     logits: "NDArray[np.float32]", task: Task, decision: DecisionRule | None = None
 ) -> list[Any]:
-    """The prediction of each row: a label name, a list of names, or a value.
+    """Return the prediction of each row: a label name, a list of names, or a float for regression.
 
     Args:
-        logits: float (rows, num_labels).
-        task: its names and what its logits mean.
-        decision: what makes labels of the logits; None: as trained.
+        logits: float32 (rows, num_labels).
+        task: label names and problem type.
+        decision: thresholds and temperature; None for argmax, or 0.5 for multi-label.
     """
     predictions = predict_labels(logits, task.problem_type, decision)
     names = task.label_names
@@ -38,24 +38,24 @@ def labels_of(
 def label_scores(
     logits: "NDArray[np.float32]", task: Task, decision: DecisionRule | None = None
 ) -> "NDArray[np.float64]":
-    """The probability of each label, float64 (rows, label names): none for a regression."""
+    """Return the probability of each label, float64 (rows, num_labels); (rows, 0) for regression."""
     return compute_probabilities(logits, task.problem_type, decision)[:, : len(task.label_names)]
 
 
 def name_columns(task: Task, names: Sequence[str], where: str) -> list[str]:
-    """Names of the added columns, none of which may be in the file.
+    """Choose the names of the added columns.
 
     Args:
-        task: what is predicted.
-        names: the file's columns.
-        where: what messages call the file.
+        task: task of the run.
+        names: columns of the file.
+        where: name of the file in messages.
 
     Returns:
-        label, or prediction where there is a column label; and probability_NAME for each label. For
-        a regression prediction alone.
+        `label`, or `prediction` if the file has a column `label`; then `probability_NAME` for each
+        label. For regression only `prediction`.
 
     Raises:
-        UserError: the file has such columns.
+        UserError: the file already has a column of such a name.
     """
     is_label = task.label_names and "label" not in names
     added = ["label" if is_label else "prediction"]
@@ -76,21 +76,22 @@ def make_columns(
     label_separator: str | None,
     decision: DecisionRule | None = None,
 ) -> list[pa.Array]:
-    """The columns that `name_columns` names.
+    """Create the columns that `name_columns` names.
 
     Args:
-        logits: float (rows, num_labels).
-        task: its names and what its logits mean.
-        label_separator: between the labels of a row that may have several; None: they are a list.
-        decision: what makes labels and probabilities of the logits; None: as trained.
+        logits: float32 (rows, num_labels).
+        task: label names and problem type.
+        label_separator: joins the labels of a multi-label row into a string; None gives a list.
+        decision: thresholds and temperature; None for argmax, or 0.5 for multi-label.
 
     Returns:
-        string, list(string) or float32; then float64 for each label.
+        The predictions, (rows,), as string, list(string) or float32; then the probabilities of each
+        label, float64 (rows,).
     """
     kinds = {
         "single_label_classification": pa.string(),
         "multi_label_classification": pa.list_(pa.string()),
-        "regression": pa.float32(),  # what the model gives, without digits that say nothing
+        "regression": pa.float32(),  # the model's precision: float64 would add meaningless digits
     }
     column = pa.array(labels_of(logits, task, decision), kinds[task.problem_type])
     if label_separator is not None:

@@ -29,18 +29,18 @@ SUFFIXES: dict[str, PredictionFormat] = {
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 STANDARD_STREAM = "-"
 FORMULA = r"\A([=+\-@\t\r])"
-"""What makes a spreadsheet run a cell as a formula."""
+"""Start of a cell that a spreadsheet would execute as a formula."""
 
 
 def prediction_format(output: str, of_stream: PredictionFormat) -> PredictionFormat:
-    """The format of an output, by its suffix.
+    """Determine the format of an output from its suffix.
 
     Args:
-        output: a path, or - for stdout.
-        of_stream: the format of stdout, which has no suffix.
+        output: path, or - for stdout.
+        of_stream: format of stdout, which has no suffix.
 
     Raises:
-        UserError: another suffix.
+        UserError: the suffix is unknown or missing.
     """
     if output == STANDARD_STREAM:
         return of_stream
@@ -56,10 +56,14 @@ def prediction_format(output: str, of_stream: PredictionFormat) -> PredictionFor
 
 
 def check_output(output: Path, inputs: Sequence[Path] = ()) -> None:
-    """Check that a file can be written and takes the place of nothing but an older one.
+    """Check that an output file can be written, and replaces at most a regular file.
+
+    Args:
+        output: file to write.
+        inputs: files that are read, which must not be overwritten.
 
     Raises:
-        UserError: it cannot, or it is one of the inputs.
+        UserError: the path cannot be written, or is one of the inputs.
     """
     where, folder = f"--output {printable_path(output)}", output.parent
     if output.exists() and not output.is_file():
@@ -77,10 +81,10 @@ def check_output(output: Path, inputs: Sequence[Path] = ()) -> None:
 
 
 def check_schema(schema: pa.Schema, form: PredictionFormat, where: str) -> None:
-    """Check that a format can hold the columns.
+    """Check that an output format can hold the input's columns.
 
     Raises:
-        UserError: a column of bytes in a text format.
+        UserError: a column holds bytes and the format is not parquet.
     """
     binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
     wrong = [field.name for field in schema if any(is_one(field.type) for is_one in binary)]
@@ -93,7 +97,7 @@ def check_schema(schema: pa.Schema, form: PredictionFormat, where: str) -> None:
 
 
 def rows_with_nul(batch: pa.RecordBatch) -> list[int]:
-    """The rows with a NUL in a text, which csv and tsv cannot hold: readers stop there."""
+    """Return the rows with a NUL character, at which readers of csv and tsv stop; sorted, from 0."""
     found: set[int] = set()
     for column in batch.columns:
         if is_text(column.type):
@@ -105,10 +109,10 @@ def rows_with_nul(batch: pa.RecordBatch) -> list[int]:
 
 @contextmanager
 def open_output(output: str) -> Iterator[BinaryIO]:
-    """Open an output for writing: stdout, or an atomic file; see `atomic_file`.
+    """Open stdout, or a file that is written atomically (see `atomic_file`).
 
     Args:
-        output: the final path, whose folder exists; or - for stdout.
+        output: final path, whose folder exists, or - for stdout.
     """
     if output == STANDARD_STREAM:
         yield sys.stdout.buffer
@@ -125,18 +129,18 @@ def write_tables(
     *,
     spreadsheet_safe: bool = False,
 ) -> None:
-    r"""Write tables of the same columns one after the other, holding one at a time.
+    r"""Write tables with the same columns to one file, with one table in memory at a time.
 
-    csv and tsv as in RFC 4180, UTF-8, lines that end in \n: quotes where they are needed, a missing
-    value is an empty cell, lists and objects are JSON. jsonl holds every text exactly; dates and
-    decimals are texts there.
+    csv and tsv follow RFC 4180 with UTF-8 and \n line ends: fields are quoted if needed, missing
+    values are empty cells, lists and objects are JSON. jsonl keeps every string exactly; dates and
+    decimals become strings.
 
     Args:
-        tables: at least one.
-        file: where to.
-        form: the format.
-        spreadsheet_safe: put a ' before texts, in csv and tsv, that a spreadsheet takes for a
-            formula: those that start with = + - @, tab or carriage return.
+        tables: tables, at least one.
+        file: binary file to write to.
+        form: output format.
+        spreadsheet_safe: in csv and tsv, put a ' before strings that a spreadsheet would execute as
+            a formula: those that start with = + - @, tab or carriage return.
     """
     tables = iter(tables)
     first = next(tables)
@@ -161,7 +165,10 @@ def write_tables(
 
 
 class _Lines:
-    r"""Takes the rows of csv.writer, which quotes a lone \r only where rows end in one."""
+    r"""File object for csv.writer that writes \n line ends.
+
+    csv.writer itself must use \r\n, because only then does it quote a field with a lone \r.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file

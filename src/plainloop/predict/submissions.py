@@ -1,4 +1,4 @@
-"""GLUE benchmark submissions: predictions of the unlabelled test files."""
+"""GLUE submissions: predict a task's unlabelled test files."""
 
 import logging
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOWEST_SCORE, HIGHEST_SCORE = 0.0, 5.0
-"""The range of STS-B scores; predictions are clipped to it."""
+"""Range of STS-B scores; predictions are clipped to it."""
 
 
 def write_submissions(
@@ -32,24 +32,25 @@ def write_submissions(
     task_name: str | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> list[Path]:
-    """Predict a task's unlabelled test files and write what GLUE's server takes.
+    """Predict a task's unlabelled test files and write the files that the GLUE server expects.
 
-    Each file has the header index and prediction: the row's number from 0 and the label as the
-    task's files have it, its name or its number; for STS-B the score with 3 decimals, within 0 to 5.
+    Each file is tab-separated with the columns index (row number from 0) and prediction: the label
+    name or id, as in the task's files, or for STS-B the score, clipped to 0 to 5, with 3 decimals.
 
     Args:
-        run: of the task, or of one with the same labels: a run of mnli predicts ax.
-        data_dir: GLUE's folder, with the task's own in it.
-        output_dir: the folder for the files, made where it is not there.
-        task_name: another task than the run's.
-        batch_size: rows that run at once.
+        run: run of the task, or of one with the same labels: a run of mnli can predict ax.
+        data_dir: GLUE's folder, which holds one folder for each task.
+        output_dir: folder for the files, created if needed.
+        task_name: task to predict. Default: the run's.
+        batch_size: rows per batch.
 
     Returns:
-        The files that were written. Each is there when it is whole.
+        Paths of the written files; each is written atomically.
 
     Raises:
-        UserError: a task without test files or with other labels than the run's, or a file that
-            cannot be read or written.
+        UserError: the task has no test files or other labels than the run, or a file cannot be read
+            or written.
+        DivergedError: a logit is not finite.
     """
     task = get_task(task_name or run.config.task)
     _check_task(run, task)
