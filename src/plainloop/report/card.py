@@ -1,4 +1,4 @@
-"""The model card of a run: README.md with the hub's metadata."""
+"""Model card of a run: README.md with the Hub's YAML metadata."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ def write_card(run: Run) -> Path:
     """Write README.md into the folder of a finished run; return its path.
 
     Raises:
-        UserError: the run has no numbers to report.
+        UserError: metrics.json is damaged or has no analysis.
     """
     path = run.path / CARD_FILE
     write_text(path, render_card(run))
@@ -31,10 +31,10 @@ def write_card(run: Run) -> Path:
 
 
 def render_card(run: Run) -> str:
-    """The card: metadata as the Hub reads it, then what the model is, its scores, its limits.
+    """Render the card: the Hub's metadata, the model, scores, usage, limits and training.
 
-    The numbers are those of metrics.json. What only a person knows (the licence, the languages, what
-    the model may be used for) is not made up: the card says where to add it.
+    All numbers come from metrics.json. The card does not guess the licence, languages or intended
+    use, which only the user knows; it asks to add them.
     """
     metrics = read_metrics(run)
     labels = ", ".join(code(name) for name in run.task.label_names)
@@ -91,7 +91,7 @@ def render_card(run: Run) -> str:
 
 
 def list_scores(metrics: Mapping[str, Any]) -> list[str]:
-    """A table of the scores of the split that the verdict is about, with their intervals."""
+    """Format the main split's scores and intervals as the lines of a Markdown table."""
     split = main_split(metrics)
     if split is None:
         return ["It was not evaluated."]
@@ -113,7 +113,7 @@ def list_scores(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def describe_decision(metrics: Mapping[str, Any]) -> list[str]:
-    """What a reader who loads the model with transformers alone has to do by hand."""
+    """Describe the thresholds and temperature, which users of transformers must apply themselves."""
     decision = metrics.get("decision")
     if decision is None:
         return []
@@ -150,7 +150,7 @@ def describe_decision(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def describe_for_hub(run: Run, metrics: Mapping[str, Any]) -> str:
-    """The metadata, as YAML."""
+    """Return the Hub's metadata of the card as YAML, with the scores of the main split."""
     from huggingface_hub import EvalResult, ModelCardData
 
     task, config = run.task, run.config
@@ -182,10 +182,13 @@ def describe_for_hub(run: Run, metrics: Mapping[str, Any]) -> str:
 
 
 def is_local(model: str) -> bool:
-    """Whether a model was no name on the hub: embedded, or a folder, which may be gone since."""
+    """Whether a model is the embedded one or a local folder, and not a name on the Hub.
+
+    A name that starts like a path counts as local even if the folder no longer exists.
+    """
     return model == DEMO_MODEL or model[:1] in "./~" or Path(model).exists()
 
 
 def code(text: str) -> str:
-    """A text from outside as Markdown shows it verbatim."""
+    """Format untrusted text as Markdown inline code; backticks become quotation marks."""
     return f"`{printable(text).replace('`', chr(0x2019))}`"

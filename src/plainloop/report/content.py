@@ -1,4 +1,4 @@
-"""The content of a report: figures, tables, listed rows, each number by its path in metrics.json."""
+"""Content of the HTML report: figures, tables and listed rows, as variables of its template."""
 
 import base64
 import re
@@ -14,7 +14,7 @@ from plainloop.predict.loaded_run import Run
 from plainloop.report import plots
 from plainloop.run.folder import CONFIG_FILE, run_settings
 
-MOST_CHARACTERS = 1000  # of a text in the page
+MOST_CHARACTERS = 1000  # per text; longer ones are cut
 SCORE_NAMES = {
     "f1": "F1",
     "f1_micro": "micro F1",
@@ -43,7 +43,7 @@ VERDICTS = {
     "better": "the model scores better, but so few rows cannot tell whether it is",
     "not better": "the model is no better than that",
 }
-"""By the verdict of `compare_with_baselines`: what the page and the terminal say."""
+"""Verdict of `compare_with_baselines` -> sentence in the page and on the terminal."""
 CONSTANT = "to every row: it has not learned to tell rows apart."
 CHOSEN = (
     "These rows also chose how long to train, so the score is somewhat too good; a test file would "
@@ -51,14 +51,21 @@ CHOSEN = (
 )
 COLUMNS = ("row", "label", "predicted", "probability", "of the given label")
 KINDS = ("precision", "recall", "f1")
-# Controls that are no white space, and those that turn the direction of what follows.
+# Control characters except white space, lone surrogates, and the bidirectional controls, which could
+# reverse the text after them.
 UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def describe_run(
     run: Run, metrics: dict[str, Any], history: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """The variables of the report's template."""
+    """Collect the variables of the report's template.
+
+    Args:
+        run: a finished run.
+        metrics: contents of metrics.json, from `read_metrics`.
+        history: records of history.jsonl, from `read_history`.
+    """
     task = run.task
     split = main_split(metrics)
     where = shlex.quote(str(run.path))
@@ -127,7 +134,7 @@ def describe_run(
 
 
 def can_be_ejected(run: Run) -> bool:
-    """Whether a script can carry the run's settings, task and model."""
+    """Whether `plainloop eject` supports the run's settings, task and model."""
     try:
         check_settings(run.config)
         check_task_and_model(run.config, run.task, run.config.model)
@@ -137,13 +144,16 @@ def can_be_ejected(run: Run) -> bool:
 
 
 def main_split(metrics: Mapping[str, Any]) -> str | None:
-    """The split that a verdict is about: test rows, which chose nothing, before validation rows."""
+    """Return the split to report on: test if there is one, because it was not used for selection.
+
+    None if the run was not evaluated.
+    """
     analysis = metrics["analysis"]
     return "test" if "test" in analysis else next(iter(analysis), None)
 
 
 def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, Any]:
-    """The template's variables for the split that the verdict is about."""
+    """Collect the template's variables for the main split."""
     task, config, of = run.task, run.config, metrics["analysis"][split]
     rows = RowPredictions.load(run.path, split)
     values = task.problem_type == "regression"
@@ -210,7 +220,18 @@ def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, A
 def compare_with_baselines(
     of: Mapping[str, Any], baselines: Mapping[str, Mapping[str, float]], headline: str
 ) -> dict[str, str] | None:
-    """The best baseline by the headline metric, the verdict about it, and what the pages say of it."""
+    """Compare the headline score with the best simple model.
+
+    Args:
+        of: analysis of a split, from metrics.json.
+        baselines: simple model -> metric -> score.
+        headline: name of the headline metric.
+
+    Returns:
+        name of the best simple model; verdict, one of `VERDICTS`: "clearly better" if the model's
+        95 % interval lies beyond the simple model's score; means, the verdict's sentence. None if
+        no simple model has the headline metric.
+    """
     scored = {name: scores[headline] for name, scores in baselines.items() if headline in scores}
     if not scored:
         return None
@@ -218,6 +239,7 @@ def compare_with_baselines(
     name = max(scored, key=lambda name: sign * scored[name])
     score = of["scores"][headline]
     ends = of["intervals"]["scores"].get(headline, (score, score))
+    # If there is no interval, the score is compared itself.
     worst = min(sign * end for end in ends)
     verdict = "not better"
     if sign * score > sign * scored[name]:
@@ -226,7 +248,7 @@ def compare_with_baselines(
 
 
 def chose_how_long(config: TrainConfig, split: str) -> bool:
-    """Whether the rows of a split chose how long the model was trained."""
+    """Whether a split was used to choose the best checkpoint or to stop early."""
     chooses = config.load_best_model_at_end or config.early_stopping_patience is not None
     return chooses and split == "validation"
 
@@ -234,7 +256,11 @@ def chose_how_long(config: TrainConfig, split: str) -> bool:
 def draw_training(
     run: Run, metrics: Mapping[str, Any], history: list[dict[str, Any]]
 ) -> list[dict[str, str]]:
-    """The curves of the training, from history.jsonl and the evaluations."""
+    """Draw the training curves, from history.jsonl and the evaluations in metrics.json.
+
+    Returns:
+        The figures of `figure`, without those that have no points.
+    """
     evaluations = metrics["evaluations"]
 
     loss_unit = "squared units of the label" if run.task.problem_type == "regression" else "nats"
@@ -263,19 +289,23 @@ def draw_training(
 
 
 def series(records: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    """The optimizer steps of the records that have a value, and these values."""
+    """Return the optimizer steps and the values of the records that have this value."""
     known = [record for record in records if record.get(name) is not None]
     return [record["step"] for record in known], [record[name] for record in known]
 
 
 def figure(caption: str, plot: Callable[..., None], *content: Any) -> dict[str, str]:
-    """Draw a plot for the page.
+    """Draw a plot as an image for the page.
 
-    As an image its styles and ids cannot clash with the page's, and no script in it would run.
+    The SVG is embedded as an <img> data URI, so that its styles and ids cannot clash with the page's
+    and scripts in it cannot run.
 
     Args:
-        caption: text under it.
-        plot, content: as of `draw_svg`.
+        caption: text below the image.
+        plot, content: arguments of `draw_svg`.
+
+    Returns:
+        caption, and source, the data URI.
     """
     encoded = base64.b64encode(plots.draw_svg(plot, *content).encode()).decode()
     return {"caption": caption, "source": f"data:image/svg+xml;base64,{encoded}"}
@@ -284,7 +314,18 @@ def figure(caption: str, plot: Callable[..., None], *content: Any) -> dict[str, 
 def list_rows(
     listed: Sequence[Mapping[str, Any]], rows: RowPredictions, names: Sequence[str], *, values: bool
 ) -> list[dict[str, Any]]:
-    """The rows of a list with their texts."""
+    """Add texts and label names to a list of rows in metrics.json.
+
+    Args:
+        listed: records with the row's number and labels.
+        rows: predictions of the split, with the texts.
+        names: label names by label id.
+        values: whether the labels are numbers (regression).
+
+    Returns:
+        One dictionary per row: at, its position in the list; is_value; texts; and for
+        classification label and predicted, by name.
+    """
     place = {number: at for at, number in enumerate(rows.idx.tolist())}
     found = []
     for at, row in enumerate(listed):
@@ -296,13 +337,13 @@ def list_rows(
 
 
 def shown_label(label: int | list[int], names: Sequence[str]) -> str:
-    """A label, or the labels of a row that may have several, by name."""
+    """Return the name of a label id, or the names of a multi-hot list, joined by commas."""
     if isinstance(label, int):
         return names[label]
     return ", ".join(name for name, has in zip(names, label, strict=True) if has) or "none"
 
 
 def readable(text: str) -> str:
-    """A text as the page shows it: cut, and without characters that are invisible or turn it around."""
+    """Cut a text for the page, and replace control characters and bidirectional controls."""
     cut = text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "…"
     return UNREADABLE.sub("\N{REPLACEMENT CHARACTER}", cut)

@@ -1,4 +1,4 @@
-"""What ends a training: scores on the terminal, the report, the model card."""
+"""Output at the end of a training: scores on the terminal, report and model card."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from plainloop.report.terminal import draw_run
 
 
 def write_pages(folder: Path) -> None:
-    """Write the report and the model card of a run that has just ended, in the main process only."""
+    """Write the report and model card of a finished run, and print its scores; main process only."""
     from accelerate import PartialState
 
     if not PartialState().is_main_process:
@@ -26,8 +26,12 @@ def write_pages(folder: Path) -> None:
 def say_report(folder: Path, write: Callable[[], Path]) -> None:
     """Write a report and print its path.
 
-    If what draws it is not installed, print how to get the report later: the model is trained, so
-    this is no error.
+    If matplotlib is missing, print how to get the report later. That is no error, because the model
+    is already trained.
+
+    Args:
+        folder: folder of the run, for the message.
+        write: writes the report and returns its path.
     """
     text = str(write()) if can_draw() else f"none: {INSTALL}, then plainloop report {folder}"
     say("Report", text)

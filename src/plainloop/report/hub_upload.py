@@ -1,4 +1,4 @@
-"""Upload a finished run's model, tokenizer and model card to the hub."""
+"""Upload a finished run's model, tokenizer and model card to the Hugging Face Hub."""
 
 import shlex
 from collections.abc import Sequence
@@ -30,15 +30,19 @@ NO_UPLOAD = HubUpload()
 
 
 def check_upload(wanted: HubUpload, folder: Path, seeds: Sequence[int] = ()) -> str | None:
-    """Check before a training that its end can be uploaded; return the name on the hub, if any.
+    """Check before a training that its result can be uploaded.
 
     Args:
-        wanted: what the flags say.
-        folder: of the run.
-        seeds: of several runs, which are not uploaded.
+        wanted: the upload flags.
+        folder: output folder of the run.
+        seeds: seeds of a `--seeds` training, which cannot be uploaded.
+
+    Returns:
+        The repository, as USER/NAME; None if nothing is to be uploaded.
 
     Raises:
-        UserError: the hub cannot be reached, it does not know who uploads, or the name is none.
+        UserError: the flags do not fit, the Hub cannot be reached, there is no valid token, or the
+            repository name is invalid.
     """
     if not wanted.push_to_hub:
         if wanted.hub_model_id is not None or wanted.hub_private_repo is not None:
@@ -86,17 +90,17 @@ def check_upload(wanted: HubUpload, folder: Path, seeds: Sequence[int] = ()) -> 
 
 
 def upload_run(folder: Path, name: str, *, private: bool | None) -> None:
-    """Upload a finished run's model, tokenizer and card, on one of its processes; print where they are.
+    """Upload a finished run's model, tokenizer and card from the main process; print the address.
 
-    Predictions and the report hold texts of the data: they stay here.
+    Predictions and report are not uploaded, because they contain texts of the data.
 
     Args:
-        folder: of the run.
-        name: from `check_upload`.
-        private: whether only its owner sees it; None: as the owner's settings say.
+        folder: output folder of the run.
+        name: repository, from `check_upload`.
+        private: whether a new repository is private; None for the owner's default.
 
     Raises:
-        MachineError: the upload failed; says how to repeat it. The run is whole.
+        MachineError: the upload failed; the message has the command to repeat it. The run is intact.
     """
     from accelerate import PartialState
 
@@ -128,7 +132,7 @@ def upload_run(folder: Path, name: str, *, private: bool | None) -> None:
 
 
 def client_errors() -> tuple[type[Exception], ...]:
-    """The exceptions of the hub's client; those of its HTTP library are not OSError."""
+    """Exceptions that the Hub client raises; those of its HTTP library are not an OSError."""
     from huggingface_hub import errors
 
     http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
@@ -136,5 +140,5 @@ def client_errors() -> tuple[type[Exception], ...]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of the hub's client says first."""
+    """First line of an exception's message, or its class name if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

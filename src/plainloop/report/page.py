@@ -1,4 +1,4 @@
-"""The HTML report of a run: one self-contained page."""
+"""HTML report of a run: one self-contained page."""
 
 import base64
 import hashlib
@@ -23,7 +23,7 @@ INSTALL = "pip install matplotlib"
 
 
 def can_draw() -> bool:
-    """Whether what draws the plots is installed: the extra report."""
+    """Whether matplotlib is installed, which draws the plots (the extra "report")."""
     return find_spec("matplotlib") is not None
 
 
@@ -31,7 +31,7 @@ def write_report(run: Run) -> Path:
     """Write report.html into the folder of a finished run; return its path.
 
     Raises:
-        UserError: the run has no numbers to report.
+        UserError: metrics.json is damaged or has no analysis.
     """
     path = run.path / REPORT_FILE
     write_text(path, render_report(run))
@@ -39,21 +39,21 @@ def write_report(run: Run) -> Path:
 
 
 def render_report(run: Run) -> str:
-    """The page: what the run's files hold, every text from the data escaped.
+    """Render the page from the run's files, with every text from the data escaped.
 
-    Nothing is computed here: each number carries its place in metrics.json as `data-key`.
+    Nothing is computed here: each number carries its path in metrics.json as `data-key`.
     """
     metrics = read_metrics(run)
     return render_page("page.html.jinja", metrics, **describe_run(run, metrics, read_history(run)))
 
 
 def render_page(template: str, numbers: Mapping[str, Any], **content: Any) -> str:
-    """A page from one of our templates.
+    """Render a page from a template of this package.
 
     Args:
-        template: its file.
-        numbers: where the page's numbers stand; see `number_from`.
-        content: what the template is filled with; every text is escaped.
+        template: file name of the template.
+        numbers: contents of the JSON file with the page's numbers; see `number_from`.
+        content: variables of the template; every string is escaped.
     """
     from jinja2 import Environment
     from markupsafe import Markup
@@ -66,14 +66,18 @@ def render_page(template: str, numbers: Mapping[str, Any], **content: Any) -> st
         number=number_from(numbers),
         score_name=lambda name: SCORE_NAMES.get(name, name),
         unit=lambda name: UNITS.get(name, ""),
-        css=Markup(css),  # noqa: S704 - our own files
+        css=Markup(css),  # noqa: S704 - files of this package
         script=Markup(script),  # noqa: S704
         policy=content_security_policy(css, script),
     )
 
 
 def content_security_policy(css: str, script: str) -> str:
-    """Allows this style, this script, and graphics within the page; nothing else, from nowhere."""
+    """Content-Security-Policy that allows only this style, this script and data: images.
+
+    The page contains texts of the data. If escaping failed, the browser still would run no script of
+    theirs and load nothing from the network.
+    """
     style_hash, script_hash = (
         base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (css, script)
     )
@@ -84,10 +88,10 @@ def content_security_policy(css: str, script: str) -> str:
 
 
 def read_metrics(run: Run) -> dict[str, Any]:
-    """What metrics.json holds.
+    """Read metrics.json.
 
     Raises:
-        UserError: it is damaged, or has no numbers for a report.
+        UserError: it is damaged, or has no analysis to report.
     """
     metrics = load_metrics(run.path)
     if "analysis" not in metrics:
@@ -100,13 +104,16 @@ def read_metrics(run: Run) -> dict[str, Any]:
 
 
 def read_history(run: Run) -> list[dict[str, Any]]:
-    """The records of history.jsonl."""
+    """Read the records of history.jsonl."""
     lines = (run.path / HISTORY_FILE).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
 def number_from(metrics: Mapping[str, Any]) -> "Callable[..., Markup]":
-    """A number of metrics.json by its path, shown in a format and marked with both."""
+    """Create the template's function `number`, which shows a number of metrics.json by its path.
+
+    The element has path and format as attributes, so that it can be compared with the file.
+    """
     from markupsafe import Markup
 
     def number(path: Sequence[str | int], form: str = ".4f") -> Markup:

@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG without scripts or links."""
+"""Plots of the report, as SVG without scripts or links."""
 
 import io
 import warnings
@@ -15,7 +15,7 @@ from plainloop.metrics.decision_rule import compute_probabilities
 from plainloop.metrics.formulas import one_hot
 from plainloop.metrics.row_predictions import RowPredictions
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; and a dash for each.
+# The colour-blind safe palette of Okabe and Ito. Lines also differ in their dashes.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", "--", "-.", ":")
 SIZE_INCHES = (5.0, 3.2)
@@ -32,9 +32,9 @@ STYLE: Any = {
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "savefig.transparent": True,
-    "svg.fonttype": "none",  # texts stay texts: any letter, in the reader's fonts
-    "svg.hashsalt": "plainloop",  # the same plot is the same text
-    "text.parse_math": False,  # a label's $ is a dollar
+    "svg.fonttype": "none",  # text and not paths, so that the reader's fonts show any script
+    "svg.hashsalt": "plainloop",  # reproducible ids: the same plot gives the same SVG
+    "text.parse_math": False,  # a $ in a label is a dollar sign, not TeX
 }
 
 
@@ -42,8 +42,8 @@ def draw_svg(plot: Callable[..., None], *content: Any) -> str:
     """Draw a plot and return it as SVG.
 
     Args:
-        plot: draws on the axes that it is given, and takes the content; the functions below.
-        content: what is drawn.
+        plot: one of the functions below, called with the axes and `content`.
+        content: further arguments of `plot`.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -57,7 +57,7 @@ def draw_svg(plot: Callable[..., None], *content: Any) -> str:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize="small")
         file = io.StringIO()
-        # Without a date, so that the same run gives the same page.
+        # No date, so that the same run gives the same page.
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
     return text[text.index("<svg") :]
@@ -66,11 +66,12 @@ def draw_svg(plot: Callable[..., None], *content: Any) -> str:
 def plot_series(
     axes: Any, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], unit: str
 ) -> None:
-    """Lines over the optimizer steps.
+    """Plot values by optimizer step, one line for each series.
 
     Args:
-        series: name -> steps and values.
-        unit: what the values are.
+        axes: matplotlib axes.
+        series: name -> (steps, values).
+        unit: label of the y axis.
     """
     for number, (name, (steps, values)) in enumerate(series.items()):
         few = "o" if len(steps) <= 40 else None  # noqa: PLR2004 - else they hide the line
@@ -83,11 +84,12 @@ def plot_series(
 
 
 def plot_ranking(axes: Any, rows: RowPredictions, task: Task, kind: str) -> None:
-    """The precision-recall curve, or the ROC curve, of each label; of label 1 of two.
+    """Plot the precision-recall or ROC curve of each label; for two classes only that of label 1.
 
     Args:
-        rows: of a classification.
-        task: names the labels; the first 7 are drawn.
+        axes: matplotlib axes.
+        rows: predictions of a classification; logits float32 (rows, num_labels).
+        task: label names; at most the first 7 labels are drawn.
         kind: precision_recall or roc.
     """
     from sklearn.metrics import precision_recall_curve, roc_curve
@@ -98,6 +100,7 @@ def plot_ranking(axes: Any, rows: RowPredictions, task: Task, kind: str) -> None
     labels = [1] if binary else range(min(task.num_labels, MOST_LINES))
     for number, label in enumerate(labels):
         truth, score = has[:, label], probabilities[:, label]
+        # Both curves are undefined if all rows have the label or none has it.
         if truth.all() or not truth.any():
             continue
         if kind == "roc":
@@ -116,7 +119,7 @@ def plot_ranking(axes: Any, rows: RowPredictions, task: Task, kind: str) -> None
 
 
 def plot_calibration(axes: Any, bins: Sequence[Mapping[str, float]]) -> None:
-    """Share right by mean probability, of bins as `measure_calibration` gives them; larger dots: more rows."""
+    """Plot a reliability diagram from the bins of `measure_calibration`; dot area shows the rows."""
     sure = [each["mean_probability"] for each in bins]
     right = [each["share_right"] for each in bins]
     rows = np.array([each["rows"] for each in bins])
@@ -132,7 +135,7 @@ def plot_calibration(axes: Any, bins: Sequence[Mapping[str, float]]) -> None:
 
 
 def plot_lengths(axes: Any, parts: Sequence[Mapping[str, float]], name: str, unit: str) -> None:
-    """A value of the rows in each fifth by length, as `mean_by_length` gives them."""
+    """Plot a mean value for each fifth of the rows by text length, from `mean_by_length`."""
     heights = [part[name] for part in parts]
     axes.bar(range(len(parts)), heights, color=COLOURS[0], width=0.7)
     names = [f"{part['from_characters']}-{part['to_characters']}" for part in parts]
@@ -142,7 +145,7 @@ def plot_lengths(axes: Any, parts: Sequence[Mapping[str, float]], name: str, uni
 
 
 def plot_values(axes: Any, rows: RowPredictions) -> None:
-    """Predicted against true values; the line is where they are equal."""
+    """Plot predicted against true values of a regression, with the line of equality."""
     truth, predicted = thin(rows.references.astype(np.float64), rows.logits[:, 0])
     ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
     axes.plot(ends, ends, color="#888888", linewidth=0.8)
@@ -151,14 +154,14 @@ def plot_values(axes: Any, rows: RowPredictions) -> None:
 
 
 def plot_errors(axes: Any, rows: RowPredictions) -> None:
-    """How often which error: predicted minus label."""
+    """Plot a histogram of a regression's errors (predicted minus label)."""
     axes.hist(rows.logits[:, 0] - rows.references, bins=30, color=COLOURS[0])
     axes.axvline(0, color="#888888", linewidth=0.8)
     axes.set(xlabel="predicted minus label", ylabel="rows")
 
 
 def plot_errors_by_length(axes: Any, rows: RowPredictions) -> None:
-    """The size of the error against the length of the texts."""
+    """Plot a regression's absolute errors against text length in characters."""
     errors = abs(rows.logits[:, 0] - rows.references)
     lengths, errors = thin(text_lengths(rows).astype(np.float64), errors)
     axes.scatter(lengths, errors, s=18, alpha=0.6, color=COLOURS[0], linewidths=0)
@@ -166,7 +169,7 @@ def plot_errors_by_length(axes: Any, rows: RowPredictions) -> None:
 
 
 def thin(*columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """At most 1,500 of the rows, always the same ones: a graphic of more is slow to show."""
+    """Sample at most 1,500 rows of columns (rows,), with a fixed seed; larger SVGs render slowly."""
     count = len(columns[0])
     if count <= MOST_POINTS:
         return columns

@@ -1,4 +1,4 @@
-"""Scores as a table and losses as curves on the terminal, at the end of a training."""
+"""Score table and loss curves on the terminal, at the end of a training."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 CURVE_ROWS = 8
 CURVE_COLUMNS = 60
-BESIDE_CURVE = 24  # columns of a plot's axes and their names
+BESIDE_CURVE = 24  # columns that plotille's axes and labels take
 NARROW = 60  # columns
-DOTS = "\u2824"  # as the lines are drawn
+DOTS = "\u2824"  # braille dots, with which plotille draws lines
 
 
 def draw_run(run: Run) -> None:
-    """Print a table of each split's scores, and the losses by step, to a terminal of any width."""
+    """Print a run's scores for each split and its loss curves, fitted to the terminal's width."""
     console = open_console()
     metrics = read_metrics(run)
     for split, of in metrics["analysis"].items():
@@ -64,7 +64,7 @@ def draw_run(run: Run) -> None:
 def verdict_notes(
     run: Run, of: Mapping[str, Any], split: str, best: Mapping[str, str] | None
 ) -> list[str]:
-    """What the report's verdict says after the score."""
+    """Notes below the score table: the same sentences as in the report's verdict."""
     notes = [f"The best simple model is {best['name']}: {best['means']}."] if best else []
     if of.get("constant") is not None:
         names = [printable(name) for name in run.task.label_names]
@@ -73,7 +73,7 @@ def verdict_notes(
 
 
 def draw_seeds(runs: Sequence[Run], summary: Mapping[str, Any]) -> None:
-    """Print a table of the seeds' mean scores, and each seed's training loss by step."""
+    """Print the mean scores over seeds, and the training loss curve of each seed."""
     console = open_console()
     rows = [
         [
@@ -91,7 +91,7 @@ def draw_seeds(runs: Sequence[Run], summary: Mapping[str, Any]) -> None:
 
 
 def open_console() -> "Console":
-    """The terminal that stdout is."""
+    """Open a rich console on stdout that prints text as it is: no markup, emoji or highlighting."""
     from rich.console import Console
 
     return Console(highlight=False, markup=False, emoji=False)
@@ -105,11 +105,11 @@ def draw_table(
     title: str,
     notes: Sequence[str] = (),
 ) -> None:
-    """Print a table, the first column to the left, numbers to the right; on a narrow terminal tight."""
+    """Print a table: first column left-aligned, others right-aligned, less padding if narrow."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    between = 0 if console.width < NARROW else 1  # beside the one that the box gives
+    between = 0 if console.width < NARROW else 1  # in addition to the one that the box adds
     table = Table(
         box=SIMPLE_HEAD,
         show_edge=False,
@@ -129,11 +129,11 @@ def draw_table(
 def draw_curves(
     console: "Console", lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
 ) -> None:
-    """Print losses by optimizer step; not on a terminal without Unicode, which has no such dots.
+    """Print loss curves; nothing on a terminal without Unicode, which has no braille dots.
 
     Args:
         console: the terminal.
-        lines: the steps and the losses of each line, by its name; a single point is left out.
+        lines: name -> (optimizer steps, losses); lines of a single point are left out.
     """
     drawn = {name: line for name, line in lines.items() if len(line[0]) > 1}
     width = min(console.width - BESIDE_CURVE, CURVE_COLUMNS)
@@ -154,10 +154,10 @@ def draw_curves(
 
 
 def shown_interval(ends: Sequence[float] | None) -> str:
-    """The two ends of an interval; some scores have none."""
+    """Format an interval; "none" if the score has no interval."""
     return f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else "none"
 
 
 def shown_tick(value: float, chars: int, delta: float, left: bool = False) -> str:  # noqa: ARG001 - plotille's
-    """A number beside an axis: plotille sets steps to the left, losses to the right."""
+    """Format a tick label for plotille, which left-aligns steps and right-aligns losses."""
     return f"{value:.0f}".ljust(chars) if left else f"{value:.3g}".rjust(chars)
