@@ -1,4 +1,4 @@
-"""compare_runs(): paired comparison of two runs, or of their seeds, on the same rows."""
+"""compare_runs(): paired comparison of two runs, or of two sets of seeds, on the same rows."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,12 +19,12 @@ from plainloop.report.content import SCORE_NAMES
 
 @dataclass(frozen=True)
 class Difference:
-    """A score of two runs; of several seeds the mean.
+    """A metric's values for two runs; for several seeds, the means.
 
     Attributes:
-        first, second: the score of each.
+        first, second: score of each run.
         difference: second minus first.
-        interval: its 95 % interval, a paired bootstrap; None where it is not defined.
+        interval: 95 % paired bootstrap interval of the difference; None if it is not defined.
     """
 
     first: float
@@ -35,16 +35,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The result of `compare_runs`, as plain values.
+    """Result of `compare_runs`.
 
     Attributes:
-        split: the rows' name.
-        rows: how many there are.
-        seeds: how many seeds each side has.
-        scores: each metric of the task by its name; the first is the headline.
-        only_first, only_second: `idx` of the rows that only this run has right, of one seed each.
-        mcnemar_p: the exact McNemar test's p-value of these two numbers; None where there are
-            several seeds, or values instead of labels.
+        split: name of the compared split.
+        rows: number of rows.
+        seeds: number of seeds of each side.
+        scores: metric -> values of both runs; the first is the headline metric.
+        only_first, only_second: `idx` of the rows that only this run predicts correctly; None for
+            several seeds or regression.
+        mcnemar_p: p-value of the exact McNemar test of their numbers; None in the same cases.
     """
 
     split: str
@@ -56,11 +56,11 @@ class Comparison:
     mcnemar_p: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Convert to a dictionary for JSON."""
         return asdict(self)
 
     def conclusion(self) -> str:
-        """What may be concluded of the headline metric, in a plain sentence."""
+        """Say in a sentence what can be concluded about the headline metric."""
         name, found = next(iter(self.scores.items()))
         shown = SCORE_NAMES.get(name, name)
         if found.interval is None:
@@ -84,15 +84,15 @@ class Comparison:
 
 
 def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> Comparison:
-    """Compare two runs row by row; of several seeds each side's mean.
+    """Compare two runs row by row, or the means over the seeds of each side.
 
-    Test rows are compared where both have them, else validation rows.
+    The test split is compared if all runs have it, else the validation split.
 
     Args:
-        first, second: one run, or one of each seed.
+        first, second: a single run, or the runs of all seeds.
 
     Raises:
-        UserError: they were not evaluated on the same rows.
+        UserError: the runs have no common split, or other rows or labels in it.
     """
     runs = [*first, *second]
     splits = [set(predicted_splits(run.path)) for run in runs]
@@ -110,6 +110,7 @@ def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> Comparison:
     task = runs[0].task
     names = [name for name in task.metrics if name != PER_LABEL]
     scores = [each.scorer(names, task) for each in rows]
+    # A scorer takes how often each row counts, (resamples, rows): once each gives the plain score.
     once = np.ones((1, len(rows[0].idx)))
     sides = scores[: len(first)], scores[len(first) :]
     means = [np.mean([of_seed(once)[:, 0] for of_seed in side], axis=0) for side in sides]
@@ -135,8 +136,13 @@ def check_same_rows(
 ) -> None:
     """Check that two runs were evaluated on the same rows with the same labels.
 
+    Args:
+        run, rows: a run and its predictions.
+        other, others: another run and its predictions.
+        split: name of the split, for the message.
+
     Raises:
-        UserError: they were not; says what differs.
+        UserError: the label names, the number of rows, the texts or the labels differ.
     """
     where = f"{printable_path(run.path)} and {printable_path(other.path)}"
     fix = "compare runs of the same rows: the same files, the same seed of the split, the same task"
@@ -158,7 +164,7 @@ def check_same_rows(
 
 
 def which_are_right(rows: RowPredictions, run: Run) -> NDArray[np.bool_]:
-    """Which rows have their label predicted, or all of their labels, bool (rows,)."""
+    """Return which rows are predicted correctly (multi-label: all labels), bool (rows,)."""
     predictions = predict_labels(rows.logits, run.task.problem_type, rows.decision)
     equal: Any = predictions == rows.references.astype(np.int64)
     right: NDArray[np.bool_] = np.logical_and.reduce(equal.reshape(len(equal), -1), axis=1)
@@ -166,10 +172,13 @@ def which_are_right(rows: RowPredictions, run: Run) -> NDArray[np.bool_]:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The two-sided p-value of McNemar's exact test.
+    """Compute the two-sided p-value of McNemar's exact test (Q. McNemar, 1947).
 
-    A binomial test: if the runs are equally good, each row that only one run has right is either's
-    with probability one half (Q. McNemar, 1947). 1 if there is no such row.
+    A binomial test: if the runs are equally good, a row that only one of them predicts correctly is
+    the first run's with probability 0.5. The value is 1.0 if there is no such row.
+
+    Args:
+        only_first, only_second: numbers of rows that only this run predicts correctly.
     """
     from scipy.stats import binomtest
 

@@ -1,4 +1,4 @@
-"""Label errors in the training rows: cross-validated predictions, then confident learning."""
+"""Find label errors in the training rows: cross-validated predictions and confident learning."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,10 +24,14 @@ SEED = 0
 
 
 def check_folds(inputs: Inputs, num_folds: int) -> None:
-    """Check before any training that the training rows can be divided into so many folds.
+    """Check before training that `--cv` is possible.
+
+    Args:
+        inputs: inputs of the run.
+        num_folds: value of --cv.
 
     Raises:
-        UserError: they cannot, or the labels are numbers.
+        UserError: the number of folds is out of range, or the task is a regression.
     """
     what, rows = "", len(inputs.raw["train"])
     if inputs.task.problem_type == "regression":
@@ -41,13 +45,13 @@ def check_folds(inputs: Inputs, num_folds: int) -> None:
 def find_label_errors(inputs: Inputs, num_folds: int, stop: StopRequest) -> None:
     """Predict each fold of the training rows with a model trained on the others; list label errors.
 
-    Writes the key cv into the metrics.json of the finished run, and the predictions into its folder
-    cv. The folds' models are deleted. With --resume, finished folds are not trained again.
+    Adds the key cv to metrics.json of the finished run, and writes the out-of-fold predictions into
+    its folder cv. The models of the folds are deleted. With --resume, finished folds are skipped.
 
     Args:
-        inputs: of the run, which is finished.
-        num_folds: at least 2.
-        stop: as of `fine_tune`.
+        inputs: inputs of the run, which is finished.
+        num_folds: number of folds, checked by `check_folds`.
+        stop: stop request, as in `fine_tune`.
     """
     from accelerate import PartialState
     from datasets import DatasetDict
@@ -58,7 +62,7 @@ def find_label_errors(inputs: Inputs, num_folds: int, stop: StopRequest) -> None
         config = config_of_fold(inputs.config, number)
         paths.append(config.run_path)
         raw = DatasetDict(train=train.select(rest), validation=train.select(fold))
-        # Nobody reads the baselines of a fold, whose metrics.json is deleted.
+        # A fold's metrics.json is deleted, so baselines would be computed for nothing.
         check = replace(inputs.check, raw=raw, baselines=False)
         of_fold = replace(inputs, config=config, raw=raw, check=check)
         text = f"{number} of {num_folds}, {len(fold)} rows held out"
@@ -80,15 +84,15 @@ def find_label_errors(inputs: Inputs, num_folds: int, stop: StopRequest) -> None
 def split_folds(
     labels: NDArray[np.int64], task: Task, num_folds: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Divide the rows into folds, stratified by label if each label has a row for each fold.
+    """Split the rows into shuffled folds, stratified if each label has a row for each fold.
 
     Args:
-        labels: int (rows,), or multi-hot (rows, num_labels).
-        task: whether a row may have several labels.
+        labels: int64 (rows,), or multi-hot (rows, num_labels).
+        task: the task; multi-label rows are not stratified.
         num_folds: at most the number of rows.
 
     Yields:
-        For each fold the rows of the others, and its own, int (rows,) each.
+        For each fold the indices of the training rows and of the held-out rows, int (n,) each.
     """
     from sklearn.model_selection import KFold, StratifiedKFold
 
@@ -100,11 +104,20 @@ def split_folds(
 
 
 def config_of_fold(config: TrainConfig, number: int) -> TrainConfig:
-    """The settings of a fold's model: the run's, but the held-out rows must not choose anything."""
+    """Derive the settings of a fold: as the run's, without selection on the held-out rows.
+
+    A choice made on these rows, such as the best checkpoint, would leak their labels into their
+    predictions, and hide label errors.
+
+    Args:
+        config: settings of the run.
+        number: number of the fold, from 1.
+    """
     by_metric = config.lr_scheduler_type in METRIC_SCHEDULES
     return replace(
         config,
         output_dir=config.run_path / CV_FOLDER / f"fold-{number}",
+        # A schedule by metric steps at each evaluation, so it keeps the run's evaluations.
         eval_strategy=config.eval_strategy if by_metric else "epoch",
         load_best_model_at_end=False,
         early_stopping_patience=None,

@@ -1,4 +1,4 @@
-"""Several seeds of one run: train each in its own folder, then summarise their scores."""
+"""Train several seeds of one run, each in its own folder, and summarize their scores."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,10 +30,14 @@ LARGEST_SEED = 2**32 - 1
 
 
 def choose_seeds(given: Sequence[int], first: int) -> list[int]:
-    """The seeds to train: several given ones, or, given one number, that many from `first` on.
+    """Determine the seeds from the values of --seeds.
+
+    Args:
+        given: several seeds, or a single number N for the N seeds from `first` on.
+        first: first seed, from --seed.
 
     Raises:
-        UserError: fewer than two, one twice, or one out of range.
+        UserError: there are fewer than two seeds, or duplicate or out-of-range ones.
     """
     seeds = [first + number for number in range(given[0])] if len(given) == 1 else list(given)
     what = ""
@@ -51,17 +55,23 @@ def choose_seeds(given: Sequence[int], first: int) -> list[int]:
 
 
 def train_seeds(config: TrainConfig, given: Sequence[int], stop: StopRequest) -> None:
-    """Train each seed in OUTPUT_DIR/seed-N, unless it is finished and --resume is given.
+    """Train each seed in OUTPUT_DIR/seed-N, and write a summary; --resume skips finished seeds.
 
-    The rows are read and split once, so that all seeds are evaluated on the same ones.
+    The rows are read and split once, so that all seeds are evaluated on the same rows.
+
+    Args:
+        config: settings of the run.
+        given: values of --seeds; see `choose_seeds`.
+        stop: stop request, as in `fine_tune`.
 
     Raises:
-        UserError: as `load_inputs`, or a setting that several seeds cannot have.
+        UserError: as `load_inputs`, or a setting cannot be combined with several seeds.
     """
     inputs, configs = load_shared_inputs(config, choose_seeds(given, config.seed))
     from plainloop.run.accelerator import create_accelerator
 
-    # Here the processes join. A PartialState made earlier would take this one to be the only one.
+    # This initializes the process group. `train_unless_finished` makes a PartialState, which would
+    # be of a single process if it were the first.
     accelerator = create_accelerator(use_cpu=config.use_cpu, ddp_timeout=config.ddp_timeout)
     for each in configs:
         if train_unless_finished(replace(inputs, config=each), stop, "Run", str(each.run_path)):
@@ -73,13 +83,13 @@ def train_seeds(config: TrainConfig, given: Sequence[int], stop: StopRequest) ->
 def load_shared_inputs(
     config: TrainConfig, seeds: Sequence[int]
 ) -> tuple[Inputs, list[TrainConfig]]:
-    """Read the data once for all seeds, and give each seed its settings.
+    """Read the data once for all seeds, and derive the settings of each seed.
 
     Returns:
-        The inputs of the first seed, and the settings of each; of a dry run those of the first only.
+        The inputs of the first seed, and the settings of every seed (in a dry run only the first).
 
     Raises:
-        UserError: as `load_inputs`, or a setting that several seeds cannot have.
+        UserError: as `load_inputs`, or a setting cannot be combined with several seeds.
     """
     if config.resume_from_checkpoint is not None:
         raise UserError(
@@ -89,8 +99,8 @@ def load_shared_inputs(
         raise UserError("needs evaluations", where="--seeds", fix="set --eval-strategy epoch")
     folder = config.run_path
     if not (config.task or config.validation_file):
-        # The validation rows are drawn with the run's seed unless this is set: seeds would be
-        # evaluated on different rows.
+        # By default the validation rows are drawn with the run's seed, so that each seed would be
+        # evaluated on other rows.
         config = replace(config, validation_seed=config.split_seed)
     first = replace(config, seed=seeds[0], output_dir=folder / f"seed-{seeds[0]}")
     inputs = load_inputs(first)
@@ -108,12 +118,12 @@ def train_unless_finished(inputs: Inputs, stop: StopRequest, title: str, text: s
     """Train one of several runs, unless it is finished and --resume is given.
 
     Args:
-        inputs: of the run.
-        stop: as of `fine_tune`.
-        title, text: printed before, with whether the run was finished before.
+        inputs: inputs of the run.
+        stop: stop request, as in `fine_tune`.
+        title, text: line to print first; a note is added if the run was already finished.
 
     Returns:
-        Whether it was trained; False for a dry run.
+        Whether the run was trained; False for a dry run.
     """
     from accelerate import PartialState
 
@@ -130,7 +140,7 @@ def train_unless_finished(inputs: Inputs, stop: StopRequest, title: str, text: s
 
 
 def report_summary(folder: Path, runs: Sequence[Run]) -> None:
-    """Write and print the summary of finished seeds, and their report."""
+    """Write and print the summary of finished seeds, and write their report."""
     from plainloop.training.progress import describe_scores
 
     summary = write_summary(folder, runs)
@@ -147,24 +157,29 @@ def report_summary(folder: Path, runs: Sequence[Run]) -> None:
 
 
 def load_seeds(path: Path) -> list[Run]:
-    """The run in a folder, or the runs of each seed in it, by seed.
+    """Open the run in a folder, or the runs of all seeds in it, sorted by seed.
 
     Raises:
-        UserError: no run, or one that is not finished.
+        UserError: the folder holds no run, or one that is not finished.
     """
+    # Sorting by length first puts seed-9 before seed-10.
     folders = sorted(path.glob(SEED_FOLDERS), key=lambda folder: (len(folder.name), folder.name))
     return [load_run(folder) for folder in folders] or [load_run(path)]
 
 
 def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
-    """Summarise the scores of several evaluated seeds of a run.
+    """Summarize the scores of several evaluated seeds of a run.
 
     Returns:
-        seeds; split, and rows, how many it has; scores, of each metric its mean over seeds, its
-        standard deviation between seeds (of the sample: divided by one less than their number),
-        by_seed, and the interval of the mean over the draw of rows and seeds; best and worst, the
-        seeds with the best and the worst headline score; failed, the seeds whose model gives every
-        row the same label, by seed; intervals, how they were made.
+        task: name of the task.
+        seeds: the seeds.
+        split, rows: name and number of rows of the evaluated split.
+        headline: name of the headline metric.
+        scores: metric -> mean over seeds, sample standard deviation (ddof=1; None for one seed),
+            95 % interval of the mean over resampled rows and seeds, and the score of each seed.
+        best, worst: seeds with the best and the worst headline score.
+        failed: seed -> the label that its model predicts for every row, if it does.
+        intervals: level, method, number of resamples and seed of the intervals.
     """
     metrics = [read_metrics(run) for run in runs]
     split = main_split(metrics[0])
@@ -214,7 +229,7 @@ def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def write_summary(folder: Path, runs: Sequence[Run]) -> dict[str, Any]:
-    """Write summary.json into the folder of several seeds; return what it holds."""
+    """Write summary.json into the folder of the seeds; return its contents."""
     summary = summarize_seeds(runs)
     write_json(folder / SUMMARY_FILE, summary)
     return summary

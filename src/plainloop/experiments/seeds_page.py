@@ -1,4 +1,4 @@
-"""The HTML report of several seeds of a run."""
+"""HTML report of several seeds of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +14,14 @@ from plainloop.report.plots import plot_series
 
 
 def write_seeds_report(folder: Path, runs: Sequence[Run], summary: dict[str, Any]) -> Path:
-    """Write report.html into the folder of several seeds; return its path."""
+    """Write report.html into the folder of the seeds; return its path."""
     path = folder / REPORT_FILE
     write_text(path, render_seeds(folder, runs, summary))
     return path
 
 
 def render_seeds(folder: Path, runs: Sequence[Run], summary: dict[str, Any]) -> str:
-    """The page: each number carries its place in summary.json as `data-key`."""
+    """Render the page; each number carries its path in summary.json as `data-key`."""
     headline, config = summary["headline"], runs[0].config
     evaluations = {str(run.config.seed): read_metrics(run)["evaluations"] for run in runs}
     histories = {str(run.config.seed): read_history(run) for run in runs}
