@@ -111,7 +111,7 @@ def _read_all(paths: dict[str, Path], task: Task) -> dict[str, pa.Table]:
 
 
 def layout_of(task: Task) -> Layout:
-    """The layout of a task of the table; only a person's own files have none."""
+    """Return the file layout of a GLUE task; only tasks of the user's files have none."""
     assert task.layout is not None, f"{task.name} is not of the table"  # noqa: S101
     return task.layout
 

@@ -52,7 +52,7 @@ def fine_tune(
         UserError: something in the settings, the data or the model cannot be used.
         DivergedError: the loss is not finite.
         MachineError: out of memory, or the disk is full.
-        CheckpointError: there is nothing whole to resume from, or it is of another run.
+        CheckpointError: no intact checkpoint to resume from, or the checkpoint is of another run.
         StoppedError: a signal ended the run.
     """
     inputs, stop = inputs or load_inputs(config), stop or StopRequest()

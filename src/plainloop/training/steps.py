@@ -43,7 +43,7 @@ def optimizer_steps(
     The last step of an epoch may have fewer of them.
 
     Args:
-        dataloader: of the whole epoch, whose first `state.batches_done` batches are skipped.
+        dataloader: batches of a full epoch; the first `state.batches_done` are skipped.
         state: how far a resumed run has come.
         config: its `gradient_accumulation_steps` are the micro-batches of a step.
         rng_state: the generators of a resumed run at its checkpoint.

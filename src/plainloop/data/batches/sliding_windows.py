@@ -27,8 +27,8 @@ def check_stride(
         Tokens of a window, the special ones included.
 
     Raises:
-        UserError: nothing limits a window, too little room is left beside the shared tokens, or the
-            tokenizer does not say which tokens are special.
+        UserError: there is no maximum length, the stride leaves too few new tokens per window, or
+            the tokenizer does not report its special tokens.
     """
     if not tokenizer.is_fast:
         raise UserError(
@@ -64,8 +64,8 @@ def tokenize_windows(
     """Tokenize texts into windows, for `datasets.map(batched=True)`.
 
     The windows of a text are those of a fast tokenizer's `return_overflowing_tokens=True`. In a
-    pair that is too long the shorter text stands whole in every window where it takes at most half
-    of the room, as in truncation="longest_first". Where both are longer than that, both slide:
+    pair that is too long, every window holds all of the shorter text if that takes at most half of
+    the room, as in truncation="longest_first". If both texts are longer than that, both slide:
     the first windows of both make the first window of the row, and so on, and the text with fewer
     windows starts again from its first. The library would combine each with each.
 

@@ -115,8 +115,8 @@ def find_columns(
         text_column: what `--text-column` names, one or two.
         label_column: what `--label-column` names.
         group_column: what `--group-column` names; it may be a text, but not the label.
-        labelled: whether there must be a label. If not, `label_column` is taken where it is there,
-            and nothing is looked for.
+        labelled: whether a label column is required. If not, `label_column` is used if the file has
+            it, and no column is searched for.
 
     Raises:
         UserError: a named column that is absent or cannot be used, no candidate, or several.
@@ -289,7 +289,7 @@ def _tells_rows_apart(name: str) -> bool:
 
 
 def _header_is_a_row(table: pa.Table, where: str) -> bool:
-    """A csv column that is named like one of its own values, or by a whole sentence."""
+    """Whether the header looks like a row: a column name is one of its values, or a sentence."""
     if not any(ending in where.casefold() for ending in HEADED):
         return False
     names = [name for name in table.column_names if name]

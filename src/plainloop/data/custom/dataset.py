@@ -35,7 +35,7 @@ class CustomDataset:
         raw: splits train, validation and, where there is a test file, test, as `read_splits` has them.
         config: the settings with what was found filled in, so that the next run need not look for it.
         found: printable lines: which columns, which labels, which split, and why.
-        sources: where the rows of each split stand; of a split that was made, those of train.
+        sources: split -> source of its rows; a split that was drawn from train has train's.
     """
 
     task: Task

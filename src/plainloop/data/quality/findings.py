@@ -47,7 +47,7 @@ class Finding:
         kind: a stable name, such as "duplicate_text".
         severity: error (training is impossible), warning, or note.
         message: one printable line, without the split and the rows.
-        split: where it is; None where it is about the data set as a whole.
+        split: the split concerned; None if the finding is about the entire data set.
         count: how many rows have it.
         rows: `idx` of the first of these rows, from 0.
         shown: these rows as a person finds them, such as "rows 5, 9" (from 1).
@@ -218,7 +218,7 @@ def _find_shared(split: Split, codes: Codes, train: Codes, show: ShowRows) -> It
 
 
 def find_in_labels(splits: Sequence[Split], task: Task, show: ShowRows) -> Iterator[Finding]:
-    """Names that look alike, and classes that are rare, or missing in a split."""
+    """Find similar label names, and classes that are rare or missing in a split."""
     groups = defaultdict(list)
     for name in task.label_names:
         groups["".join(name.split()).casefold()].append(repr(name))
