@@ -152,7 +152,7 @@ def draw_page(
         width: of the window in CSS pixels.
         dark: whether the reader prefers dark pages.
         until: a section; the picture ends with it.
-        at: a section; the picture shows it alone.
+        at: a section; the picture is the window that begins with it.
     """
     if CHROMIUM is None:
         sys.exit("pictures of reports need Chromium: apt-get install chromium")
@@ -167,10 +167,12 @@ def draw_page(
         if until is not None:
             opened.eval_on_selector(until, HIDE_BELOW)
         if at is not None:
-            opened.locator(at).screenshot(path=IMAGES / name)
-        else:
-            opened.screenshot(path=IMAGES / name, full_page=True)
+            opened.eval_on_selector(at, "one => one.scrollIntoView()")
+        opened.screenshot(path=IMAGES / name, full_page=at is None)
         chromium.close()
+    from PIL import Image  # of matplotlib
+
+    Image.open(IMAGES / name).convert("RGB").quantize().save(IMAGES / name, optimize=True)
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {

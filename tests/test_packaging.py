@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -125,8 +126,8 @@ def test_each_way_of_the_readme_installs_the_package(built, tmp_path):
     run("git", "clone", "--quiet", ROOT, checkout, cwd=tmp_path)
     shutil.copytree(built / "direct", checkout / "dist")
     for number, line in enumerate(pips):
-        words = line.replace(ADDRESS, f"git+file://{checkout}").replace("[demo,report]", "")
-        words = words.removeprefix("pip install ").replace("'", "").replace(" @ ", "@").split()
+        line_here = line.replace(ADDRESS, f"git+file://{checkout}").replace("[demo,report]", "")
+        words = shlex.split(line_here.removeprefix("pip install "))
         target = tmp_path / f"target-{number}"
         options = ["--no-deps", "--no-build-isolation", "--quiet", "--target", target]
         run(sys.executable, "-m", "pip", "install", *options, *words, cwd=checkout)
