@@ -126,8 +126,10 @@ def test_each_way_of_the_readme_installs_the_package(built, tmp_path):
     run("git", "clone", "--quiet", ROOT, checkout, cwd=tmp_path)
     shutil.copytree(built / "direct", checkout / "dist")
     for number, line in enumerate(pips):
-        line_here = line.replace(ADDRESS, f"git+file://{checkout}").replace("[demo,report]", "")
-        words = shlex.split(line_here.removeprefix("pip install "))
+        # pip's NAME @ URL must have a host, which a folder has not.
+        of_here = line.replace("[demo,report]", "").replace("plainloop @ ", "")
+        of_here = of_here.replace(ADDRESS, f"git+file://{checkout}")
+        words = shlex.split(of_here.removeprefix("pip install "))
         target = tmp_path / f"target-{number}"
         options = ["--no-deps", "--no-build-isolation", "--quiet", "--target", target]
         run(sys.executable, "-m", "pip", "install", *options, *words, cwd=checkout)
