@@ -77,8 +77,7 @@ pid, early = 0, []
 def forward(number, frame):
     os.kill(pid, number) if pid else early.append(number)
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-    if signal.getsignal(number) is not signal.SIG_IGN:
-        signal.signal(number, forward)
+    signal.signal(number, forward)  # also where this one ignores it, as under nohup: the other decides
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 request = json.dumps(dict(words=words, folder=os.getcwd(), environment=dict(os.environ)))
