@@ -262,6 +262,8 @@ def exit_code() -> int:
 
 def main() -> int:
     server = Server(socket.socket(fileno=int(sys.argv[1])))
+    # Tests that were started in the background have it ignored, and so would each command.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.executable = sys.argv[2]
     for name in LIBRARIES:
         importlib.import_module(name)

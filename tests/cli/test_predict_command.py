@@ -135,7 +135,7 @@ def test_killed_half_way_it_leaves_nothing_under_the_final_name(folder, tmp_path
     write_rows(tmp_path / "in.csv", 100_000)
     out = tmp_path / "out.csv"
     process = command("predict", folder / "run", "--file", tmp_path / "in.csv", "--output", out)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not any(path.stat().st_size for path in tmp_path.glob(".plainloop-*-out.csv.tmp")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

@@ -65,7 +65,7 @@ class Command:
             self.copier.start()
 
     def wait_for(self, what):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not what():
             assert self.process.poll() is None, self.errors.read_text()
             assert time.monotonic() < deadline, self.errors.read_text()[-2000:]
