@@ -151,7 +151,9 @@ def draw(columns, monkeypatch, steps=(10, 20), losses=(0.7, 0.5), encoding="utf-
     console = Console(width=columns, file=stream)
     head = ["", "score", "95 % interval", "simple"]
     rows = [["Matthews' correlation", "-0.0123", "-0.1234 to 0.4567", "-0.0001"]]
-    terminal.draw_table(console, head, rows, title="validation, 1,234,567 rows", note="x y " * 30)
+    terminal.draw_table(
+        console, head, rows, title="validation, 1,234,567 rows", notes=["x y " * 30]
+    )
     terminal.draw_curves(console, {"training": (steps, losses), "none": ([], [])})
     stream.seek(0)
     return stream.read()
