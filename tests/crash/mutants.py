@@ -32,7 +32,7 @@ from plainloop.run import checkpoints
 from plainloop.run.rng import RngState
 from plainloop.run.signals import StopRequest
 from plainloop.run.state import TrainState
-from plainloop.training import fine_tune as fine_tuning, loop
+from plainloop.training import fine_tune as fine_tuning, loop, session
 
 SETTINGS = {
     **crash.SETTINGS,
@@ -218,7 +218,7 @@ class StopAt(StopRequest):
 
     @contextmanager
     def watching(self):
-        count_step, evaluate = TrainState.count_step, loop.evaluate
+        count_step, evaluate = TrainState.count_step, session.evaluate
 
         def counted(state, *counts):
             count_step(state, *counts)
@@ -233,7 +233,7 @@ class StopAt(StopRequest):
 
         with (
             patch.object(TrainState, "count_step", counted),
-            patch.object(loop, "evaluate", evaluated),
+            patch.object(session, "evaluate", evaluated),
         ):
             yield
 
