@@ -53,7 +53,9 @@ class FirstStepChecks:
         self._accelerator, self._loss_fn = accelerator, loss_fn
         registered = run.checkpoints.registered.values() if run else ()
         self._optimizers = [optimizer, *(one for one in registered if hasattr(one, "param_groups"))]
-        self._is_due = accelerator.distributed_type not in SHARDED
+        # DTensors, as fully_shard makes them, have a device_mesh, and no hash.
+        has_shards = any(hasattr(parameter, "device_mesh") for parameter in model.parameters())
+        self._is_due = accelerator.distributed_type not in SHARDED and not has_shards
         self._hashes = self._hash_parameters() if self._is_due else {}
 
     def after_step(self, outputs: Any, labels: torch.Tensor, steps_done: int) -> None:
