@@ -61,7 +61,10 @@ def test_old_runs_are_compared(old):
 
 def test_an_old_run_is_ejected(old):
     run_app(app, ["eject", "seeds/seed-42", "-o", "ejected.py"])
-    compile(Path("ejected.py").read_text(encoding="utf-8"), "ejected.py", "exec")
+    source = Path("ejected.py").read_text(encoding="utf-8")
+    compile(source, "ejected.py", "exec")
+    assert "SEED = 42" in source
+    assert "accelerator.backward(loss)" in source
 
 
 def test_an_old_run_goes_on_where_it_stopped(old):

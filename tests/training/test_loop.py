@@ -337,7 +337,7 @@ def test_the_loop_has_at_most_15_paths():
     """McCabe's complexity, as ruff counts it."""
     limit = ["--isolated", "--select", "C901", "--config", "lint.mccabe.max-complexity=15"]
     command = [sys.executable, "-m", "ruff", "check", *limit, loop.__file__]
-    subprocess.run(command, check=True)
+    assert subprocess.run(command, check=False).returncode == 0
 
 
 def test_no_helper_of_the_loop_trains():
