@@ -67,6 +67,19 @@ class MovesFrozen(Classifier):
         return super().features(x)
 
 
+class DecaysFrozen(Classifier):
+    """All weights of a frozen normalization, an even number, change by the same amount."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(8).requires_grad_(False)
+
+    def features(self, x):
+        if self.training:
+            self.norm.weight.data *= 0.99
+        return self.norm(super().features(x))
+
+
 def run(model, *, optimized=None, loss_fn=None, twice=False, early=False, steps=2, lr=0.05):
     """Train for two steps with an evaluation at the end."""
     torch.manual_seed(0)
@@ -120,6 +133,8 @@ FAULTS = {
         lambda: run(Detached()), "no gradient reaches body.weight, body.bias"),
     "a frozen layer that moves": (
         lambda: run(MovesFrozen()), "body.weight changed without requiring a gradient"),
+    "a frozen normalization that decays": (
+        lambda: run(DecaysFrozen()), "norm.weight changed without requiring a gradient"),
     "the model sums its loss": (lambda: run(Summed()), "the model's loss is"),
     "the model's loss is of other labels": (lambda: run(OtherLabels()), "the model's loss is"),
     "loss_fn sums": (

@@ -22,6 +22,7 @@ from plainloop.training.loss import LossFn, loss_denominator
 
 SMALLEST_LEARNING_RATE = 1e-7  # with less, float32 weights may rightly stay where they are
 LOSS_TOLERANCE = 0.02  # relative: half precision rounds a loss by up to 1 %
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes -> type
 MOST_SHOWN = 5  # parameters in a message
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 """There the optimizer holds other tensors than the model, and no check of the step is made."""
@@ -92,8 +93,7 @@ class FirstStepChecks:
 
     def _hash_parameters(self) -> dict[str, int]:
         return {
-            name: int(torch.hash_tensor(parameter.detach()).view(torch.int64))  # uint64 overflows
-            for name, parameter in self._model.named_parameters()
+            name: _hash(parameter.detach()) for name, parameter in self._model.named_parameters()
         }
 
     def _check_optimizer(self) -> Iterator[tuple[str, str]]:
@@ -187,13 +187,14 @@ class FirstStepChecks:
     def _check_ranks(self) -> Iterator[tuple[str, str]]:
         if self._accelerator.num_processes == 1:
             return
-        # The low 32 bits of each hash, since the sum of 64 would overflow.
-        mixed = sum(value & 0xFFFFFFFF for value in self._hash_parameters().values())
-        mine = torch.tensor([mixed], device=self._accelerator.device)
-        if len(self._accelerator.gather(mine).unique()) > 1:
+        hashes = self._hash_parameters()
+        mine = torch.tensor([list(hashes.values())], device=self._accelerator.device)
+        of_ranks = self._accelerator.gather(mine)
+        differ = (of_ranks != of_ranks[0]).any(dim=0)
+        if different := [n for n, is_one in zip(hashes, differ.tolist(), strict=True) if is_one]:
             yield (
-                "the processes have different weights",
-                "prepare the model with the accelerator, and give each the same seed",
+                f"the processes have different {_shown(different)}",
+                "prepare the model with the accelerator, and change it identically on each process",
             )
 
 
@@ -222,6 +223,13 @@ def _expected_loss(model: nn.Module, logits: torch.Tensor, labels: torch.Tensor)
     if problem_type == "regression":
         return float(functional.mse_loss(logits.squeeze(-1), labels.float()))
     return None
+
+
+def _hash(values: torch.Tensor) -> int:
+    """A hash of a parameter, of 64 bits; hash_tensor alone is 0 for an even count of equal values."""
+    bits = values.view(INTEGERS[values.element_size()])
+    added = torch.hash_tensor(values).view(torch.int64) + bits.sum(dtype=bits.dtype)  # both wrap
+    return int(added)
 
 
 def _differ(first: float, second: float) -> bool:
