@@ -38,7 +38,7 @@ class UserError(PlainloopError):
 
 
 class CheckpointError(PlainloopError):
-    """A checkpoint is missing, corrupted, or of another run."""
+    """A checkpoint or a finished run is corrupted, or a checkpoint is missing or of another run."""
 
     exit_code = 3
 

@@ -11,6 +11,7 @@ from plainloop.errors import UserError
 from plainloop.experiments.comparison import Comparison, Difference, compare_runs, mcnemar
 from plainloop.metrics.row_predictions import RowPredictions
 from plainloop.predict.loaded_run import load_run
+from plainloop.run.manifest import write_manifest
 
 
 @pytest.mark.parametrize(("first", "second"), [(3, 12), (0, 5), (7, 7), (1, 0)])
@@ -37,6 +38,7 @@ def changed_copy(result, path, flipped, texts=None):
     if texts:
         rows.texts["sentence1"][0] = texts
     rows.save(path, "validation")
+    write_manifest(path)
     return load_run(path)
 
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from tiny import run_tiny
+from transformers.decision import DecisionConfig
 
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task, get_task
 from plainloop.config.validation import check_config
-from plainloop.errors import UserError
+from plainloop.errors import CheckpointError, UserError
 from plainloop.metrics.calibration import row_losses
 from plainloop.metrics.decision_rule import (
     DECISION_FILE,
@@ -52,7 +53,7 @@ def test_what_is_saved_is_chosen_on_all_validation_rows_and_read_back(decided):
     rows = RowPredictions.load(decided.folder, "validation")
     assert rows.decision is None
     wanted = fit_decision(rows.logits, rows.references, opened.task.problem_type, opened.config)
-    assert opened.decision == load_decision(decided.folder) == wanted
+    assert opened.decision == load_decision(decided.folder, opened.task) == wanted
     assert wanted.temperature != 1
     content = json.loads((decided.folder / DECISION_FILE).read_text(encoding="utf-8"))
     assert content == {
@@ -67,7 +68,7 @@ def test_predict_evaluate_and_the_test_rows_use_it_and_the_rows_that_chose_it_do
 ):
     opened = load_run(decided.folder)
     task, decision = opened.task, opened.decision
-    rows = RowPredictions.load(decided.folder, "test")
+    rows = RowPredictions.load(decided.folder, "test", decision)
     assert rows.decision == decision
     labels = predict_labels(rows.logits, task.problem_type, decision)
     assert not np.array_equal(labels, predict_labels(rows.logits, task.problem_type))
@@ -167,19 +168,74 @@ def test_of_several_labels_the_log_loss_is_the_one_that_the_temperature_was_fitt
     assert before["log_loss"] == pytest.approx(losses.mean())
 
 
-def test_a_decision_that_is_missing_or_damaged_is_a_line(decided, tmp_path):
-    folder = shutil.copytree(decided.folder, tmp_path / "run")
-    path = folder / DECISION_FILE
-    for content, message in (
+BINARY = get_task("demo")
+THIRD = '"thresholds": {"paraphrase": 0.3}'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
         ("{", "cannot be read: JSONDecodeError"),
-        ('{"version": 1, "temperature": "x", "thresholds": null}', "cannot be read: ValueError"),
-        ("[]", "cannot be read: TypeError"),
+        ("[" * 100_000, "cannot be read: RecursionError"),
+        ("[]", "cannot be read"),
+        ("null", "cannot be read"),
+        ("{}", "cannot be read"),
         ('{"version": 2, "temperature": 1, "thresholds": null}', "is of version 2"),
-    ):
-        path.write_text(content, encoding="utf-8")
-        with pytest.raises(UserError, match=message):
-            load_decision(folder)
-    path.unlink()
+        *(
+            (f'{{"version": 1, "temperature": {value}, {THIRD}}}', "is not a positive number")
+            for value in ("-1.0", "0", "NaN", "Infinity", "1e999", '"1"', "true", "null", "[1]")
+        ),
+        *(
+            (f'{{"version": 1, "temperature": 1, "thresholds": {value}}}', "not of the label para")
+            for value in ('{"zzz": 0.3}', '{"different": 0.3}', "{}", "[0.3]", "0.3", "false")
+        ),
+        (
+            '{"version": 1, "temperature": 1, "thresholds": {"different": 0.3, "paraphrase": 0.3}}',
+            "not of the label paraphrase",
+        ),
+        *(
+            (f'{{"version": 1, "temperature": 1, {THIRD[:-4]}{value}}}}}', "is not a probability")
+            for value in ("99", "-0.1", "NaN", "Infinity", '"0.3"', "null", "true")
+        ),
+    ],
+)
+def test_a_decision_that_makes_no_sense_is_a_line(tmp_path, content, message):
+    (tmp_path / DECISION_FILE).write_text(content, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_decision(tmp_path, BINARY)
+    assert "\n" not in str(caught.value)
+
+
+def test_thresholds_are_read_by_their_labels_name(tmp_path):
+    thresholds = {"b": 0.25, "a": 0.75}
+    content = {"version": 1, "temperature": 2, "thresholds": thresholds}
+    (tmp_path / DECISION_FILE).write_text(json.dumps(content), encoding="utf-8")
+    assert load_decision(tmp_path, SEVERAL) == DecisionRule(2.0, (0.75, 0.25))
+
+
+def test_of_three_labels_no_threshold_is_read(tmp_path):
+    content = {"version": 1, "temperature": 2, "thresholds": {"b": 0.25, "c": 0.75}}
+    (tmp_path / DECISION_FILE).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="not of the label none"):
+        load_decision(tmp_path, THREE)
+
+
+def test_the_name_of_version_0_1_is_read_and_a_file_of_transformers_is_not(tmp_path):
+    old = tmp_path / "decision.json"
+    DecisionRule(2.0, (0.3,)).save(tmp_path, ["paraphrase"])
+    (tmp_path / DECISION_FILE).rename(old)
+    assert load_decision(tmp_path, BINARY) == DecisionRule(2.0, (0.3,))
+    DecisionConfig(temperature={"choice": 3.0}).save_pretrained(tmp_path)
+    assert "temperature" in old.read_text(encoding="utf-8")
+    assert load_decision(tmp_path, BINARY) is None
+
+
+def test_a_decision_that_is_missing_is_a_line(decided, tmp_path):
+    folder = shutil.copytree(decided.folder, tmp_path / "run")
+    (folder / DECISION_FILE).unlink()
+    with pytest.raises(CheckpointError, match=f"{DECISION_FILE}: missing"):
+        load_run(folder)
+    (folder / "manifest.json").unlink()
     with pytest.raises(UserError, match=f"it has no {DECISION_FILE} yet"):
         load_run(folder).predict([("a cat", "a dog")])
 

@@ -26,6 +26,7 @@ from plainloop.report.content import (
 )
 from plainloop.report.end_of_training import write_pages
 from plainloop.report.terminal import verdict_notes
+from plainloop.run.manifest import write_manifest
 
 
 def test_the_policy_allows_this_style_and_script_and_nothing_else(run):
@@ -73,6 +74,7 @@ def test_a_run_of_an_older_version_is_a_line(run):
     metrics = json.loads(path.read_text(encoding="utf-8"))
     del metrics["analysis"]
     path.write_text(json.dumps(metrics), encoding="utf-8")
+    (result.folder / "manifest.json").unlink()
     with pytest.raises(UserError, match="has no analysis of the predictions"):
         page.render_report(load_run(result.folder))
 
@@ -112,6 +114,7 @@ def test_the_terminal_says_of_a_run_what_the_verdict_of_its_page_says(run, const
     of = metrics["analysis"]["validation"]
     of["constant"] = 0 if constant else None
     path.write_text(json.dumps(metrics), encoding="utf-8")
+    write_manifest(result.folder)
     opened = load_run(result.folder)
     best = compare_with_baselines(of, metrics["data"]["baselines"], "accuracy")
     notes = verdict_notes(opened, of, "validation", best)

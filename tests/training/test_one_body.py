@@ -13,7 +13,7 @@ ONLY_IN_FINE_TUNE = [
     "for finding in inputs.check.quick.warnings:",
     "if accelerator.is_main_process:",
     "intervals = metrics['analysis'].get(split, {}).get('intervals')",
-    "if run.folder and (decision := load_decision(run.folder.path)):",
+    "if run.folder and (decision := load_decision(run.folder.path, task)):",
     "return",
 ]
 ONLY_IN_TRAIN_PY = ["inputs = load_inputs(config)", "say = accelerator.on_main_process(print)"]

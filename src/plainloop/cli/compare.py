@@ -15,6 +15,7 @@ def compare(
     /,
     *,
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    accept_changed_files: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Compare two finished runs row by row: what differs, and what may be concluded.
 
@@ -30,6 +31,7 @@ def compare(
         first: Folder of a run, or of its seeds.
         second: Folder of the other.
         output: JSON file for all of it, with the rows that changed.
+        accept_changed_files: Use files of a run that were changed since it was finished, with a warning.
     """
     from plainloop.errors import printable_path
     from plainloop.experiments.comparison import compare_runs
@@ -39,7 +41,8 @@ def compare(
 
     if output is not None:
         check_output(output)
-    found = compare_runs(load_seeds(first), load_seeds(second))
+    runs = [load_seeds(path, accept_changed_files=accept_changed_files) for path in (first, second)]
+    found = compare_runs(*runs)
     if output is not None:
         with open_output(str(output)) as file:
             file.write(json.dumps(found.to_dict(), indent=2, allow_nan=False).encode() + b"\n")

@@ -30,6 +30,7 @@ def eject(
     script: Annotated[Path | None, Parameter(alias="-o", show_default=False)] = None,
     notebook: Annotated[bool, _SWITCH] = False,
     explain: Annotated[bool, _SWITCH] = False,
+    accept_changed_files: Annotated[bool, _SWITCH] = False,
     config: _ScriptConfig = _ScriptConfig(),
 ) -> None:
     """Write a run as one plain script, which needs no plainloop and gives the same numbers.
@@ -54,10 +55,14 @@ def eject(
         script: File to write; --overwrite replaces one that is there.
         notebook: Write a notebook; its name ends in .ipynb.
         explain: Print the script with, beside each part, what the Trainer does there.
+        accept_changed_files: Use files of the run that were changed since it was finished, with a warning.
     """
-    _check_words(run, script, config, notebook=notebook, explain=explain)
     from plainloop.run.folder import CONFIG_FILE
+    from plainloop.run.manifest import verify_run
 
+    if run is not None:
+        verify_run(run, accept_changed=accept_changed_files)()
+    _check_words(run, script, config, notebook=notebook, explain=explain)
     overwrite = config.overwrite
     settings: TrainConfig = config
     if run is not None:

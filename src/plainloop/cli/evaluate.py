@@ -16,6 +16,7 @@ def evaluate(
     ] = (),
     encoding: str | None = None,
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    accept_changed_files: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Score a finished run on a labelled file, or again on its own validation rows.
 
@@ -31,6 +32,7 @@ def evaluate(
         file: Labelled rows with the columns of the training file, or in the task's layout.
         encoding: Encoding of text files, as in latin-1 or cp949. Default: UTF-8.
         output: JSON file for the scores of each split or file.
+        accept_changed_files: Use files of the run that were changed since it was finished, with a warning.
     """
     from plainloop.predict.evaluate_run import describe_labels, evaluate_run
     from plainloop.predict.loaded_run import load_run
@@ -39,7 +41,7 @@ def evaluate(
     from plainloop.run.signals import StopRequest
 
     with StopRequest():
-        opened = load_run(run)
+        opened = load_run(run, accept_changed_files=accept_changed_files)
         if output is not None:
             check_output(output)
         rows = opened.config.per_device_eval_batch_size

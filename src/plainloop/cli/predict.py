@@ -32,6 +32,7 @@ def predict(
     glue_submission: Path | None = None,
     data_dir: Path | None = None,
     task: str | None = None,
+    accept_changed_files: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Predict every row of a file with a finished run.
 
@@ -64,6 +65,7 @@ def predict(
         glue_submission: Folder for the files that GLUE's server takes, instead of --file.
         data_dir: GLUE's folder, for --glue-submission.
         task: Another task with the same labels, for --glue-submission: ax with a run of mnli.
+        accept_changed_files: Use files of the run that were changed since it was finished, with a warning.
     """
     # cyclopts does not accept - as a value of a flag with several values, so that the - of
     # `--file -` arrives as a positional argument.
@@ -86,7 +88,7 @@ def predict(
         smaller="give a smaller --batch-size",
     )
     with StopRequest(), limits:
-        opened = load_run(run)
+        opened = load_run(run, accept_changed_files=accept_changed_files)
         if glue_submission is not None:
             from plainloop.predict.submissions import write_submissions
 

@@ -1,9 +1,14 @@
 """`plainloop report`: write the report and the model card of a finished run again."""
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 
-def report(run: Path, /) -> None:
+def report(
+    run: Path, /, *, accept_changed_files: Annotated[bool, Parameter(negative=())] = False
+) -> None:
     """Write the report and the model card of a finished run again, from the files in its folder.
 
     report.html is one page that needs no network: the scores with their intervals, against simple
@@ -14,6 +19,7 @@ def report(run: Path, /) -> None:
 
     Args:
         run: Folder of the run, or of its seeds.
+        accept_changed_files: Use files of the run that were changed since it was finished, with a warning.
     """
     from plainloop.console import say
     from plainloop.errors import UserError
@@ -27,9 +33,9 @@ def report(run: Path, /) -> None:
         where = f"plainloop report {run}"
         raise UserError("a report needs the extra report", where=where, fix=INSTALL)
     if [*run.glob(SEED_FOLDERS)]:
-        runs = load_seeds(run)
+        runs = load_seeds(run, accept_changed_files=accept_changed_files)
         say("Report", str(write_seeds_report(run, runs, write_summary(run, runs))))
         return
-    opened = load_run(run)
+    opened = load_run(run, accept_changed_files=accept_changed_files)
     say("Report", str(write_report(opened)))
     say("Model card", str(write_card(opened)))

@@ -93,8 +93,11 @@ def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> Comparison:
 
     Raises:
         UserError: the runs have no common split, or other rows or labels in it.
+        CheckpointError: a file of a run was changed.
     """
     runs = [*first, *second]
+    for run in runs:
+        run.verify()
     splits = [set(predicted_splits(run.path)) for run in runs]
     common = set.intersection(*splits)
     if not common:
@@ -104,7 +107,7 @@ def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> Comparison:
             fix="train both with evaluations",
         )
     split = "test" if "test" in common else min(common, key=lambda name: name != "validation")
-    rows = [RowPredictions.load(run.path, split) for run in runs]
+    rows = [RowPredictions.load(run.path, split, run.decision) for run in runs]
     for run, others in zip(runs[1:], rows[1:], strict=True):
         check_same_rows(runs[0], rows[0], run, others, split)
     task = runs[0].task

@@ -15,7 +15,9 @@ from plainloop.errors import UserError
 from plainloop.experiments.seeds import train_unless_finished
 from plainloop.metrics.analysis import analyse
 from plainloop.metrics.row_predictions import RowPredictions, concatenate_predictions
+from plainloop.run.atomic import MANIFEST_FILE
 from plainloop.run.folder import METRICS_FILE, load_metrics
+from plainloop.run.manifest import write_manifest
 from plainloop.run.signals import StopRequest
 from plainloop.training.prepare import Inputs
 
@@ -70,12 +72,16 @@ def find_label_errors(inputs: Inputs, num_folds: int, stop: StopRequest) -> None
     if not PartialState().is_main_process:
         return
     rows = concatenate_predictions([RowPredictions.load(path, "validation") for path in paths])
-    rows.save(folder, "train")
     found = analyse(rows, inputs.task, intervals=False)
     kept = ("rows", "scores", "num_suspected", "suspected")
     metrics = load_metrics(inputs.config.run_path)
     metrics[CV_FOLDER] = {"folds": num_folds, **{name: found[name] for name in kept}}
+    # Without a manifest a run is used, with a warning. So a process killed in between leaves no run that
+    # is refused.
+    (inputs.config.run_path / MANIFEST_FILE).unlink(missing_ok=True)
+    rows.save(folder, "train")
     write_json(inputs.config.run_path / METRICS_FILE, metrics)
+    write_manifest(inputs.config.run_path)
     for path in paths:
         shutil.rmtree(path)
     say("Suspected", f"{found['num_suspected']} labels of {found['rows']} training rows")

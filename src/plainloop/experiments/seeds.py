@@ -156,15 +156,17 @@ def report_summary(folder: Path, runs: Sequence[Run]) -> None:
     say_report(folder, lambda: write_seeds_report(folder, runs, summary))
 
 
-def load_seeds(path: Path) -> list[Run]:
+def load_seeds(path: Path, *, accept_changed_files: bool = False) -> list[Run]:
     """Open the run in a folder, or the runs of all seeds in it, sorted by seed.
 
     Raises:
-        UserError: the folder holds no run, or one that is not finished.
+        UserError, CheckpointError: as `load_run`.
     """
     # Sorting by length first puts seed-9 before seed-10.
     folders = sorted(path.glob(SEED_FOLDERS), key=lambda folder: (len(folder.name), folder.name))
-    return [load_run(folder) for folder in folders] or [load_run(path)]
+    return [
+        load_run(folder, accept_changed_files=accept_changed_files) for folder in folders or [path]
+    ]
 
 
 def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
@@ -185,7 +187,7 @@ def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
     split = main_split(metrics[0])
     assert split is not None  # noqa: S101 - the caller has looked
     task, seeds = runs[0].task, [run.config.seed for run in runs]
-    rows = [RowPredictions.load(run.path, split) for run in runs]
+    rows = [RowPredictions.load(run.path, split, run.decision) for run in runs]
     names = [name for name in task.metrics if name in metrics[0]["analysis"][split]["scores"]]
     intervals = mean_intervals([each.scorer(names, task) for each in rows])
     scores: dict[str, dict[str, Any]] = {}

@@ -1,6 +1,7 @@
 """DecisionRule: the temperature and thresholds that turn logits into probabilities and labels."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from plainloop.atomic_file import write_json
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import ProblemType, Task
-from plainloop.errors import UserError, printable
+from plainloop.errors import CheckpointError, printable, printable_path
 
-DECISION_FILE = "decision.json"
+DECISION_FILE = "decision_rule.json"
+OLD_DECISION_FILE = "decision.json"
+"""The name in plainloop 0.1.0. Transformers has its own format for a file of that name."""
 VERSION = 1
+_KEYS = {"version", "temperature", "thresholds"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class DecisionRule:
     thresholds: "tuple[float, ...] | NDArray[np.float64] | None" = None
 
     def save(self, folder: Path, label_names: Sequence[str]) -> None:
-        """Write decision.json into a run's folder.
+        """Write decision_rule.json into a run's folder.
 
         Args:
             folder: of the run.
@@ -51,35 +55,58 @@ class DecisionRule:
         write_json(folder / DECISION_FILE, content)
 
 
-def load_decision(folder: Path) -> DecisionRule | None:
+def load_decision(folder: Path, task: Task) -> DecisionRule | None:
     """The decision rule that was saved with a run; None if there is none.
 
+    Args:
+        folder: of the run.
+        task: its labels, which the thresholds must be of.
+
     Raises:
-        UserError: the file is damaged, or of a newer version.
+        CheckpointError: the file is damaged or of a newer version, the temperature is not a positive
+            number, or the thresholds are not probabilities, one for each label that has one.
     """
-    path = folder / DECISION_FILE
-    if not path.exists():
+    path = next(filter(Path.exists, [folder / DECISION_FILE, folder / OLD_DECISION_FILE]), None)
+    if path is None:
         return None
+    content, what = None, "cannot be read"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        version, thresholds = content["version"], content["thresholds"]
-        decision = DecisionRule(
-            float(content["temperature"]),
-            None if thresholds is None else tuple(map(float, thresholds.values())),
-        )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"cannot be read: {type(error).__name__}",
-            where=str(path),
-            fix="restore the file, or train the run anew",
-        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        what += f": {type(error).__name__}"
+    if isinstance(content, dict) and content.keys() >= _KEYS:
+        what = _find_wrong_value(content, threshold_labels(task))
+    elif content is not None and path.name == OLD_DECISION_FILE:
+        return None  # a file of Transformers
+    if what:
+        fix = "restore the file, or train the run anew"
+        raise CheckpointError(what, where=printable_path(path), fix=fix)
+    thresholds = content["thresholds"]
+    return DecisionRule(
+        float(content["temperature"]),
+        thresholds and tuple(float(thresholds[name]) for name in threshold_labels(task)),
+    )
+
+
+def _find_wrong_value(content: dict[str, Any], labels: Sequence[str]) -> str:
+    """What is wrong with the values of a decision file; an empty string if nothing is."""
+
+    def is_within(value: object, most: float) -> bool:
+        return type(value) in (int, float) and 0 <= value <= most and value < math.inf
+
+    version, temperature, thresholds = (
+        content[name] for name in ("version", "temperature", "thresholds")
+    )
     if version != VERSION:
-        raise UserError(
-            f"is of version {version}, this plainloop knows {VERSION}",
-            where=str(path),
-            fix="use the version of plainloop that wrote the run",
-        )
-    return decision
+        return f"is of version {printable(version)}, this plainloop knows {VERSION}"
+    if temperature == 0 or not is_within(temperature, math.inf):
+        return f"the temperature {printable(temperature)} is not a positive number"
+    if thresholds is None:
+        return ""
+    if not isinstance(thresholds, dict) or thresholds.keys() != set(labels):
+        return f"its thresholds are not of the label {printable(', '.join(labels) or 'none')}"
+    wrong = [value for value in thresholds.values() if not is_within(value, 1)]
+    return f"the threshold {printable(wrong[0])} is not a probability" if wrong else ""
 
 
 def fits_decision(config: TrainConfig) -> bool:
@@ -89,8 +116,9 @@ def fits_decision(config: TrainConfig) -> bool:
 
 def threshold_labels(task: Task) -> tuple[str, ...]:
     """The labels that can have a threshold: multi-label all, else label 1 of two."""
-    multi_label = task.problem_type == "multi_label_classification"
-    return task.label_names if multi_label else task.label_names[1:]
+    if task.problem_type == "multi_label_classification":
+        return task.label_names
+    return task.label_names[1:] if task.num_labels == 2 else ()  # noqa: PLR2004
 
 
 def format_decision(decision: DecisionRule, task: Task) -> str:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from plainloop.atomic_file import atomic_file
 from plainloop.config.tasks import Task
-from plainloop.errors import UserError
-from plainloop.metrics.decision_rule import DecisionRule, load_decision
+from plainloop.errors import CheckpointError, UserError, printable_path
+from plainloop.metrics.decision_rule import DecisionRule
 from plainloop.metrics.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -91,26 +91,41 @@ class RowPredictions:
             pq.write_table(pa.table({**columns, _LOGITS: logits}), file, compression="zstd")
 
     @classmethod
-    def load(cls, folder: Path, split: str) -> "RowPredictions":
-        """Read what `save` wrote, with the run's decision rule.
+    def load(
+        cls, folder: Path, split: str, decision: DecisionRule | None = None
+    ) -> "RowPredictions":
+        """Read what `save` wrote.
+
+        Args:
+            folder: of the run.
+            split: validation, test or train.
+            decision: the run's decision rule, which the validation rows do not get.
 
         Raises:
             UserError: the run has no predictions of this split.
+            CheckpointError: the file is damaged.
         """
         path = folder / PREDICTIONS_FOLDER / f"{split}.parquet"
         if not path.is_file():
             raise UserError(
                 f"no predictions of the {split} rows", where=str(path), fix="train the run anew"
             )
-        table = pq.read_table(path)
-        names = [name for name in table.column_names if name not in {_IDX, _LABEL, _LOGITS}]
-        return cls(
-            table[_IDX].to_numpy(),
-            {name: table[name].to_pylist() for name in names},
-            np.array(table[_LABEL].to_pylist()),
-            np.array(table[_LOGITS].to_pylist(), np.float32),
-            None if split == "validation" else load_decision(folder),
-        )
+        try:
+            table = pq.read_table(path)
+            names = [name for name in table.column_names if name not in {_IDX, _LABEL, _LOGITS}]
+            return cls(
+                table[_IDX].to_numpy(),
+                {name: table[name].to_pylist() for name in names},
+                np.array(table[_LABEL].to_pylist()),
+                np.array(table[_LOGITS].to_pylist(), np.float32),
+                None if split == "validation" else decision,
+            )
+        except (OSError, ValueError, TypeError, KeyError) as error:  # pyarrow's are a ValueError
+            raise CheckpointError(
+                f"cannot be read: {' '.join(str(error).split())[:200]}",
+                where=printable_path(path),
+                fix="restore the file, or train the run anew",
+            ) from None
 
 
 def concatenate_predictions(parts: Sequence[RowPredictions]) -> RowPredictions:

@@ -1,8 +1,8 @@
 """load_run(): open a finished run and predict texts or files with it."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from plainloop.predict.output_files import (
     write_tables,
 )
 from plainloop.run.folder import CONFIG_FILE, has_saved_model, is_run, read_run_yaml
+from plainloop.run.manifest import verify_run
 
 if TYPE_CHECKING:
     from plainloop.predict.classifier import Classifier
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 BATCH_SIZE = 32
 
 
-def load_run(path: str | Path) -> "Run":
+def load_run(path: str | Path, *, accept_changed_files: bool = False) -> "Run":
     """Open the folder of a finished run.
 
     This reads the settings and labels only. The model is loaded when it is first used, so that
@@ -51,9 +52,12 @@ def load_run(path: str | Path) -> "Run":
 
     Args:
         path: output folder of the run. No code from it is executed.
+        accept_changed_files: use files that differ from the run's manifest, with a warning.
 
     Raises:
-        UserError: the folder is not a run, the run is not finished, or its files are damaged.
+        UserError: the folder is not a run, or the run is not finished.
+        CheckpointError: a file of the run was changed or is damaged; for a file above 16 MiB, such
+            as the weights, raised when the run is first used.
     """
     folder = Path(path)
     where = printable_path(folder)
@@ -64,6 +68,7 @@ def load_run(path: str | Path) -> "Run":
         )
         hint = nearest(folder.name, map(printable, beside))
         raise UserError("no such folder", where=where, fix=hint or "give the folder of a run")
+    verify = verify_run(folder, accept_changed=accept_changed_files)
     settings = read_run_yaml(folder)
     if settings is None:
         raise UserError(
@@ -80,7 +85,7 @@ def load_run(path: str | Path) -> "Run":
     if is_lora_folder(folder):
         check_lora_folder(folder)
     config = _to_config(settings, folder / CONFIG_FILE)
-    return Run(folder, config, _read_task(folder, config))
+    return Run(folder, config, _read_task(folder, config), verify)
 
 
 def _to_config(settings: Mapping[str, Any], path: Path) -> TrainConfig:
@@ -127,17 +132,20 @@ class Run:
         path: output folder.
         config: settings, including those that were detected from the data.
         task: text columns, labels and metrics.
+        verify: see `verify_run`.
     """
 
     path: Path
     config: TrainConfig
     task: Task
+    verify: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
 
     @cached_property
     def classifier(self) -> "Classifier":
         """Model and tokenizer, loaded on first access."""
-        from plainloop.predict.classifier import Classifier
+        from plainloop.predict.classifier import Classifier  # imports torch while files are hashed
 
+        self.verify()
         return Classifier(self.path, self.task, self.config)
 
     @cached_property
@@ -145,9 +153,10 @@ class Run:
         """Thresholds and temperature of the run; None if it has none.
 
         Raises:
-            UserError: decision.json is damaged, or missing although the settings ask for it.
+            UserError: it is missing although the settings ask for it.
+            CheckpointError: its file is damaged.
         """
-        decision = load_decision(self.path)
+        decision = load_decision(self.path, self.task)
         if decision is None and fits_decision(self.config):
             raise UserError(
                 f"the run is not finished: it has no {DECISION_FILE} yet",

@@ -6,6 +6,7 @@ from typing import Any
 
 from plainloop.atomic_file import write_text
 from plainloop.errors import printable
+from plainloop.metrics.decision_rule import DECISION_FILE
 from plainloop.model.pretrained import DEMO_MODEL
 from plainloop.predict.loaded_run import Run
 from plainloop.report.content import SCORE_NAMES, UNITS, main_split
@@ -118,7 +119,7 @@ def describe_decision(metrics: Mapping[str, Any]) -> list[str]:
     if decision is None:
         return []
     what = (
-        f"Chosen on the {decision['chosen_on']:,} validation rows, in `decision.json`. `plainloop "
+        f"Chosen on the {decision['chosen_on']:,} validation rows, in `{DECISION_FILE}`. `plainloop "
         "predict` uses it; `pipeline` and `from_pretrained` know nothing of it:"
     )
     how = (

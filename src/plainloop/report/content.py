@@ -155,7 +155,7 @@ def main_split(metrics: Mapping[str, Any]) -> str | None:
 def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, Any]:
     """Collect the template's variables for the main split."""
     task, config, of = run.task, run.config, metrics["analysis"][split]
-    rows = RowPredictions.load(run.path, split)
+    rows = RowPredictions.load(run.path, split, run.decision)
     values = task.problem_type == "regression"
     headline = next(name for name in task.metrics if name in of["scores"])
     names = [printable(name) for name in task.label_names]

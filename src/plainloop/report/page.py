@@ -92,7 +92,9 @@ def read_metrics(run: Run) -> dict[str, Any]:
 
     Raises:
         UserError: it is damaged, or has no analysis to report.
+        CheckpointError: a file of the run was changed.
     """
+    run.verify()
     metrics = load_metrics(run.path)
     if "analysis" not in metrics:
         raise UserError(

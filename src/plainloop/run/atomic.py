@@ -10,9 +10,10 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -21,6 +22,8 @@ from plainloop.errors import MachineError
 
 MANIFEST_FILE = "manifest.json"
 TEMPORARY_PREFIX = ".tmp-"
+Listed = Mapping[str, tuple[int, str]]
+"""The files in a manifest: name -> size in bytes, SHA-256."""
 REPLACED_SUFFIX = ".old"  # of a folder that is being replaced by a newer one of the same name
 
 
@@ -57,7 +60,7 @@ def finish_folder(temporary: Path, folder: Path) -> None:
     files = {}
     for path in sorted(temporary.iterdir()):
         fsync_path(path)
-        files[path.name] = {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+        files[path.name] = describe_file(path)
     manifest = temporary / MANIFEST_FILE
     manifest.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
     fsync_path(manifest)
@@ -79,25 +82,52 @@ def finish_folder(temporary: Path, folder: Path) -> None:
 def find_corruption(folder: Path) -> str | None:
     """Compare a folder with its manifest: the first corrupt file and the reason, or None."""
     try:
-        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-        files = {
-            str(name): (entry["bytes"], entry["sha256"])
-            for name, entry in manifest["files"].items()
-        }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        return f"{MANIFEST_FILE}: {type(error).__name__}"
+        files = read_manifest(folder)
+    except ValueError as error:
+        return str(error)
     for name, (size, digest) in files.items():
         path = folder / name
-        if path.parent != folder or path.is_symlink() or not path.is_file():
+        if path.parent != folder or path.is_symlink():
             return f"{name}: missing"
-        try:
-            if path.stat().st_size != size:
-                return f"{name}: {path.stat().st_size} bytes, expected {size}"
-            if hash_file(path) != digest:
-                return f"{name}: SHA-256 differs"
-        except OSError as error:
-            return f"{name}: {error.strerror}"
-    return None if files else f"{MANIFEST_FILE}: lists no files"
+        if reason := compare_file(path, size, digest):
+            return f"{name}: {reason}"
+    return None
+
+
+def read_manifest(folder: Path) -> Listed:
+    """Read a folder's manifest.
+
+    Raises:
+        ValueError: it is missing or damaged, or lists no files; the message names it.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        files = {
+            str(name): (int(entry["bytes"]), str(entry["sha256"]))
+            for name, entry in manifest["files"].items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{MANIFEST_FILE}: {type(error).__name__}") from error
+    if not files:
+        raise ValueError(f"{MANIFEST_FILE}: lists no files")
+    return files
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """A file's entry in a manifest: its size in bytes and its SHA-256."""
+    return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
+
+
+def compare_file(path: Path, size: int, digest: str) -> str | None:
+    """How a file differs from its entry in a manifest; None if it does not."""
+    try:
+        if not path.is_file():
+            return "missing"
+        if path.stat().st_size != size:
+            return f"{path.stat().st_size} bytes, expected {size}"
+        return None if hash_file(path) == digest else "SHA-256 differs"
+    except OSError as error:
+        return str(error.strerror)
 
 
 def hash_file(path: Path) -> str:

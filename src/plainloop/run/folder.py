@@ -20,8 +20,10 @@ from plainloop.config.marks import OF_CALL
 from plainloop.config.settings import TrainConfig, marked
 from plainloop.config.settings_file import read_settings_file
 from plainloop.errors import UserError, printable_path
-from plainloop.metrics.decision_rule import DECISION_FILE
+from plainloop.metrics.decision_rule import DECISION_FILE, OLD_DECISION_FILE
+from plainloop.metrics.row_predictions import PREDICTIONS_FOLDER
 from plainloop.model import lora
+from plainloop.run.atomic import MANIFEST_FILE
 from plainloop.run.state import TrainState
 
 if TYPE_CHECKING:
@@ -46,13 +48,26 @@ MODEL_FILES = (
     "merges.txt",
 )
 """Model and tokenizer files, as `from_pretrained` reads them."""
-RUN_FILES = (
+VERIFIED_FILES = (
     CONFIG_FILE,
     HISTORY_FILE,
     METRICS_FILE,
     DECISION_FILE,
+    OLD_DECISION_FILE,
+    f"{PREDICTIONS_FOLDER}/*.parquet",
+    f"cv/{PREDICTIONS_FOLDER}/*.parquet",
+    *MODEL_FILES,
+)
+"""The files that a run's manifest lists: all that a command reads of a finished run."""
+RUN_FILES = (
+    MANIFEST_FILE,
+    CONFIG_FILE,
+    HISTORY_FILE,
+    METRICS_FILE,
+    DECISION_FILE,
+    OLD_DECISION_FILE,
     LOGS_FOLDER,
-    "predictions",
+    PREDICTIONS_FOLDER,
     "cv",
     "report.html",
     "README.md",
@@ -219,6 +234,7 @@ class RunFolder:
         lock = lock_folder(path)
         for left in path.glob(TEMPORARY_FILES):
             left.unlink()
+        (path / MANIFEST_FILE).unlink(missing_ok=True)  # from now on the files change
         lines = [json.dumps(record) + "\n" for record in state.history]
         write_text(path / HISTORY_FILE, "".join(lines))
         return cls(path, lock)

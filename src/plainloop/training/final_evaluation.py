@@ -13,6 +13,7 @@ from plainloop.metrics.analysis import analyse
 from plainloop.metrics.decision_effect import measure_decision
 from plainloop.metrics.decision_rule import (
     DECISION_FILE,
+    OLD_DECISION_FILE,
     DecisionRule,
     fits_decision,
     threshold_labels,
@@ -22,6 +23,7 @@ from plainloop.metrics.scorer import Scores
 from plainloop.metrics.task_metric import Metric, TaskMetric
 from plainloop.metrics.thresholds import fit_decision
 from plainloop.run.folder import RunFolder
+from plainloop.run.manifest import write_manifest
 from plainloop.run.rank_failure import collective_timeout
 from plainloop.training.evaluation import evaluate
 from plainloop.training.prepare import Inputs
@@ -83,13 +85,14 @@ def evaluate_saved(
             )
         yield split, scores
     if folder:
+        for name in (DECISION_FILE, OLD_DECISION_FILE):  # of a run that was resumed with --force
+            (folder.path / name).unlink(missing_ok=True)
         if decision:
             decision.save(folder.path, threshold_labels(task))
             metrics["decision"] = measure_decision(kept, task, config, decision)
-        else:  # of a run that was resumed with --force
-            (folder.path / DECISION_FILE).unlink(missing_ok=True)
         metrics["data"] = describe_findings(inputs.check.complete)
         folder.save_metrics(metrics)
+        write_manifest(folder.path)
 
 
 def describe_findings(findings: "Findings") -> dict[str, Any]:

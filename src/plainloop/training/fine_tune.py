@@ -165,7 +165,7 @@ def fine_tune(
                 {"split": split, "scores": scores, "intervals": intervals},
                 f"{split.capitalize():<14} {describe_scores(scores)}",
             )
-    if run.folder and (decision := load_decision(run.folder.path)):
+    if run.folder and (decision := load_decision(run.folder.path, task)):
         say("Decision", format_decision(decision, task))
         say("Cross-fitted", summarize_decision(metrics["decision"]))
     say("Saved", str(config.run_path))

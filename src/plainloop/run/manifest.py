@@ -1,0 +1,91 @@
+"""Manifest of a finished run: the sizes and SHA-256 of its files, written last, verified before use."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from threading import Thread
+
+from plainloop.atomic_file import write_json
+from plainloop.errors import CheckpointError, printable, printable_path
+from plainloop.run.atomic import MANIFEST_FILE, Listed, compare_file, describe_file, read_manifest
+from plainloop.run.folder import CONFIG_FILE, VERIFIED_FILES, has_saved_model, is_run
+
+LARGE = 16 * 2**20  # bytes; hashing that much takes about 10 ms
+
+logger = logging.getLogger(__name__)
+
+
+def write_manifest(folder: Path) -> None:
+    """Write manifest.json over the files of a run; see `VERIFIED_FILES`."""
+    files = {name: describe_file(folder / name) for name in sorted(_verified_files(folder))}
+    write_json(folder / MANIFEST_FILE, {"files": files})
+
+
+def verify_run(folder: Path, *, accept_changed: bool = False) -> Callable[[], None]:
+    """Compare a run's files with its manifest: small files now, files above 16 MiB in a thread.
+
+    A run that an older version finished has no manifest, nor has one that was killed before it was
+    written: a warning says so.
+
+    Args:
+        folder: any folder; nothing is checked if it is not a run.
+        accept_changed: log a warning for each file that differs, instead of raising.
+
+    Returns:
+        A function that waits for the thread, to call before a large file is used; it raises as this
+        one does.
+
+    Raises:
+        CheckpointError: a file is missing, differs, or is not in the manifest.
+    """
+
+    def refuse(changes: list[str]) -> None:
+        if accept_changed:
+            for change in changes:
+                logger.warning("%s: accepted: %s", printable_path(folder), printable(change))
+        elif changes:
+            raise CheckpointError(
+                f"changed since the run was finished: {printable('; '.join(changes), most=300)}",
+                where=printable_path(folder),
+                fix="restore it, or give --accept-changed-files if you changed it on purpose",
+            )
+
+    if not (folder / MANIFEST_FILE).is_file():
+        if is_run(folder) and has_saved_model(folder):
+            logger.warning(
+                "%s: no %s, so its files cannot be verified", printable_path(folder), MANIFEST_FILE
+            )
+        return lambda: None
+    try:
+        listed = read_manifest(folder)
+    except ValueError as error:
+        refuse([str(error)] if is_run(folder) else [])
+        return lambda: None
+    if CONFIG_FILE not in listed and not is_run(folder):  # of a checkpoint, or not plainloop's
+        return lambda: None
+    present = _verified_files(folder)
+    changes = [f"{name}: not in {MANIFEST_FILE}" for name in sorted(present - listed.keys())]
+    changes += [f"{name}: missing" for name in sorted(listed.keys() - present)]
+    small, large = {}, {}
+    for name in present & listed.keys():
+        (large if listed[name][0] > LARGE else small)[name] = listed[name]
+    refuse(changes + _find_changes(folder, small))
+    found: Future[list[str]] = Future()
+    # A daemon: an error in the input ends the process without waiting for it.
+    Thread(target=lambda: found.set_result(_find_changes(folder, large)), daemon=True).start()
+    return lambda: refuse(found.result())
+
+
+def _verified_files(folder: Path) -> set[str]:
+    return {
+        path.relative_to(folder).as_posix()
+        for pattern in VERIFIED_FILES
+        for path in folder.glob(pattern)
+        if path.is_file()
+    }
+
+
+def _find_changes(folder: Path, listed: Listed) -> list[str]:
+    reasons = {name: compare_file(folder / name, *listed[name]) for name in sorted(listed)}
+    return [f"{name}: {reason}" for name, reason in reasons.items() if reason]
