@@ -111,7 +111,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
         inputs=inputs,
         config=config,
         accelerator=accelerator,
-        folder=run.folder,
+        run=run,
     ):
         say(split, scores)
 

@@ -96,6 +96,7 @@ def describe_row(name: str, row: Entry) -> list[str]:
             f"{memory_ratio(row, AUTO, side):.2f}",
         ]
         for side in SIDES
+        if side in row["sides"]
     ]
     header = ["side", "samples/s", "real tokens/s", "peak memory, MB", "share of the limit"]
     header += [f"plainloop, times its {what}" for what in ("samples/s", "tokens/s", "memory")]

@@ -5,7 +5,8 @@ from pathlib import Path
 from speed.figures import Entry, speed_ratio
 from speed.sides import SIDES, TRAINER
 
-BAR = 0.16
+GROUP = 0.8
+"""Width of a group of bars; groups are 1 apart."""
 
 
 def plot_rows(rows: dict[str, Entry], path: Path) -> None:
@@ -15,10 +16,12 @@ def plot_rows(rows: dict[str, Entry], path: Path) -> None:
 
     figure = Figure(figsize=(1.5 + 1.3 * len(rows), 3.6), layout="constrained")
     axes = figure.subplots()
-    for number, side in enumerate(SIDES):
-        places = [place + (number - len(SIDES) / 2 + 0.5) * BAR for place in range(len(rows))]
+    sides = [side for side in SIDES if all(side in row["sides"] for row in rows.values())]
+    width = GROUP / len(sides)
+    for number, side in enumerate(sides):
+        places = [place + (number - len(sides) / 2 + 0.5) * width for place in range(len(rows))]
         heights = [speed_ratio(row, side, TRAINER) for row in rows.values()]
-        axes.bar(places, heights, BAR, label=side)
+        axes.bar(places, heights, width, label=side)
     axes.set_xticks(range(len(rows)), list(rows))
     axes.set_xlabel("task - rows in a batch")
     axes.set_ylabel("samples/s, the Trainer's as 1")

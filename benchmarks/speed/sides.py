@@ -3,6 +3,8 @@
 TUTORIAL = "tutorial's loop"
 TRAINER = "Trainer"
 GROUPED = "Trainer, group_by_length"
+SWITCHED = "Trainer, oneDNN"
 PADDED = "plainloop, padded"
+DEFAULT = "plainloop, torch's products"
 AUTO = "plainloop"
-SIDES = (TUTORIAL, TRAINER, GROUPED, PADDED, AUTO)
+SIDES = (TUTORIAL, TRAINER, GROUPED, SWITCHED, PADDED, DEFAULT, AUTO)

@@ -18,7 +18,7 @@ import torch
 
 from speed.child import Requests
 from speed.pauses import Pauses
-from speed.sides import AUTO, GROUPED, PADDED, TRAINER, TUTORIAL
+from speed.sides import AUTO, DEFAULT, GROUPED, PADDED, SWITCHED, TRAINER, TUTORIAL
 from speed.work import Work, load_tokenized
 
 
@@ -101,7 +101,13 @@ def run_trainer(work: Work, folder: Path, pauses: Pauses, **arguments: Any) -> N
     ).train()
 
 
-def run_plainloop(work: Work, folder: Path, pauses: Pauses, *, execution: str) -> None:
+def run_switched_trainer(work: Work, folder: Path, pauses: Pauses) -> None:
+    """The Trainer after the one line with which a user gets oneDNN's matrix products."""
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    run_trainer(work, folder, pauses)
+
+
+def run_plainloop(work: Work, folder: Path, pauses: Pauses, **settings: Any) -> None:
     """What `plainloop train` does."""
     from plainloop.training import fine_tune as fine_tuning
     from plainloop.training.loop import train
@@ -111,7 +117,7 @@ def run_plainloop(work: Work, folder: Path, pauses: Pauses, *, execution: str) -
         return train(*args, **kwargs)
 
     with patch.object(fine_tuning, "train", forget_and_train):
-        fine_tuning.fine_tune(work.config(output_dir=folder, execution=execution))
+        fine_tuning.fine_tune(work.config(output_dir=folder, **settings))
 
 
 Loop = Callable[[Work, Path, Pauses], None]
@@ -119,8 +125,10 @@ LOOPS: dict[str, Loop] = {
     TUTORIAL: run_tutorial,
     TRAINER: run_trainer,
     GROUPED: partial(run_trainer, train_sampling_strategy="group_by_length"),
+    SWITCHED: run_switched_trainer,
     PADDED: partial(run_plainloop, execution="padded"),
-    AUTO: partial(run_plainloop, execution="auto"),
+    DEFAULT: partial(run_plainloop, products="default"),
+    AUTO: run_plainloop,
 }
 
 

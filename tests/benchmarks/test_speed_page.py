@@ -13,11 +13,28 @@ from speed.page import BEGIN, END, check_page, describe_all, write_page
 from speed.profiled import KINDS, PROFILED_SIDES, REST
 from speed.results import Results, describe_machine
 from speed.rows import choose_rows
-from speed.sides import AUTO, GROUPED, PADDED, SIDES, TRAINER, TUTORIAL
+from speed.sides import (
+    AUTO,
+    DEFAULT,
+    GROUPED,
+    PADDED,
+    SIDES,
+    SWITCHED,
+    TRAINER,
+    TUTORIAL,
+)
 
 from plainloop.errors import UserError
 
-SECONDS = {TUTORIAL: 4.0, TRAINER: 2.0, GROUPED: 1.5, PADDED: 2.0, AUTO: 1.0}
+SECONDS = {
+    TUTORIAL: 4.0,
+    TRAINER: 2.0,
+    GROUPED: 1.5,
+    SWITCHED: 1.8,
+    PADDED: 2.0,
+    DEFAULT: 1.2,
+    AUTO: 1.0,
+}
 
 
 ARCHITECTURE = {"parameters": 110_000_000, "steps": 4, "padded": [6.0, 6.0], "auto": [4.0, 4.0]}

@@ -60,7 +60,7 @@ def test_every_field_declares_something():
 def test_what_is_not_declared_to_be_free_is_compared_on_a_resume(name):
     rows = Dataset.from_dict({"text": ["a"], "label": [0]})
     raw = DatasetDict(train=rows, validation=rows)
-    compared = run_fingerprint(TrainConfig(), raw, torch.device("cpu"), 1)["settings"]
+    compared = run_fingerprint(TrainConfig(), raw, torch.device("cpu"), 1, "default")["settings"]
     assert (name in compared) is not any(mark in MARKS[name] for mark in (MAY_DIFFER, OF_CALL))
 
 

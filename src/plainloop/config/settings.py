@@ -304,6 +304,9 @@ class TrainConfig:
     execution: Annotated[Literal["auto", "unpadded", "padded"], RUN, EJECTED] = "auto"
     """Compute no padding (auto: where the model can), or pad, which gives the Trainer's bits."""
 
+    products: Annotated[Literal["auto", "default"], RUN, MAY_DIFFER] = "auto"
+    """Matrix products on a CPU: the fastest exact float32 kernels (auto), or torch's default."""
+
     ddp_timeout: Annotated[int, WHOLE, RUN, at_least(1), MAY_DIFFER] = 1800
     """Seconds that processes wait for each other while one reads, tokenizes or saves."""
 

@@ -19,6 +19,7 @@ from plainloop.data.batches.sliding_windows import WindowCollator, pool_windows
 from plainloop.data.batches.tokenize import create_tokenize
 from plainloop.errors import DivergedError
 from plainloop.model.load import copy_to_aligned_memory, load_model, load_tokenizer
+from plainloop.model.matrix_products import choose_products, use_products
 from plainloop.model.unpadded.execution import choose_padding
 from plainloop.run.accelerator import create_accelerator
 
@@ -46,7 +47,9 @@ class Classifier:
         )
         model, _ = load_model(str(folder), task)
         copy_to_aligned_memory(model)
-        padding = choose_padding(model, replace(config, execution="auto"), self.accelerator)
+        config = replace(config, execution="auto")
+        padding = choose_padding(model, config, self.accelerator)
+        self.products, _ = choose_products(model, config, self.accelerator)
         # On a CPU, one batch per thread is faster than all threads on one batch, because threads
         # never wait for each other. Only unpadded models are tested to give the same logits so.
         self.threads = torch.get_num_threads() if padding == "unpadded" else 1
@@ -96,12 +99,13 @@ class Classifier:
             logits[numbers] = outputs.logits.float().cpu().numpy()
 
         starts = range(0, len(rows), rows_of_a_thread)
-        if self.threads == 1:
-            for start in starts:
-                run(start)
-        else:
-            with batch_threads(self.threads) as pool:
-                list(pool.map(run, starts))
+        with use_products(self.products):
+            if self.threads == 1:
+                for start in starts:
+                    run(start)
+            else:
+                with batch_threads(self.threads) as pool:
+                    list(pool.map(run, starts))
         if not np.isfinite(logits).all():
             raise DivergedError(
                 "the model gives logits that are not finite",

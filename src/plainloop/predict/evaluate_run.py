@@ -13,6 +13,7 @@ from plainloop.data.files.tables import Source, read_files
 from plainloop.data.glue import read_glue_tsv, to_dataset
 from plainloop.errors import UserError, printable
 from plainloop.metrics.scorer import Scores
+from plainloop.model.matrix_products import use_products
 from plainloop.predict.loaded_run import Run
 from plainloop.training.prepare import load_inputs
 
@@ -73,7 +74,8 @@ def evaluate_run(
         decision = None if chose else run.decision
         metric = TaskMetric(task.metrics, task.problem_type, task.label_names, decision)
         dataloader = accelerator.prepare(own_loader)
-        scores[split] = evaluate(model, dataloader, metric, accelerator=accelerator) or {}
+        with use_products(classifier.products):
+            scores[split] = evaluate(model, dataloader, metric, accelerator=accelerator) or {}
     return scores
 
 

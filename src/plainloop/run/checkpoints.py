@@ -59,7 +59,7 @@ class Checkpoints:
     folder: Path
     best_folder: Path
     accelerator: Accelerator
-    fingerprint: Mapping[str, Any]
+    fingerprint: dict[str, Any]
     save_total_limit: int | None = SMALLEST_TOTAL_LIMIT
     registered: dict[str, Any] = field(default_factory=dict)
 
@@ -184,6 +184,12 @@ class Checkpoints:
         with explain_read_errors(path / STATE_FILE):
             lr_scheduler.load_state_dict(content["lr_scheduler"])
         return state, rng_state, passed
+
+    def saved_products(self, path: Path) -> str:
+        """The kernels of the matrix products of the run that a checkpoint is of."""
+        with explain_read_errors(path / STATE_FILE):
+            content = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+            return str(content["identity"]["machine"].get("products", "default"))
 
     def restore_registered(self, path: Path, name: str) -> None:
         """Load a verified checkpoint into an object of `registered`.

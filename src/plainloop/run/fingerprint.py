@@ -12,6 +12,7 @@ from plainloop.config.marks import MAY_DIFFER, OF_CALL
 from plainloop.config.settings import TrainConfig, marked
 from plainloop.data.row_hash import hash_rows
 from plainloop.errors import CheckpointError
+from plainloop.model.matrix_products import Products
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -22,7 +23,11 @@ PACKAGES = ("torch", "transformers", "accelerate")
 
 
 def run_fingerprint(
-    config: TrainConfig, raw: "DatasetDict", device: torch.device, num_processes: int
+    config: TrainConfig,
+    raw: "DatasetDict",
+    device: torch.device,
+    num_processes: int,
+    products: Products,
 ) -> dict[str, Mapping[str, Any]]:
     """Everything that a run's numbers depend on, by group; a resumed run must have the same."""
     settings = config.to_dict()
@@ -33,6 +38,7 @@ def run_fingerprint(
             "device": device.type,
             "processes": num_processes,
             "threads": torch.get_num_threads(),
+            "products": products,
         },
         "versions": {name: version(name) for name in PACKAGES},
     }
@@ -57,6 +63,8 @@ def check_fingerprint(
     """
     # Compared as JSON, in which the saved one's tuples have become lists.
     saved, ours = (json.loads(json.dumps(side)) for side in (saved, ours))
+    for side in (saved, ours):
+        side.setdefault("machine", {}).setdefault("products", "default")  # 0.1.0 had no choice
     differences = [
         f"{key} was {saved.get(group, {}).get(key)!r}, is {ours.get(group, {}).get(key)!r}"
         for group in sorted(saved.keys() | ours.keys())

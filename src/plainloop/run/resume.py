@@ -13,6 +13,7 @@ from torch import nn
 from plainloop.config.settings import TrainConfig
 from plainloop.console import say
 from plainloop.errors import CheckpointError, MachineError
+from plainloop.model.matrix_products import Products, choose_products
 from plainloop.run.atomic import REPLACED_SUFFIX, explain_disk_errors
 from plainloop.run.checkpoints import Checkpoints, step_of
 from plainloop.run.fingerprint import run_fingerprint
@@ -36,12 +37,14 @@ class OpenRun:
         checkpoints: saves and finds the run's checkpoints.
         resumed: state and random number generators of the checkpoint; None if it starts at step 0.
         resumed_from: path of that checkpoint; None if the run starts at step 0.
+        products: the kernels of its matrix products, for `use_products`.
     """
 
     folder: RunFolder | None
     checkpoints: Checkpoints
     resumed: tuple[TrainState, RngState] | None
     resumed_from: Path | None = None
+    products: Products = "default"
 
     def register(self, **objects: Any) -> None:
         """Save these objects with each checkpoint, and restore them now if the run is resumed.
@@ -91,12 +94,17 @@ def open_run(
         config.run_path / "checkpoints",
         config.run_path / "best",
         accelerator,
-        fingerprint=run_fingerprint(config, raw, accelerator.device, accelerator.num_processes),
+        fingerprint={},
         save_total_limit=config.save_total_limit,
     )
     resumed = newest = None
     if is_resuming(config):
         newest = find_checkpoint(accelerator, checkpoints, config.resume_from_checkpoint)
+    products = choose_run_products(model, config, checkpoints, newest)
+    checkpoints.fingerprint.update(
+        run_fingerprint(config, raw, accelerator.device, accelerator.num_processes, products)
+    )
+    if is_resuming(config):
         with raise_on_all_ranks(accelerator):
             if newest is not None:
                 state, generators, differences = checkpoints.restore(
@@ -122,7 +130,7 @@ def open_run(
         if accelerator.is_main_process:
             check_disk_space(config, model)
             folder = RunFolder.reopen(config, resumed[0]) if resumed else RunFolder.create(config)
-    return OpenRun(folder, checkpoints, resumed, newest if resumed else None)
+    return OpenRun(folder, checkpoints, resumed, newest if resumed else None, products)
 
 
 def find_checkpoint(
@@ -146,6 +154,24 @@ def find_checkpoint(
         return None
     step, is_replaced = divmod(code, 2)
     return checkpoints.path_of(step).with_suffix(REPLACED_SUFFIX if is_replaced else "")
+
+
+def choose_run_products(
+    model: nn.Module, config: TrainConfig, checkpoints: Checkpoints, newest: Path | None
+) -> Products:
+    """Choose the kernels of the matrix products, as the checkpoint to resume from has them.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read; on every process.
+    """
+    saved, accelerator = None, checkpoints.accelerator
+    with raise_on_all_ranks(accelerator):
+        if newest is not None:
+            saved = checkpoints.saved_products(newest)
+    products, why = choose_products(model, config, accelerator, saved)
+    if accelerator.is_main_process:
+        say("Execution", why)
+    return products
 
 
 def check_disk_space(config: TrainConfig, model: nn.Module) -> None:

@@ -22,9 +22,10 @@ from plainloop.metrics.row_predictions import PredictionCollector, RowPrediction
 from plainloop.metrics.scorer import Scores
 from plainloop.metrics.task_metric import Metric, TaskMetric
 from plainloop.metrics.thresholds import fit_decision
-from plainloop.run.folder import RunFolder
+from plainloop.model.matrix_products import use_products
 from plainloop.run.manifest import write_manifest
 from plainloop.run.rank_failure import collective_timeout
+from plainloop.run.resume import OpenRun
 from plainloop.training.evaluation import evaluate
 from plainloop.training.prepare import Inputs
 
@@ -41,7 +42,7 @@ def evaluate_saved(
     inputs: Inputs,
     config: TrainConfig,
     accelerator: Accelerator,
-    folder: RunFolder | None,
+    run: OpenRun,
 ) -> Iterator[tuple[str, Scores]]:
     """Evaluate a trained model on each split but train; yield the split's name and its scores.
 
@@ -58,8 +59,9 @@ def evaluate_saved(
         inputs: the rows as read, and the task.
         config: eval_strategy "no" leaves out validation; step_timeout is in seconds.
         accelerator: gathers the rows of all processes.
-        folder: where results are written, on the main process; None on the others.
+        run: results are written into its folder, by the main process.
     """
+    folder = run.folder
     splits = [split for split in dataloaders if split != "train"]
     if config.eval_strategy == "no":
         splits.remove("validation")
@@ -71,7 +73,7 @@ def evaluate_saved(
         dataloader, rows = accelerator.prepare(dataloaders[split]), PredictionCollector()
         if decision:
             metric = TaskMetric(task.metrics, task.problem_type, task.label_names, decision)
-        with collective_timeout(config.step_timeout):
+        with collective_timeout(config.step_timeout), use_products(run.products):
             scores = evaluate(model, dataloader, metric, accelerator=accelerator, rows=rows) or {}
         if split != "validation":
             metrics[split] = scores

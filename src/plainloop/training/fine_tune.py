@@ -156,7 +156,7 @@ def fine_tune(
         inputs=inputs,
         config=config,
         accelerator=accelerator,
-        folder=run.folder,
+        run=run,
     ):
         if accelerator.is_main_process:
             intervals = metrics["analysis"].get(split, {}).get("intervals")

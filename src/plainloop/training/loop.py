@@ -14,6 +14,7 @@ from plainloop.config.settings import METRIC_SCHEDULES, TrainConfig
 from plainloop.config.validation import evaluations_are_needed
 from plainloop.data.batches.loaders import Batch
 from plainloop.metrics.task_metric import Metric
+from plainloop.model.matrix_products import use_products
 from plainloop.run.rank_failure import training_step_timeout
 from plainloop.run.resume import OpenRun
 from plainloop.run.rng import RngState
@@ -90,7 +91,7 @@ def train(
         model, optimizer, lr_scheduler, accelerator=accelerator, loss_fn=loss_fn, run=run
     )
     optimizer.zero_grad()
-    with training_step_timeout(config, state), progress:
+    with training_step_timeout(config, state), use_products(session.products), progress:
         rng_state.restore()
         if state.evaluation_due:  # a signal interrupted the evaluation after the last step
             scores = session.evaluate(model, eval_dataloader, metric, loss_fn)

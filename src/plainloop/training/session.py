@@ -16,6 +16,7 @@ from plainloop.data.batches.loaders import Batch
 from plainloop.errors import DivergedError, StoppedError
 from plainloop.metrics.scorer import Scores
 from plainloop.metrics.task_metric import Metric
+from plainloop.model.matrix_products import Products
 from plainloop.run.checkpoints import list_checkpoints
 from plainloop.run.rank_failure import collective_timeout
 from plainloop.run.resume import OpenRun
@@ -39,6 +40,11 @@ class Session:
     num_training_steps: int
     run: OpenRun | None
     stop: StopRequest | None
+
+    @property
+    def products(self) -> Products:
+        """The kernels of the matrix products: torch's default without a run, which chooses them."""
+        return self.run.products if self.run else "default"
 
     @property
     def training_is_done(self) -> bool:
