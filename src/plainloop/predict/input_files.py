@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
-from plainloop.data.custom.columns import find_columns
+from plainloop.data.custom.columns import find_columns, match_name
 from plainloop.data.files.tables import Source
 from plainloop.errors import UserError
 from plainloop.predict.output_columns import name_columns
@@ -154,6 +154,6 @@ def _null_rows(column: pa.Array) -> list[int]:
 def _columns_of_training(task: Task, config: TrainConfig, names: Sequence[str]) -> tuple[str, ...]:
     """Text columns as in the training; for a GLUE task, by name in its files or in plainloop."""
     if task.layout is None:
-        return config.text_column
+        return tuple(match_name(name, names) for name in config.text_column)
     theirs = tuple(task.layout.columns[name] for name in task.text_columns)
     return theirs if set(theirs) <= set(names) else task.text_columns

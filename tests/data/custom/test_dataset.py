@@ -110,3 +110,13 @@ def test_another_encoding_is_read(tmp_path):
     own = read(path, encoding="cp949", validation_file=(str(path),))
     assert own.raw["train"]["text"][:] == ["좋은 영화", "나쁜 영화"]
     assert own.task.label_names == ("긍정", "부정")
+
+
+def test_columns_of_another_file_may_differ_by_case_and_space(tmp_path):
+    train = csv_of(tmp_path / "t.csv", ROWS, "review_text,label")
+    other = csv_of(tmp_path / "v.csv", ROWS[:2], "Review Text,Label")
+    own = read(train, validation_file=(other,))
+    assert own.raw["validation"]["text"][:] == [text for text, _ in ROWS[:2]]
+    csv_of(tmp_path / "v.csv", [("a", "b", "yes")], "Review Text,Review-Text,Label")
+    with pytest.raises(UserError, match=r"v.csv: no column 'review_text', which the training"):
+        read(train, validation_file=(other,))

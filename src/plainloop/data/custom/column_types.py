@@ -9,6 +9,7 @@ import pyarrow as pa
 SAMPLE_ROWS = 10_000
 LONG_TEXT, MOST_DIGITS = 20, 0.25  # characters on average; share of a text's characters
 MOST_LABELS = 100
+FEWEST_TEXTS = 5  # fewer different values, each twice on average, are no texts
 NUMBER_OR_BOOLEAN = re.compile(r"\s*([+-]?\d*\.?\d+([eE][+-]?\d+)?|true|false)\s*", re.IGNORECASE)
 
 
@@ -71,6 +72,35 @@ def is_worded(column: pa.ChunkedArray) -> bool:
         return False
     texts = filled(column)
     return not texts or not all(map(NUMBER_OR_BOOLEAN.fullmatch, texts))
+
+
+def has_some_values(column: pa.ChunkedArray) -> bool:
+    """At least five different values, or values that are mostly unique."""
+    values = filled(column)
+    return len(set(map(str, values))) >= min(FEWEST_TEXTS, max(1, len(values) // 2 + 1))
+
+
+def is_mostly_empty(column: pa.ChunkedArray) -> bool:
+    """Whether less than half of the rows have a value."""
+    return 2 * sum(str(value).strip() != "" for value in filled(column)) < len(column)
+
+
+def is_constant(column: pa.ChunkedArray) -> bool:
+    """Whether all values are one."""
+    return len(set(map(str, filled(column)))) == 1
+
+
+def is_repeated(column: pa.ChunkedArray) -> bool:
+    """Words that are neither constant, mostly unique nor mostly empty."""
+    values = filled(column)
+    differ = len(set(map(str, values)))
+    return is_worded(column) and 1 < differ < 0.9 * len(values) and not is_mostly_empty(column)
+
+
+def mean_length(column: pa.ChunkedArray) -> float:
+    """Characters of a value on average, without the empty ones."""
+    values = filled(column)
+    return sum(map(len, map(str, values))) / max(1, len(values))
 
 
 def is_long_text(column: pa.ChunkedArray) -> bool:

@@ -1,20 +1,23 @@
 """Find the text and label columns of a file by rules; ask the user if several fit.
 
 1. What a flag names is taken: `--text-column` (one or two), `--label-column`, `--group-column`.
-2. Else a column is known by its name, whatever its case, spaces, underscores and hyphens:
+2. Else a column is a candidate by its name, whatever its case, spaces, underscores and hyphens:
    - a pair: sentence1 and sentence2, premise and hypothesis, question1 and question2, question and
      answer, query and passage, ... (`PAIRS`);
    - a text: text, sentence, review, comment, content, body, message, tweet, title, ... (`TEXTS`);
-     a column of numbers or of true and false is none, whatever its name;
-   - a label: label, labels, gold_label (`LABELS`); where there is none of these: target, class,
+   - a label: label, labels, gold_label (`LABELS`); if there is none of these: target, class,
      category, sentiment, intent, score, rating, stars, is_spam, ... (`OTHER_LABELS`).
-3. Else it is known by what it holds, if it is the only one: the text is long (20 characters on
+   Its content decides. A text is not only numbers, at least half filled, and has more than four
+   different values. A label (other than `LABELS`) is at least half filled, has two values or more,
+   and is no long text.
+3. Else a column is found by its content, if it is the only one: the text is long (20 characters on
    average) and mostly unique; the label has few values (at most 100, each twice on average). Ids,
    index columns, addresses and dates are neither, nor is a header that looks like a row of data.
 
-Where two columns fit equally well, nothing is chosen: the message names them and the flag that
-decides. Two texts make a pair only where `PAIRS` or a flag says so: a title and a body, or a
-summary and a review, are a question to you.
+If two columns fit, nothing is chosen: the message names them and the flag that decides. A known
+name competes with a column of long, mostly unique text if it usually names something shorter
+(`SHORT_TEXTS`: title, question, ...) or its texts are less than half as long. Two texts make a pair
+only if `PAIRS` or a flag says so: for a title and a body, or a summary and a review, you are asked.
 """
 
 import re
@@ -31,9 +34,14 @@ from plainloop.data.custom.column_types import (
     draw_sample,
     filled,
     has_few_values,
+    has_some_values,
+    is_constant,
     is_long_text,
+    is_mostly_empty,
     is_number,
+    is_repeated,
     is_worded,
+    mean_length,
 )
 from plainloop.errors import UserError, nearest
 
@@ -68,12 +76,22 @@ TEXTS = frozenset(
     passage paragraph phrase email emailtext mail sms feedback feedbacktext complaint narrative
     consumercomplaintnarrative transcript transcription claim quote prompt cleantext selftext""".split()  # noqa: SIM905
 )
+SHORT_TEXTS = frozenset(
+    """title headline newsheadline reviewtitle reviewheadline questiontitle summary subject query
+    question questiontext quote claim phrase""".split()  # noqa: SIM905
+)
 LABELS = frozenset(("label", "labels", "goldlabel"))
 OTHER_LABELS = frozenset(
-    """target targets class classes category categories sentiment sentiments airlinesentiment
+    """target targets class classes classindex category categories sentiment sentiments airlinesentiment
     polarity emotion emotions intent intents topic topics tag tags stance score rating ratings
     reviewrating starrating stars star isspam spam istoxic isduplicate issarcastic coarselabel
     finelabel labelcoarse labelfine quality y""".split()  # noqa: SIM905
+)
+TAGS = frozenset(("tag", "tags"))  # often keywords beside the label
+# A column of few values with such a name is more often a property of the rows than their label.
+PROPERTIES = frozenset(
+    """source language lang locale origin platform channel country region split fold year month
+    gender device version""".split()  # noqa: SIM905
 )
 # Parts of a name that say: this column tells rows apart, it does not describe them.
 NO_CANDIDATE = frozenset(
@@ -124,29 +142,37 @@ def find_columns(
     table, where = source.table, source.path
     wanted_label = label_column if labelled or label_column in table.column_names else None
     _check_flags(source, text_column, wanted_label, group_column)
-    problems: list[UserError] = []
     text, label = tuple(text_column), wanted_label
     sample = draw_sample(table)
     rest = [name for name in table.column_names if name not in (*text, label, group_column)]
-
-    label_reason = "--label-column"
+    problems: list[UserError] = []
+    fits: list[str] = []
+    label_reason, reason = "--label-column", "--text-column"
     if labelled and label is None:
-        try:
-            label, label_reason = _find_by_label_name(rest, where)
-        except UserError as problem:
-            problems.append(problem)
-    reason = "--text-column"
+        fits, label_reason = _find_by_label_name(rest, sample)
+        label = fits[0] if len(fits) == 1 else None
     if not text:
-        try:
-            text, reason = _find_text([name for name in rest if name != label], sample, where)
-        except UserError as problem:
-            problems.append(problem)
-    if not problems and labelled and label is None:
-        label, label_reason = _find_by_few_values(
-            [name for name in rest if name not in text], sample, where
-        )
+        text, reason, texts = _find_text([name for name in rest if name != label], sample, where)
+        if texts:
+            fix = f"--text-column {texts[0]!r} takes one, --text-column {texts[0]!r} {texts[1]!r} a pair"
+            problems.append(_ambiguous("the text", texts, where, fix))
+    if labelled and label is None:
+        if not fits:
+            fits = _find_by_few_values([name for name in rest if name not in text], sample)
+            label_reason = "the only other column of few values"
+        if len(fits) > 1:
+            problems.append(_ambiguous("the label", fits, where, "--label-column NAME decides"))
+        elif not fits and not problems:
+            problems.append(
+                UserError(
+                    f"no column is known or looks like the label; {_columns_are(table.column_names)}",
+                    where=where,
+                    fix="name it: --label-column NAME; or is this an unlabelled test split?",
+                )
+            )
     if problems:
         raise UserError.together(problems)
+    label = label or next(iter(fits), None)
 
     shown = " and ".join(map(repr, text))
     reasons = [f"text: column{'s' * (len(text) - 1)} {shown} ({reason})"]
@@ -158,6 +184,12 @@ def find_columns(
     if label is not None:
         reasons.append(f"label: column {label!r} ({label_reason})")
     return Columns(text, label, tuple(reasons))
+
+
+def match_name(name: str, names: Sequence[str]) -> str:
+    """The column of this name; if there is none, the only one that differs by case, space, - or _."""
+    alike = [other for other in names if _key(other) == _key(name)]
+    return alike[0] if name not in names and len(alike) == 1 else name
 
 
 def _check_flags(
@@ -206,62 +238,85 @@ def _holds_no_text(field: pa.Field, where: str) -> UserError:
     )
 
 
-def _find_by_label_name(names: Sequence[str], where: str) -> tuple[str | None, str]:
-    for known in (LABELS, OTHER_LABELS):
-        found = [name for name in names if _key(name) in known]
-        if len(found) > 1:
-            raise _ambiguous("the label", found, where, "--label-column NAME decides")
-        if found:
-            return found[0], "a known name for a label"
-    return None, ""
+def _find_by_label_name(names: Sequence[str], sample: pa.Table) -> tuple[list[str], str]:
+    """The columns that are the label by their name and content, and why; several: ask."""
+    reason = "a known name for a label"
+    if strong := [name for name in names if _key(name) in LABELS]:
+        return strong, reason
+    known = [name for name in names if _key(name) in OTHER_LABELS]
+    others = _find_by_few_values([name for name in names if name not in known], sample)
+    fits = [name for name in known if _can_be_label(sample[name])]
+    if not fits and others:
+        # Perhaps a file of one class.
+        filled_in = [name for name in known if not is_mostly_empty(sample[name])]
+        fits = [name for name in filled_in if is_constant(sample[name])]
+    elif not fits:
+        return known, reason
+    if len(fits) == 1 and (_key(fits[0]) in TAGS or not has_few_values(sample[fits[0]])):
+        fits += others
+    return fits, reason
 
 
-def _find_text(names: Sequence[str], sample: pa.Table, where: str) -> tuple[tuple[str, ...], str]:
+def _can_be_label(column: pa.ChunkedArray) -> bool:
+    if is_worded(column):
+        return is_repeated(column) and not is_long_text(column)
+    return not is_constant(column) and not is_mostly_empty(column)
+
+
+def _find_text(
+    names: Sequence[str], sample: pa.Table, where: str
+) -> tuple[tuple[str, ...], str, list[str]]:
+    """The text columns and why; or none, and the columns between which the user has to choose.
+
+    Raises:
+        UserError: there is no candidate.
+    """
     by_key = {_key(name): name for name in names}
     pairs = [tuple(by_key[key] for key in pair) for pair in PAIRS if {*pair} <= {*by_key}]
-    known = {name for name in names if _key(name) in TEXTS} | {n for pair in pairs for n in pair}
-    fits = [name for name in names if name in known and is_worded(sample[name])]
-    if known and not fits:
-        name = next(name for name in names if name in known)
-        if not can_be_text(sample.schema.field(name).type):
-            raise _holds_no_text(sample.schema.field(name), where)
+    in_pairs = {name for pair in pairs for name in pair}
+    known = [name for name in names if _key(name) in TEXTS or name in in_pairs]
+    worded = [name for name in known if is_worded(sample[name])]
+    if known and not worded and not can_be_text(sample.schema.field(known[0]).type):
+        raise _holds_no_text(sample.schema.field(known[0]), where)
+    fits = [n for n in worded if has_some_values(sample[n]) and not is_mostly_empty(sample[n])]
     for pair in pairs:
-        if {*pair} == {*fits}:
-            return pair, "a known pair"
+        if {*pair} == {*worded}:
+            return ((), "", worded) if len(fits) == 1 else (pair, "a known pair", [])
+    free = [name for name in names if name not in known and not _tells_rows_apart(name)]
+    long = [name for name in free if is_long_text(sample[name])]
     if len(fits) == 1:
-        return (fits[0],), "a known name for text"
-    reason = "the only column of long, mostly unique text"
+        size = mean_length(sample[fits[0]])
+        is_short = _key(fits[0]) in SHORT_TEXTS or not is_long_text(sample[fits[0]])
+        fits += [name for name in long if is_short or mean_length(sample[name]) >= 2 * size]
+    reason = "a known name for text"
     if not fits:
-        if _header_is_a_row(sample, where):
+        if not worded and _header_is_a_row(sample, where):
             raise _no_header(sample.column_names, where)
-        free = [name for name in names if not _tells_rows_apart(name)]
-        fits = [name for name in free if is_long_text(sample[name])]
-    if len(fits) > 1:
-        fix = f"--text-column {fits[0]!r} takes one, --text-column {fits[0]!r} {fits[1]!r} a pair"
-        raise _ambiguous("the text", fits, where, fix)
+        others = [n for n in free if is_worded(sample[n]) and has_some_values(sample[n])]
+        fits, reason = long, "the only column of long, mostly unique text"
+        if worded and not long:
+            fits, reason = [*worded, *others], "a known name for text"
     if not fits:
         what = f"no column is known or looks like the text; {_columns_are(sample.column_names)}"
         raise UserError(what, where=where, fix="name it: --text-column NAME")
-    return (fits[0],), reason
+    if unlike := [name for name in worded if name not in fits]:
+        reason += f"; {', '.join(map(repr, unlike))}: empty or few values"
+    return (tuple(fits), reason, []) if len(fits) == 1 else ((), "", fits)
 
 
-def _find_by_few_values(names: Sequence[str], sample: pa.Table, where: str) -> tuple[str, str]:
-    free = [name for name in names if not _tells_rows_apart(name)]
+def _find_by_few_values(names: Sequence[str], sample: pa.Table) -> list[str]:
+    """The columns of few values, those of words before those of numbers."""
+    free = [n for n in names if not _tells_rows_apart(n) and _key(n) not in TEXTS]
     fits = [name for name in free if has_few_values(sample[name])]
-    if len(fits) > 1:
-        raise _ambiguous("the label", fits, where, "--label-column NAME decides")
-    if not fits:
-        raise UserError(
-            f"no column is known or looks like the label; {_columns_are(sample.column_names)}",
-            where=where,
-            fix="name it: --label-column NAME; or is this an unlabelled test split?",
-        )
-    return fits[0], "the only other column of few values"
+    if len(fits) == 1 and _key(fits[0]) in PROPERTIES:
+        fits += [n for n in free if n not in fits and is_repeated(sample[n])]
+    return sorted(fits, key=lambda name: not is_worded(sample[name]))
 
 
 def _ambiguous(what: str, names: Sequence[str], where: str, fix: str) -> UserError:
+    more = f" (+{len(names) - MOST_NAMES_SHOWN} more)" if len(names) > MOST_NAMES_SHOWN else ""
     shown = " or ".join(map(repr, names[:MOST_NAMES_SHOWN]))
-    return UserError(f"{what} may be {shown}", where=where, fix=fix)
+    return UserError(f"{what} may be {shown}{more}", where=where, fix=fix)
 
 
 def _no_header(names: Sequence[str], where: str) -> UserError:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
-from plainloop.data.custom.columns import Columns, find_columns
+from plainloop.data.custom.columns import Columns, find_columns, match_name
 from plainloop.data.custom.labels import Labels, encode_labels, infer_labels
 from plainloop.data.custom.split import split_rows
 from plainloop.data.files.tables import Source, read_files
@@ -138,17 +138,18 @@ def read_rows(
     Raises:
         UserError: a column or a text is missing, or a label cannot be used.
     """
-    wanted = [*columns.text, *([columns.label] if labels else [])]
-    missing = [name for name in wanted if name not in source.table.column_names]
+    names = source.table.column_names
+    label = match_name(columns.label, names) if labels and columns.label else None
+    text_names = [match_name(name, names) for name in columns.text]
+    missing = [name for name in [*text_names, label] if name and name not in names]
     if missing:
         raise UserError(
-            f"no column {missing[0]!r}, which the training data have; found: "
-            f"{', '.join(source.table.column_names)}",
+            f"no column {missing[0]!r}, which the training data have; found: {', '.join(names)}",
             where=source.path,
             fix="give a file with the same columns, or rename its own",
         )
     problems, data = [], {}
-    texts = [source.table[name].cast(pa.string()) for name in columns.text]
+    texts = [source.table[name].cast(pa.string()) for name in text_names]
     is_null = pc.is_null(texts[0])
     for text in texts[1:]:
         is_null = pc.or_(is_null, pc.is_null(text))
@@ -163,9 +164,9 @@ def read_rows(
         )
     for name, text in zip(TEXT_COLUMNS, texts, strict=False):
         data[name] = pc.fill_null(text, "")
-    if labels and columns.label:
+    if labels and label:
         try:
-            data["label"] = encode_labels(source, columns.label, labels)
+            data["label"] = encode_labels(source, label, labels)
         except UserError as problem:
             problems.append(problem)
     if problems:
