@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny import RunTiny, largest_difference
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from plainloop.data.batches.loaders import EpochRandomSampler
 from plainloop.errors import DivergedError
+from plainloop.run.checkpoints import list_checkpoints, step_of
 from plainloop.training import evaluation, loop, progress, session, steps
 
 # Nothing hides a wrong gradient here: a constant learning rate, clipping active, no dropout.
@@ -296,6 +299,56 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(run: RunTiny
     order = list(EpochRandomSampler(ROWS, seed=42))
     assert step <= STEPS_PER_EPOCH, "in the first epoch"
     assert found[3] == ", ".join(map(str, order[(step - 1) * BATCH : step * BATCH]))
+
+
+@pytest.mark.parametrize(
+    "broken", [("loss", 4), ("loss", 12), ("weights", 4), ("weights", 12)], ids=str
+)
+@pytest.mark.parametrize("reads", [("cpu",), ()], ids=["every loss is read", "as on a GPU"])
+def test_a_loss_or_weight_that_is_not_finite_is_seen_before_anything_is_saved(
+    run: RunTiny, monkeypatch, tmp_path, reads, broken
+):
+    """At a step that is not logged, and at the last one."""
+    what, step = broken
+    monkeypatch.setattr(session, "READS_EVERY_LOSS", reads)
+    add_step, optimizer_steps = progress.Progress.step, []
+
+    def add_broken(self, loss, rows):
+        is_due = what == "loss" and self._state.step == step
+        add_step(self, loss * math.nan if is_due else loss, rows)
+
+    def break_weights(optimizer, *_):
+        optimizer_steps.append(1)
+        if what == "weights" and len(optimizer_steps) == step:
+            optimizer.param_groups[0]["params"][0].data[0, 0] = math.inf
+
+    monkeypatch.setattr(progress.Progress, "step", add_broken)
+    for number, strategy in enumerate(("steps", "no")):
+        optimizer_steps.clear()
+        hook = register_optimizer_step_post_hook(break_weights)
+        with pytest.raises(DivergedError) as caught:
+            run(
+                num_train_epochs=2,
+                logging_steps=7,
+                learning_rate=1e-4,
+                save_strategy=strategy,
+                **({"save_steps": 1} if strategy == "steps" else {}),
+                eval_strategy="steps",
+                eval_steps=6,
+                load_best_model_at_end=strategy == "no",
+            )
+        hook.remove()
+        at_once = strategy == "steps" or (what == "loss" and reads)
+        seen_at = step if at_once else 6 * math.ceil(step / 6)  # before the best model is saved
+        verb = "is nan" if what == "loss" else "are not finite"
+        assert str(caught.value).startswith(f"step {seen_at}: the {what} {verb}")
+        folder = tmp_path / f"run-{number}"
+        assert not (folder / "model.safetensors").exists()
+        kept = [step_of(path) for path in list_checkpoints(folder / "checkpoints")]
+        assert kept == ([step - 2, step - 1] if strategy == "steps" else [])
+        saved = [load_file(path) for path in folder.rglob("step-*/model.safetensors")]
+        assert len(saved) == (len(kept) or step // 12)
+        assert all(tensor.isfinite().all() for each in saved for tensor in each.values())
 
 
 def test_a_finished_run_can_be_trained_on(run: RunTiny):

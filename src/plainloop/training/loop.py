@@ -69,7 +69,7 @@ def train(
         The state at the end, with the records of every logged step and evaluation.
 
     Raises:
-        DivergedError: the loss is not finite.
+        DivergedError: the loss or a weight is not finite; no checkpoint of it was saved.
         StoppedError: a signal ended the run; a checkpoint was saved.
         MachineError: a checkpoint could not be written.
     """
@@ -134,7 +134,7 @@ def train(
                 state.count_step(len(micro_batches), len(train_dataloader))
                 progress.step(accelerator.reduce(step_loss, "mean"), rows)
                 is_logged = state.step % config.logging_steps == 0
-                if is_logged or accelerator.device.type == "cpu":  # reading it waits for a GPU
+                if session.reads_loss:  # which waits for a GPU: not after every step
                     session.raise_if_diverged(progress.mean_loss(), learning_rate, micro_batches)
                 if session.should_evaluate:
                     scores = session.evaluate(model, eval_dataloader, metric, loss_fn)

@@ -26,7 +26,9 @@ from plainloop.run.state import TrainState
 from plainloop.training.evaluation import evaluate
 from plainloop.training.loss import LossFn
 from plainloop.training.progress import Progress
-from plainloop.training.steps import MicroBatch, gather_row_numbers
+from plainloop.training.steps import MicroBatch, all_reduce_sum, gather_row_numbers
+
+READS_EVERY_LOSS = ("cpu",)  # types of device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,16 @@ class Session:
             self.config.save_strategy, self.config.save_steps
         )
 
+    @property
+    def reads_loss(self) -> bool:
+        """Whether this step's loss is read: before it is logged and before anything is saved.
+
+        On the CPU after every step; elsewhere it waits for the device.
+        """
+        is_logged = self.state.step % self.config.logging_steps == 0
+        is_saved = self.should_evaluate or self.should_save or self.training_is_done
+        return is_logged or is_saved or self.accelerator.device.type in READS_EVERY_LOSS
+
     def _is_due(self, strategy: str, every_steps: int) -> bool:
         if strategy == "epoch":
             return self.state.batches_done == 0
@@ -88,7 +100,7 @@ class Session:
             `state.evaluation_due`, and if there is nothing to evaluate with.
 
         Raises:
-            DivergedError: the loss is not finite; the model is not saved.
+            DivergedError: the loss or a weight is not finite; the model is not saved.
         """
         state, config = self.state, self.config
         if eval_dataloader is None or metric is None:
@@ -108,6 +120,7 @@ class Session:
             return None
         state.evaluation_due = False
         self.raise_if_diverged(scores["loss"])
+        self.raise_if_weights_diverged(model)
         if state.record_evaluation(scores, config) and config.load_best_model_at_end and self.run:
             with collective_timeout(config.ddp_timeout):
                 self.run.checkpoints.save_best(model, state.step)
@@ -119,12 +132,18 @@ class Session:
 
         Raises:
             StoppedError: any process had a signal.
+            DivergedError: the loss or a weight is not finite; nothing is saved.
             MachineError: a checkpoint could not be written.
         """
         signal_number = self.stop.signal_on_any_rank(self.accelerator) if self.stop else None
         saved = "nothing was saved"
-        if self.run and (signal_number or self.should_save):
+        is_saved = self.run and (signal_number or self.should_save)
+        if is_saved or self.training_is_done:
             self.progress.settle()
+            self.raise_if_diverged(self.state.loss_since_log)
+            # A last step may have a finite loss and leave weights that are not.
+            self.raise_if_weights_diverged(model)
+        if self.run and is_saved:
             with collective_timeout(self.config.ddp_timeout):
                 path = self.run.checkpoints.save(self.state, model, optimizer, lr_scheduler)
             saved = f"saved {path}"
@@ -164,9 +183,24 @@ class Session:
             details.insert(0, f"learning rate {learning_rate:.2e}")
         if numbers := gather_row_numbers(micro_batches, self.accelerator):
             details.append(f"training rows {', '.join(map(str, numbers))}")
+        raise self._diverged(f"the loss is {loss} ({', '.join(details)})")
+
+    def raise_if_weights_diverged(self, model: nn.Module) -> None:
+        """Check that all weights are finite, on any process.
+
+        Raises:
+            DivergedError: they are not.
+        """
+        tensors = (*model.parameters(), *model.buffers())
+        shards = (each.to_local() if hasattr(each, "to_local") else each for each in tensors)
+        broken = sum(float(not shard.isfinite().all()) for shard in shards)
+        if all_reduce_sum(broken, self.accelerator) > 0:
+            raise self._diverged("the weights are not finite")
+
+    def _diverged(self, what: str) -> DivergedError:
         kept = list_checkpoints(self.run.checkpoints.folder) if self.run else []
-        raise DivergedError(
-            f"the loss is {loss} ({', '.join(details)})",
+        return DivergedError(
+            what,
             where=f"step {self.state.step}",
             fix="try a lower --learning-rate or some --warmup-steps"
             + (f"; the last checkpoint is {kept[-1]}" if kept else ""),
