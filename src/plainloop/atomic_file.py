@@ -66,6 +66,20 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder with its parents, if they are missing, so that it survives a power failure.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    missing = [parent for parent in path.parents if not parent.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in (path, *missing):
+        # A folder's name is an entry of its parent: flushing the folder itself does not keep it.
+        with suppress(OSError):
+            fsync_path(folder.parent)
+
+
 def fsync_path(path: Path) -> None:
     """Flush a file's content, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

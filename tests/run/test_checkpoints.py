@@ -122,6 +122,82 @@ def test_several_damaged_checkpoints_are_passed_over_and_none_is_left_is_an_erro
     assert "\n" not in str(caught.value)
 
 
+# What the name of the folder, the manifest and the state say of each other.
+
+
+def vouch(folder: Path) -> None:
+    """Renew a manifest, as somebody who changes a file on purpose would."""
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    for name in manifest["files"]:
+        size = (folder / name).stat().st_size
+        manifest["files"][name] = {"bytes": size, "sha256": hash_file(folder / name)}
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"step": 7}, "of step 7"),
+        ({"step": -3}, "of step -3"),
+        ({"step": "8"}, "of step 8"),
+        ({"step": 9, "logged_step": 9}, "of step 9"),
+        ({"logged_step": 9}, "counts what cannot be after step 8"),
+        ({"best_step": -1}, "counts what cannot be after step 8"),
+        ({"epochs_done": 9}, "counts what cannot be after step 8"),
+        ({"batches_done": -1}, "counts what cannot be after step 8"),
+        ({"history": [{"step": 10}]}, "counts what cannot be after step 8"),
+        ({"evaluations": [{"step": 10}]}, "counts what cannot be after step 8"),
+    ],
+    ids=str,
+)
+def test_a_state_that_is_not_of_its_step_is_named_and_the_one_before_is_used(
+    saved, tmp_path, capsys, change, reason
+):
+    start, contents = saved
+    shutil.copytree(start, tmp_path, dirs_exist_ok=True)
+    newest = tmp_path / "checkpoints" / "step-000008"
+    content = json.loads((newest / "state.json").read_text())
+    content["state"] |= change
+    (newest / "state.json").write_text(json.dumps(content))
+    vouch(newest)
+    assert loaded(tmp_path) == contents[4]
+    assert f"{newest}: state.json: {reason}\n" in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match=reason):
+        Run(tmp_path).checkpoints.check(newest)
+
+
+@pytest.mark.parametrize("name", ["step-000012", "step-000012.old", "step-0000012"])
+def test_a_checkpoint_under_another_name_is_not_used(saved, tmp_path, capsys, name):
+    start, contents = saved
+    shutil.copytree(start, tmp_path, dirs_exist_ok=True)
+    renamed = tmp_path / "checkpoints" / name
+    shutil.copytree(tmp_path / "checkpoints" / "step-000004", renamed)
+    assert loaded(tmp_path) == contents[8]
+    assert f"{renamed}: manifest.json: of step-000004" in capsys.readouterr().out
+
+
+def test_a_manifest_without_a_name_as_earlier_versions_wrote_it_is_taken_if_the_state_agrees(
+    saved, tmp_path
+):
+    start, contents = saved
+    shutil.copytree(start, tmp_path, dirs_exist_ok=True)
+    newest = tmp_path / "checkpoints" / "step-000008"
+    manifest = json.loads((newest / MANIFEST_FILE).read_text())
+    assert manifest.pop("folder") == "step-000008"
+    (newest / MANIFEST_FILE).write_text(json.dumps(manifest))
+    assert loaded(tmp_path) == contents[8]
+    newest.rename(newest.with_name("step-000012"))
+    assert loaded(tmp_path) == contents[4]
+
+
+def test_the_best_model_of_another_step_is_not_loaded_as_this_ones(tmp_path):
+    run = Run(tmp_path)
+    run.checkpoints.save_best(run.model, 4)
+    (tmp_path / "best" / "step-000004").rename(tmp_path / "best" / "step-000008")
+    with pytest.raises(CheckpointError, match=r"manifest\.json: of step-000004"):
+        run.checkpoints.load_best(nn.Linear(3, 2), 8)
+
+
 # What is kept.
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from plainloop.atomic_file import fsync_path
-from plainloop.errors import MachineError
+from plainloop.atomic_file import fsync_path, make_folder
+from plainloop.errors import MachineError, printable
 
 MANIFEST_FILE = "manifest.json"
 TEMPORARY_PREFIX = ".tmp-"
@@ -51,7 +51,8 @@ def begin_folder(folder: Path) -> Path:
     temporary = folder.with_name(TEMPORARY_PREFIX + folder.name)
     for left in folder.parent.glob(f"{TEMPORARY_PREFIX}*"):  # left by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    make_folder(folder.parent)
+    temporary.mkdir()
     return temporary
 
 
@@ -62,7 +63,8 @@ def finish_folder(temporary: Path, folder: Path) -> None:
         fsync_path(path)
         files[path.name] = describe_file(path)
     manifest = temporary / MANIFEST_FILE
-    manifest.write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
+    content = {"folder": folder.name, "files": files}
+    manifest.write_text(json.dumps(content, indent=1), encoding="utf-8")
     fsync_path(manifest)
     fsync_path(temporary)
     # A resumed run may write the same step again: the old folder is kept until the new one is in place.
@@ -98,7 +100,7 @@ def read_manifest(folder: Path) -> Listed:
     """Read a folder's manifest.
 
     Raises:
-        ValueError: it is missing or damaged, or lists no files; the message names it.
+        ValueError: it is missing, damaged or of another folder, or lists no files; the message names it.
     """
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
@@ -106,10 +108,13 @@ def read_manifest(folder: Path) -> Listed:
             str(name): (int(entry["bytes"]), str(entry["sha256"]))
             for name, entry in manifest["files"].items()
         }
+        named = manifest.get("folder")  # of a checkpoint; earlier versions did not write it
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{MANIFEST_FILE}: {type(error).__name__}") from error
     if not files:
         raise ValueError(f"{MANIFEST_FILE}: lists no files")
+    if named is not None and named != folder.name.removesuffix(REPLACED_SUFFIX):
+        raise ValueError(f"{MANIFEST_FILE}: of {printable(named)}")
     return files
 
 

@@ -116,7 +116,7 @@ class Checkpoints:
         """
         damaged: list[str] = []
         for path in reversed(list_checkpoints(self.folder)):
-            reason = find_corruption(path) or missing_files(path)
+            reason = find_problem(path)
             if reason is None:
                 return path
             damaged.append(f"{path}: {reason}")
@@ -137,9 +137,7 @@ class Checkpoints:
             CheckpointError: it is not; the message names the others.
         """
         ours = path.resolve() in [other.resolve() for other in list_checkpoints(self.folder)]
-        reason = (
-            find_corruption(path) or missing_files(path) if ours else "not a checkpoint of this run"
-        )
+        reason = find_problem(path) if ours else "not a checkpoint of this run"
         if reason is not None:
             others = ", ".join(str(other) for other in list_checkpoints(self.folder))
             raise CheckpointError(reason, where=str(path), fix=f"there are: {others or 'none'}")
@@ -280,10 +278,16 @@ def step_of(path: Path) -> int:
     return int(path.stem.removeprefix("step-"))
 
 
-def missing_files(path: Path) -> str | None:
-    """The first required file that a checkpoint lacks, as a reason; None if it has all."""
+def find_problem(path: Path) -> str | None:
+    """Why a checkpoint cannot be used: a file is missing or corrupt, or of another step; or None."""
     missing = [name for name in REQUIRED_FILES if not (path / name).is_file()]
-    return f"{missing[0]}: missing" if missing else None
+    reason = find_corruption(path) or (f"{missing[0]}: missing" if missing else None)
+    if reason is not None:
+        return reason
+    with explain_read_errors(path / STATE_FILE):
+        state = TrainState(**json.loads((path / STATE_FILE).read_text(encoding="utf-8"))["state"])
+        problem = state.find_contradiction(step_of(path))
+    return f"{STATE_FILE}: {problem}" if problem else None
 
 
 def rng_file(rank: int) -> str:

@@ -43,6 +43,16 @@ class TrainState:
     history: list[dict[str, Any]] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
 
+    def find_contradiction(self, step: int) -> str | None:
+        """Why this cannot be the state after `step` optimizer steps; None if it can."""
+        if self.step != step:
+            return f"of step {self.step}"
+        steps = [record["step"] for record in (*self.history, *self.evaluations)]
+        counts = [self.epochs_done, self.logged_step, self.best_step, *steps]
+        if self.batches_done < 0 or not all(0 <= count <= step for count in counts):
+            return f"counts what cannot be after step {step}"
+        return None
+
     def record_evaluation(self, scores: dict[str, float], config: TrainConfig) -> bool:
         """Record an evaluation; return whether it is the best so far.
 
