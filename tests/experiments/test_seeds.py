@@ -12,7 +12,7 @@ from plainloop.cli.report import report
 from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError
 from plainloop.experiments.comparison import compare_runs
-from plainloop.experiments.seeds import choose_seeds, load_seeds, summarize_seeds
+from plainloop.experiments.seeds import choose_seeds, load_seeds, seed_folders, summarize_seeds
 from plainloop.metrics.bootstrap import mean_intervals
 from plainloop.metrics.row_predictions import RowPredictions
 from plainloop.metrics.scorer import Scorer
@@ -46,6 +46,7 @@ def test_each_seed_is_the_run_that_it_is_alone(config, run, capsys):
     train(config, seeds=(2,))
     folder = config.output_dir
     assert sorted(path.name for path in folder.iterdir()) == [
+        ".lock",
         "report.html",
         "seed-42",
         "seed-43",
@@ -121,6 +122,29 @@ def test_a_finished_seed_is_not_trained_again_and_a_missing_one_is(config, capsy
     assert damaged.read_bytes() == metrics
     assert weights.stat().st_mtime_ns == before
     assert load_run(config.output_dir / "seed-44").config.seed == 44
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", [("report.html", "README.md"), ("README.md",)])
+def test_a_seed_that_was_killed_before_its_pages_gets_them_when_resumed(config, missing, capsys):
+    from dataclasses import replace
+
+    train(config, seeds=(2,))
+    folder = config.output_dir
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    # As a kill after seed 42's last metrics leaves it: nothing of the seeds that follow.
+    for path in (*(folder / "seed-42" / name for name in missing), folder / "report.html"):
+        path.unlink()
+    (folder / "summary.json").unlink()
+    train(replace(config, resume=True), seeds=(2,))
+    assert capsys.readouterr().out.count("finished before") == 2
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_seed_that_an_overwrite_has_moved_away_is_not_one_of_the_seeds(config, tmp_path):
+    for name in ("seed-10", "seed-9", "seed-9.old", "seed-x", "seed-"):
+        (tmp_path / name).mkdir()
+    assert seed_folders(tmp_path) == [tmp_path / "seed-9", tmp_path / "seed-10"]
 
 
 @pytest.mark.slow

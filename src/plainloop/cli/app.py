@@ -69,11 +69,12 @@ def train(
     # torch is imported, so that an error in them is reported within a second.
 
     from plainloop.console import printing
+    from plainloop.run.folder import keep_locks
     from plainloop.run.machine_limits import explain_training_errors
     from plainloop.run.signals import StopRequest
     from plainloop.training.prepare import load_inputs
 
-    with printing(log_format, quiet=quiet), StopRequest() as stop:
+    with printing(log_format, quiet=quiet), StopRequest() as stop, keep_locks():
         if seeds:
             if cv is not None:
                 raise UserError("is of one run", where="--cv", fix="leave out --seeds")

@@ -23,19 +23,23 @@ def report(
     """
     from plainloop.console import say
     from plainloop.errors import UserError
-    from plainloop.experiments.seeds import SEED_FOLDERS, load_seeds, write_summary
+    from plainloop.experiments.seeds import load_seeds, seed_folders, write_summary
     from plainloop.experiments.seeds_page import write_seeds_report
     from plainloop.predict.loaded_run import load_run
     from plainloop.report.card import write_card
     from plainloop.report.page import INSTALL, can_draw, write_report
+    from plainloop.run.folder import keep_locks, lock_folder
 
+    where = f"plainloop report {run}"
     if not can_draw():
-        where = f"plainloop report {run}"
         raise UserError("a report needs the extra report", where=where, fix=INSTALL)
-    if [*run.glob(SEED_FOLDERS)]:
-        runs = load_seeds(run, accept_changed_files=accept_changed_files)
-        say("Report", str(write_seeds_report(run, runs, write_summary(run, runs))))
-        return
-    opened = load_run(run, accept_changed_files=accept_changed_files)
-    say("Report", str(write_report(opened)))
-    say("Model card", str(write_card(opened)))
+    with keep_locks():
+        if seed_folders(run):
+            runs = load_seeds(run, accept_changed_files=accept_changed_files)
+            lock_folder(run, where)
+            say("Report", str(write_seeds_report(run, runs, write_summary(run, runs))))
+            return
+        opened = load_run(run, accept_changed_files=accept_changed_files)
+        lock_folder(run, where)
+        say("Report", str(write_report(opened)))
+        say("Model card", str(write_card(opened)))

@@ -269,7 +269,7 @@ class TrainConfig:
     """Folder of the run. Default: runs/TASK, or runs/ and the name of one's own file."""
 
     overwrite: Annotated[bool, RUN, OF_CALL] = False
-    """Replace the run that the output folder holds."""
+    """Replace the run in the output folder; it stays in RUN.old until there is a checkpoint."""
 
     report_to: Annotated[tuple[Tracker, ...], FILES, RUN, MAY_DIFFER, OWN_LOGS] = ()
     """Trackers to log to besides: tensorboard (into RUN/logs), mlflow, wandb, trackio."""

@@ -16,15 +16,15 @@ from plainloop.metrics.bootstrap import LEVEL, NUM_RESAMPLES, SEED, mean_interva
 from plainloop.metrics.row_predictions import RowPredictions
 from plainloop.predict.loaded_run import Run, load_run
 from plainloop.report.content import main_split, shown_label
-from plainloop.report.end_of_training import say_report, write_pages
+from plainloop.report.end_of_training import lacks_pages, say_report, write_pages
 from plainloop.report.page import read_metrics
 from plainloop.report.terminal import draw_seeds
-from plainloop.run.folder import check_output_dir, is_finished
+from plainloop.run.folder import check_output_dir, is_finished, lock_folder
 from plainloop.run.machine_limits import explain_training_errors
+from plainloop.run.rank_failure import raise_on_all_ranks
 from plainloop.run.signals import StopRequest
 from plainloop.training.prepare import Inputs, load_inputs
 
-SEED_FOLDERS = "seed-*"
 SUMMARY_FILE = "summary.json"
 LARGEST_SEED = 2**32 - 1
 
@@ -73,9 +73,16 @@ def train_seeds(config: TrainConfig, given: Sequence[int], stop: StopRequest) ->
     # This initializes the process group. `train_unless_finished` makes a PartialState, which would
     # be of a single process if it were the first.
     accelerator = create_accelerator(use_cpu=config.use_cpu, ddp_timeout=config.ddp_timeout)
+    with raise_on_all_ranks(accelerator):
+        if accelerator.is_main_process and not config.dry_run:
+            lock_folder(config.run_path, f"--output-dir {config.run_path}")
     for each in configs:
-        if train_unless_finished(replace(inputs, config=each), stop, "Run", str(each.run_path)):
-            write_pages(each.run_path)
+        path = each.run_path
+        if train_unless_finished(replace(inputs, config=each), stop, "Run", str(path)):
+            write_pages(path)
+        elif accelerator.is_main_process and not config.dry_run and lacks_pages(path):
+            lock_folder(path, f"--output-dir {path}")
+            write_pages(path)
     if accelerator.is_main_process and not config.dry_run:
         report_summary(config.run_path, [load_run(each.run_path) for each in configs])
 
@@ -156,17 +163,20 @@ def report_summary(folder: Path, runs: Sequence[Run]) -> None:
     say_report(folder, lambda: write_seeds_report(folder, runs, summary))
 
 
+def seed_folders(path: Path) -> list[Path]:
+    """The folders of the seeds in a folder, sorted by seed; no seed-N.old of an --overwrite."""
+    found = [folder for folder in path.glob("seed-*") if folder.name[5:].isdecimal()]
+    return sorted(found, key=lambda folder: int(folder.name[5:]))
+
+
 def load_seeds(path: Path, *, accept_changed_files: bool = False) -> list[Run]:
     """Open the run in a folder, or the runs of all seeds in it, sorted by seed.
 
     Raises:
         UserError, CheckpointError: as `load_run`.
     """
-    # Sorting by length first puts seed-9 before seed-10.
-    folders = sorted(path.glob(SEED_FOLDERS), key=lambda folder: (len(folder.name), folder.name))
-    return [
-        load_run(folder, accept_changed_files=accept_changed_files) for folder in folders or [path]
-    ]
+    folders = seed_folders(path) or [path]
+    return [load_run(folder, accept_changed_files=accept_changed_files) for folder in folders]
 
 
 def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:

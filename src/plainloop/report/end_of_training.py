@@ -5,8 +5,8 @@ from pathlib import Path
 
 from plainloop.console import draws_on_terminal, say
 from plainloop.predict.loaded_run import load_run
-from plainloop.report.card import write_card
-from plainloop.report.page import INSTALL, can_draw, write_report
+from plainloop.report.card import CARD_FILE, write_card
+from plainloop.report.page import INSTALL, REPORT_FILE, can_draw, write_report
 from plainloop.report.terminal import draw_run
 
 
@@ -21,6 +21,11 @@ def write_pages(folder: Path) -> None:
         draw_run(run)
     say_report(folder, lambda: write_report(run))
     say("Model card", str(write_card(run)))
+
+
+def lacks_pages(folder: Path) -> bool:
+    """Whether a finished run was stopped before its report and model card were written."""
+    return not all((folder / name).is_file() for name in (REPORT_FILE, CARD_FILE))
 
 
 def say_report(folder: Path, write: Callable[[], Path]) -> None:

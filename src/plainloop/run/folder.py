@@ -4,8 +4,9 @@ import copy
 import json
 import os
 import platform
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from importlib.metadata import version
@@ -15,14 +16,22 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock, Timeout
 
-from plainloop.atomic_file import TEMPORARY_FILES, write_json, write_text
+from plainloop.atomic_file import (
+    TEMPORARY_FILES,
+    fsync_path,
+    make_folder,
+    write_json,
+    write_text,
+)
 from plainloop.config.marks import OF_CALL
 from plainloop.config.settings import TrainConfig, marked
 from plainloop.config.settings_file import read_settings_file
-from plainloop.errors import UserError, printable_path
+from plainloop.console import say
+from plainloop.errors import MachineError, UserError, printable_path
 from plainloop.metrics.decision_rule import DECISION_FILE, OLD_DECISION_FILE
 from plainloop.metrics.row_predictions import PREDICTIONS_FOLDER
 from plainloop.model import lora
+from plainloop.run import replaced_run
 from plainloop.run.atomic import MANIFEST_FILE
 from plainloop.run.state import TrainState
 
@@ -74,9 +83,8 @@ RUN_FILES = (
     "best",
     "checkpoints",
     *MODEL_FILES,
-    TEMPORARY_FILES,
 )
-"""Files and folders that a run writes: --overwrite deletes these and no others."""
+"""Files and folders that a run writes: --overwrite replaces these and no others."""
 
 
 def check_output_dir(config: TrainConfig) -> None:
@@ -86,34 +94,55 @@ def check_output_dir(config: TrainConfig) -> None:
         UserError: the folder holds a run or other files already, or cannot be written.
     """
     output_dir = config.run_path
-    # A process killed while it wrote run.yaml leaves the lock and a temporary file: no run yet.
-    if output_dir.is_dir() and any(
-        not fnmatch(entry.name, TEMPORARY_FILES) and entry.name != LOCK_FILE
-        for entry in output_dir.iterdir()
+    where = f"--output-dir {output_dir}"
+    if (output_dir / LOCK_FILE).exists():
+        lock_folder(output_dir, where).release()
+    # A process killed while it wrote run.yaml leaves the lock and a temporary file: no run yet. One
+    # killed while it replaced a run leaves the rest of that run, or what is not of a run.
+    moved = replaced_run.has_moved(output_dir)
+    replacing = moved is False or (moved and not run_entries(output_dir))
+    if (
+        output_dir.is_dir()
+        and not replacing
+        and any(
+            not fnmatch(entry.name, TEMPORARY_FILES) and entry.name != LOCK_FILE
+            for entry in output_dir.iterdir()
+        )
     ):
         if not is_run(output_dir):
             raise UserError(
                 f"the folder has files and is not a run (no {CONFIG_FILE} of ours)",
-                where=f"--output-dir {output_dir}",
+                where=where,
                 fix="choose another folder",
             )
         if not config.overwrite and not is_resuming(config):
             raise UserError(
                 "the folder holds a run already",
-                where=f"--output-dir {output_dir}",
+                where=where,
                 fix="choose another folder, --resume to go on with that run, or --overwrite it",
             )
-        if (output_dir / LOCK_FILE).exists():
-            lock_folder(output_dir).release()
+        old = replaced_run.path_of(output_dir)
+        movable = os.access(old.parent, os.W_OK) and not output_dir.is_mount()
+        if config.overwrite and (replaced_run.is_in_the_way(output_dir) or not movable):
+            raise UserError(
+                f"the old run cannot be moved to {printable_path(old)}",
+                where=where,
+                fix="rename what is there, or choose another folder",
+            )
     existing = output_dir
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise UserError(
             f"{existing} is not a folder that can be written",
-            where=f"--output-dir {output_dir}",
+            where=where,
             fix="choose another folder",
         )
+
+
+def run_entries(path: Path) -> list[str]:
+    """The names of the files and folders of a run in a folder, run.yaml first."""
+    return [found.name for pattern in RUN_FILES for found in path.glob(pattern)]
 
 
 def read_run_yaml(path: Path) -> dict[str, Any] | None:
@@ -158,6 +187,11 @@ def has_saved_model(path: Path) -> bool:
     return all((path / name).is_file() for name in needed) and any(path.glob("*.safetensors"))
 
 
+def has_results(path: Path) -> bool:
+    """Whether a run has something to lose: a checkpoint or a saved model."""
+    return has_saved_model(path) or any((path / "checkpoints").glob("step-*"))
+
+
 def is_finished(path: Path) -> bool:
     """Whether a run has written all of its results: those of the final evaluation come last."""
     try:
@@ -177,21 +211,67 @@ def is_resuming(config: TrainConfig) -> bool:
     return config.resume or config.resume_from_checkpoint is not None or restarts > 0
 
 
-def lock_folder(path: Path) -> FileLock:
-    """Lock a run's folder against other processes; the lock is released when this process ends.
+def finish_replacing(path: Path) -> None:
+    """Move the rest of an old run away, of which an interrupted --overwrite has left a part.
+
+    Raises:
+        UserError: as `lock_folder`.
+    """
+    if replaced_run.has_moved(path) is False:
+        lock = lock_folder(path, f"--output-dir {path}")
+        replaced_run.finish_move(path)
+        lock.release()
+
+
+_kept_locks: ContextVar[list[FileLock] | None] = ContextVar("kept_locks", default=None)
+
+
+@contextmanager
+def keep_locks() -> Iterator[None]:
+    """Keep the folders that are locked in this block locked until it ends.
+
+    Otherwise a lock is released with the last reference to it: with the `RunFolder` of a training,
+    before its pages are written.
+    """
+    locks: list[FileLock] = []
+    before = _kept_locks.set(locks)
+    try:
+        yield
+    finally:
+        _kept_locks.reset(before)
+        for lock in locks:
+            lock.release()
+
+
+def lock_folder(path: Path, where: str) -> FileLock:
+    """Lock a folder against other processes that write to it.
+
+    Args:
+        path: folder of a run, or of its seeds; created if it is missing.
+        where: flag or command that named it, for the message.
+
+    Returns:
+        The lock, which is released when it is deleted; see `keep_locks`.
 
     Raises:
         UserError: another process holds it.
+        MachineError: the folder cannot be written.
     """
     lock = FileLock(path / LOCK_FILE)
     try:
+        make_folder(path)
         lock.acquire(timeout=1)  # another process of this run may be checking the folder
     except Timeout:
         raise UserError(
             "another process is writing to this folder",
-            where=f"--output-dir {path}",
-            fix="wait for it, or choose another folder",
+            where=where,
+            fix="wait until it has ended",
         ) from None
+    except OSError as error:
+        what = f"the folder cannot be written: {error.strerror}"
+        raise MachineError(what, where=where, fix="make it writable") from error
+    if (locks := _kept_locks.get()) is not None:
+        locks.append(lock)
     return lock
 
 
@@ -209,20 +289,30 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: TrainConfig) -> "RunFolder":
-        """Create the folder and write run.yaml; an existing run's files are deleted, others stay.
+        """Create the folder and write run.yaml; an old run is moved to RUN.old, other files stay.
 
         Raises:
             UserError: as `check_output_dir`.
         """
         check_output_dir(config)
         path = config.run_path
-        path.mkdir(parents=True, exist_ok=True)
-        lock = lock_folder(path)
-        for entry in [found for pattern in RUN_FILES for found in path.glob(pattern)]:
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+        lock = lock_folder(path, f"--output-dir {path}")
+        replaced_run.finish_move(path)
+        entries = run_entries(path) if is_run(path) else []
+        moved = replaced_run.has_moved(path)
+        # A run that has nothing yet to resume from does not replace the one that it was to replace.
+        if entries and config.overwrite and (has_results(path) or not moved):
+            replaced_run.delete(path)
+            replaced_run.move(path, entries)
+            moved = True
+        else:  # all but run.yaml, so that a process killed here leaves a run
+            replaced_run.delete_entries(path, entries[1:])
+        left = [found.name for found in path.glob(TEMPORARY_FILES)]
+        replaced_run.delete_entries(path, [*left, replaced_run.RECORD_FILE])
+        if moved:
+            until = "a checkpoint" if config.save_strategy != "no" else "its saved model"
+            old = printable_path(replaced_run.path_of(path))
+            say("Old run", f"kept in {old} until the new run has {until}")
         settings = {**run_settings(config), "output_dir": str(path)}
         write_text(path / CONFIG_FILE, yaml.safe_dump(settings, sort_keys=False))
         return cls(path, lock)
@@ -231,10 +321,9 @@ class RunFolder:
     def reopen(cls, config: TrainConfig, state: TrainState) -> "RunFolder":
         """Open the folder of a run to resume; its history is reset to that of the checkpoint."""
         path = config.run_path
-        lock = lock_folder(path)
-        for left in path.glob(TEMPORARY_FILES):
-            left.unlink()
-        (path / MANIFEST_FILE).unlink(missing_ok=True)  # from now on the files change
+        lock = lock_folder(path, f"--output-dir {path}")
+        left = [found.name for found in path.glob(TEMPORARY_FILES)]
+        replaced_run.delete_entries(path, [*left, MANIFEST_FILE])  # from now on the files change
         lines = [json.dumps(record) + "\n" for record in state.history]
         write_text(path / HISTORY_FILE, "".join(lines))
         return cls(path, lock)
@@ -273,7 +362,19 @@ class RunFolder:
         if had_bars:
             logging.enable_progress_bar()
         tokenizer.save_pretrained(self.path)
+        for name in run_entries(self.path):
+            if (self.path / name).is_file():
+                fsync_path(self.path / name)  # metrics.json below says that all of them are there
         self.save_metrics(metrics)
+        self.delete_replaced()
+
+    def delete_replaced(self) -> None:
+        """Delete the run that this one has replaced, if there is one.
+
+        Called when this run has a checkpoint or its saved model.
+        """
+        with suppress(OSError):  # a folder that cannot be deleted is no reason to end a training
+            replaced_run.delete(self.path)
 
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json: the scores of the run and what it ran on."""

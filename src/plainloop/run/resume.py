@@ -17,7 +17,7 @@ from plainloop.model.matrix_products import Products, choose_products
 from plainloop.run.atomic import REPLACED_SUFFIX, explain_disk_errors
 from plainloop.run.checkpoints import Checkpoints, step_of
 from plainloop.run.fingerprint import run_fingerprint
-from plainloop.run.folder import RunFolder, has_saved_model, is_resuming
+from plainloop.run.folder import RunFolder, finish_replacing, has_saved_model, is_resuming
 from plainloop.run.rank_failure import raise_on_all_ranks
 from plainloop.run.rng import RngState
 from plainloop.run.state import TrainState
@@ -144,6 +144,7 @@ def find_checkpoint(
     path = None
     with raise_on_all_ranks(accelerator):
         if accelerator.is_main_process:
+            finish_replacing(checkpoints.folder.parent)
             path = checkpoints.check(wanted) if wanted else checkpoints.newest()
     # Broadcast as one number: an object would be sent as pickle. An odd number means a .old folder.
     code = NO_CHECKPOINT if path is None else 2 * step_of(path)

@@ -146,6 +146,8 @@ class Session:
         if self.run and is_saved:
             with collective_timeout(self.config.ddp_timeout):
                 path = self.run.checkpoints.save(self.state, model, optimizer, lr_scheduler)
+            if self.run.folder:
+                self.run.folder.delete_replaced()
             saved = f"saved {path}"
         if not signal_number:
             return
