@@ -1,5 +1,6 @@
 """Atomic file writes: a temporary file in the same folder, fsync, rename, fsync of the folder."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -72,12 +73,17 @@ def make_folder(path: Path) -> None:
     Raises:
         OSError: it cannot be created.
     """
-    missing = [parent for parent in path.parents if not parent.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for folder in (path, *missing):
-        # A folder's name is an entry of its parent: flushing the folder itself does not keep it.
-        with suppress(OSError):
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    if missing:
+        path.mkdir(parents=True, exist_ok=True)
+    # A folder's name is an entry of its parent: flushing the folder itself does not keep it. That of
+    # `path` is flushed in any case: whoever created it may have been killed before doing so.
+    for folder in {path, *missing}:
+        try:
             fsync_path(folder.parent)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP):
+                raise  # not one that may not be read, or of a file system without this
 
 
 def fsync_path(path: Path) -> None:
