@@ -96,12 +96,12 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     # 13. Save model, tokenizer and scores; the history and the settings are there already.
     pl.finish_trackers(accelerator)
     metrics = pl.summarize(state, config, accelerator)
-    stop.deferred = False
     if run.folder:
         trained = accelerator.unwrap_model(model)
         run.folder.save(trained, tokenizer, metrics, merge_lora=config.merge_lora)
         say(f"saved in {run.folder.path}")
     accelerator.wait_for_everyone()  # until rank 0 has saved the model
+    stop.end_training(accelerator, config)  # a signal that came since the last step ends the run
     # Score the saved model row by row: the numbers and rows of `plainloop report`.
     for split, scores in pl.evaluate_saved(
         model,

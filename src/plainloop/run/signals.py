@@ -1,18 +1,19 @@
-"""SIGINT and SIGTERM: finish the current step, save a checkpoint, and stop."""
+"""SIGINT, SIGTERM and SIGHUP: finish the current step, save a checkpoint, and stop."""
 
 import os
 import signal
-import sys
 import threading
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from plainloop.errors import PlainloopError, StoppedError
+from plainloop.config.settings import TrainConfig
+from plainloop.errors import PlainloopError, StoppedError, printable_path
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class StopRequest:
@@ -20,7 +21,8 @@ class StopRequest:
 
     Before the training there is nothing to save: a signal raises StoppedError at once. If `deferred`
     is set, the first signal is stored, and the loop asks for it after each step, an evaluation after
-    each batch; a second signal ends the process at once.
+    each batch; a second signal ends the process at once. After the training the model is saved, and a
+    signal raises at once again: scores and pages can be made later.
 
     Attributes:
         deferred: whether to store a signal instead of raising.
@@ -30,13 +32,18 @@ class StopRequest:
     def __init__(self) -> None:
         self.deferred = False
         self.signal_number: int | None = None
+        self._saved, self._fix = "outside the training", ""
         self._before: dict[int, Any] = {}
         self._raised: StoppedError | None = None
 
     def __enter__(self) -> Self:
         # Python allows signal handlers in the main thread only.
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            for name in SIGNALS:
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                # nohup has it ignored, so that the process outlives its terminal.
+                if number and (name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN):
+                    self._before[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(
@@ -60,6 +67,30 @@ class StopRequest:
         number = torch.tensor(self.signal_number or 0, device=accelerator.device)
         return int(accelerator.gather(number.reshape(1)).max()) or None
 
+    def end_training(self, accelerator: "Accelerator", config: TrainConfig) -> None:
+        """Raise at once on a signal from now on, and on one that came since the last step.
+
+        Args:
+            accelerator: all ranks call it.
+            config: of the run, whose model is saved.
+
+        Raises:
+            StoppedError: any process had a signal.
+        """
+        folder = printable_path(config.run_path)
+        again = f"for its scores and pages: plainloop train --config {folder}/run.yaml --resume"
+        if config.save_strategy == "no":  # there is nothing to resume from
+            again = f"for its scores: plainloop evaluate {folder}"
+        self._saved, self._fix = f"after the training; the model is saved in {folder}", again
+        self.deferred = False
+        number = self.signal_on_any_rank(accelerator)
+        if number:
+            raise self._stopped(number)
+
+    def _stopped(self, number: int) -> StoppedError:
+        name = signal.Signals(number).name
+        return StoppedError(number, f"stopped by {name} {self._saved}", fix=self._fix)
+
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self.signal_number is not None:
@@ -67,6 +98,7 @@ class StopRequest:
             os.kill(os.getpid(), number)
         self.signal_number = number  # if a library swallows the error, the loop still stops
         if not self.deferred:
-            self._raised = StoppedError(number, f"stopped by {name} outside the training")
+            self._raised = self._stopped(number)
             raise self._raised
-        print(f"{name}: stopping after this step; once more to stop at once", file=sys.stderr)
+        with suppress(OSError):  # not print: the signal may have come within a print
+            os.write(2, f"{name}: stopping after this step; once more to stop at once\n".encode())

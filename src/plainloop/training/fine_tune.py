@@ -143,11 +143,11 @@ def fine_tune(
 
     finish_trackers(accelerator)
     metrics = summarize(state, config, accelerator)
-    stop.deferred = False
     if run.folder:
         trained = accelerator.unwrap_model(model)
         run.folder.save(trained, tokenizer, metrics, merge_lora=config.merge_lora)
     accelerator.wait_for_everyone()  # until rank 0 has saved the model
+    stop.end_training(accelerator, config)  # a signal that came since the last step ends the run
     for split, scores in evaluate_saved(
         model,
         dataloaders,

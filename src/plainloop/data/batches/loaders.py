@@ -88,7 +88,10 @@ def _training_order(rows: "Dataset", config: TrainConfig, task: Task) -> Sampler
 def outlive_the_step(_worker: int) -> None:
     """Let a worker that has the process group's signal serve the step in hand, 10 s at most."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(10))  # an alarm ends the process
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP; nohup has it ignored
+        if number and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: signal.alarm(10))  # an alarm ends the process
 
 
 def peek(dataloader: DataLoader[Batch]) -> Batch:
