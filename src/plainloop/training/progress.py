@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from plainloop import console
 from plainloop.run.resume import OpenRun
 from plainloop.run.state import TrainState
+from plainloop.training.trackers import track
 
 
 class Progress:
@@ -42,7 +43,7 @@ class Progress:
             visible=self._visible,
         )
         self._folder = run.folder if run else None
-        self._track = accelerator.log
+        self._accelerator = accelerator
         self._state = state
         self._loss_sum = torch.tensor(state.loss_since_log, device=accelerator.device)
         self._started = time.perf_counter()
@@ -90,7 +91,7 @@ class Progress:
             self._folder.log_step(record)
         if self._visible:
             console.emit("step", record)
-        self._track(tracker_values("train", record), step=state.step)
+        track(self._accelerator, tracker_values("train", record), state.step)
         self._bar.set_postfix_str(
             f"loss {record['loss']:.4f}, lr {record['learning_rate']:.2e}, "
             f"{record['samples_per_second']:.0f} samples/s"
@@ -101,7 +102,7 @@ class Progress:
         if self._visible:
             place = f"  epoch {record['epoch']:.2f}, step {record['step']}"
             console.emit("evaluation", record, f"{place}: {describe_scores(record)}")
-        self._track(tracker_values("eval", record), step=record["step"])
+        track(self._accelerator, tracker_values("eval", record), record["step"])
         self._started += seconds
 
 

@@ -1,5 +1,10 @@
 """Experiment trackers through Accelerate: TensorBoard, MLflow, W&B, trackio."""
 
+import hashlib
+import posixpath
+import re
+from collections.abc import Mapping
+
 from accelerate import Accelerator
 from accelerate.tracking import filter_trackers
 
@@ -7,6 +12,8 @@ from plainloop.config.settings import TrainConfig
 from plainloop.run.folder import LOGS_FOLDER
 
 PROJECT = "plainloop"
+MLFLOW_LONGEST_NAME = 250
+MLFLOW_LARGEST_BATCH = 500  # metrics; MLflow takes 1000, and a million bytes
 
 
 def start_trackers(accelerator: Accelerator, config: TrainConfig) -> None:
@@ -39,6 +46,43 @@ def start_trackers(accelerator: Accelerator, config: TrainConfig) -> None:
             "trackio": {"name": name},
         },
     )
+
+
+def track(accelerator: Accelerator, values: Mapping[str, float], step: int) -> None:
+    """Log the values of a step to the trackers, to MLflow under names that it takes.
+
+    Args:
+        accelerator: after `start_trackers`.
+        values: name, such as eval/f1/LABEL -> value.
+        step: optimizer steps so far.
+    """
+    for tracker in accelerator.trackers:
+        if tracker.name != "mlflow":
+            tracker.log(values, step=step)
+            continue
+        named = [(mlflow_name(name), value) for name, value in values.items()]
+        for start in range(0, len(named), MLFLOW_LARGEST_BATCH):
+            tracker.log(dict(named[start : start + MLFLOW_LARGEST_BATCH]), step=step)
+
+
+def mlflow_name(name: str) -> str:
+    """A metric's name in MLflow: the same, except for what MLflow refuses, as in f1/c++.
+
+    A character that it does not take becomes its number, as in f1/c_2b__2b_; so do / and . where
+    the name would be no path (f1/..). A name that is too long ends in a hash.
+    """
+
+    def number(found: re.Match[str]) -> str:
+        return f"_{ord(found[0]):x}_"
+
+    shown = re.sub(r"[^/\w.\- :]", number, name)
+    if posixpath.normpath(shown) != shown:
+        kind, metric, label = shown.split("/", 2)
+        shown = f"{kind}/{metric}/" + re.sub("[/.]", number, label)
+    if len(shown) <= MLFLOW_LONGEST_NAME:
+        return shown
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{shown[: MLFLOW_LONGEST_NAME - 17]}-{digest}"
 
 
 def finish_trackers(accelerator: Accelerator) -> None:
