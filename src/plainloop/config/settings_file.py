@@ -8,6 +8,19 @@ import yaml
 from plainloop.errors import UserError, nearest
 
 
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [(key.tag, str(key.value)) for key, _ in node.value]
+        for at, (tag, name) in enumerate(keys):
+            if (tag, name) in keys[:at]:
+                mark = node.value[at][0].start_mark
+                where = f"{mark.name}, line {mark.line + 1}"
+                raise UserError(f"'{name}' is given twice", where=where, fix="keep one of the two")
+        return super().construct_mapping(node, deep)
+
+
 def read_settings_file(path: Path) -> dict[str, Any]:
     """Read a settings file; names and values are not checked.
 
@@ -20,10 +33,15 @@ def read_settings_file(path: Path) -> dict[str, Any]:
             "no such file", where=f"--config {path}", fix=nearest(path.name, beside) or "give one"
         )
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            settings = yaml.load(file, _Loader)  # noqa: S506 - a safe one
     except UnicodeDecodeError:
         raise UserError("not UTF-8", where=str(path), fix="save the file as UTF-8") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except RecursionError:
+        raise UserError(
+            "nested too deeply", where=str(path), fix="write lines like seed: 42"
+        ) from None
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         what = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)

@@ -90,9 +90,9 @@ def create_scheduler(
             num_training_steps=num_training_steps,
             scheduler_specific_kwargs=schedule_kwargs(config),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, KeyError) as error:  # a KeyError for last_epoch
         raise UserError(
-            f"{config.lr_scheduler_type}: {error}",
+            f"{config.lr_scheduler_type}: {str(error.args[0]).splitlines()[0]}",
             where="--lr-scheduler-kwargs",
             fix="see transformers.get_scheduler for what this schedule takes",
         ) from None
