@@ -204,7 +204,9 @@ def run(request: Request) -> None:
     os.environ.update(request["environment"])
     unbuffered = request["words"][0] == "-u"
     first, *rest = request["words"][unbuffered:]
-    sys.stdout.reconfigure(line_buffering=os.isatty(1), write_through=unbuffered)
+    # A new one, since it depends on what the old one was opened on whether it may be sought.
+    sys.stdout = sys.__stdout__ = open(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)  # noqa: SIM115
+    sys.stdout.reconfigure(write_through=unbuffered)
     sys.path[0:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     random.seed()
     sys.modules["numpy"].random.seed()

@@ -153,6 +153,19 @@ def test_a_pipe_is_written_and_not_replaced(tmp_path):
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
+def test_a_pipe_that_nothing_reads_is_an_error_and_not_waited_for(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="No such device"):
+        write_text(pipe, "text")
+
+
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path):
+    path = tmp_path / ("x" * 255)
+    write_text(path, "text")
+    assert path.read_text(encoding="utf-8") == "text"
+
+
 def test_a_number_that_json_does_not_have_leaves_the_old_file(tmp_path):
     path = tmp_path / "metrics.json"
     write_json(path, {"loss": 1.0})

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,15 +28,19 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         OSError: the folder cannot be written, or the disk is full.
     """
     if path.exists() and not path.is_file():
-        # A device or a pipe, such as /dev/null: a rename would replace the device itself.
-        with path.open("wb") as device:
+        # A device or a pipe, such as /dev/null: a rename would replace the device itself. To open a
+        # pipe that nothing reads would wait for ever: without blocking it is an error.
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        os.set_blocking(descriptor, True)
+        with open(descriptor, "wb") as device:  # noqa: PTH123
             yield device
         return
     path = path.resolve()
-    # Two processes may write the same file: each has a temporary file, and the last rename wins.
-    temporary = path.with_name(f".plainloop-{os.getpid()}-{path.name}.tmp")
+    # Two processes may write the same file: each has a temporary file, and the last rename wins. Its
+    # length does not depend on that of the name, which may be as long as the file system allows.
+    temporary = path.with_name(f".plainloop-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             if path.exists():
@@ -64,7 +69,13 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         ValueError: a number is infinite or not a number, which JSON does not have.
     """
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    with atomic_file(path) as file:
+        file.write(json_bytes(content))
+
+
+def json_bytes(content: Any) -> bytes:
+    """The bytes of a JSON file; raises as `write_json`."""
+    return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
 
 
 def make_folder(path: Path) -> None:

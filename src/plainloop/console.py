@@ -1,9 +1,11 @@
 """Console output: lines of text for people, JSON lines for programs, progress bars."""
 
+import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
@@ -58,7 +60,7 @@ def emit(event: str, record: Mapping[str, Any], line: str | None = None) -> None
     Args:
         event: message, step, evaluation, scores or summary.
         record: plain values; numbers must be finite.
-        line: the text, whose control characters are escaped; None prints nothing as text.
+        line: the text, which is made safe to print; None prints nothing as text.
     """
     stream = _output.get().json_stream
     if stream is not None:
@@ -66,7 +68,66 @@ def emit(event: str, record: Mapping[str, Any], line: str | None = None) -> None
     elif line is not None:
         from tqdm.auto import tqdm  # here, since --help imports this module
 
-        tqdm.write(printable(line, most=len(line)))  # above the bar, where there is one
+        tqdm.write(_shown(line, sys.stdout))  # above the bar, where there is one
+
+
+def print_line(line: str, stream: TextIO | None = None) -> None:
+    """Print a line of a command's answer to stdout or another stream, made safe to print."""
+    stream = stream or sys.stdout
+    print(_shown(line, stream), file=stream)
+
+
+def _shown(line: str, stream: TextIO) -> str:
+    """Escape what `printable` escapes, and what the stream's encoding does not have."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return printable(line, most=None).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def open_standard_streams() -> None:
+    """Give a process streams that it can write to, whatever it was started with.
+
+    A closed one becomes the null device: else the next file that is opened would get its number, and
+    with it what is printed. stdout escapes what its encoding does not have, as stderr does.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - stderr
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+class _Unstoppable(io.FileIO):
+    """A stream of a process that goes on without it once it cannot be written."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:  # the reader has ended (head), the terminal was closed, the disk is full
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())
+            os.close(null)
+            return super().write(data)
+
+
+@contextmanager
+def outliving_readers() -> Iterator[None]:
+    """Within the block, output that can no longer be written is dropped, and nothing is raised."""
+    if (sys.stdout, sys.stderr) != (sys.__stdout__, sys.__stderr__):  # a notebook's, or a test's
+        yield
+        return
+    out, err = (
+        io.TextIOWrapper(
+            io.BufferedWriter(_Unstoppable(number, "w", closefd=False)),
+            stream.encoding,
+            "backslashreplace",
+            line_buffering=stream.line_buffering,
+        )
+        for number, stream in ((1, sys.stdout), (2, sys.stderr))
+    )
+    with redirect_stdout(out), redirect_stderr(err):
+        yield
 
 
 def progress_bar(

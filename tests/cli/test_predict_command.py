@@ -136,7 +136,7 @@ def test_killed_half_way_it_leaves_nothing_under_the_final_name(folder, tmp_path
     out = tmp_path / "out.csv"
     process = command("predict", folder / "run", "--file", tmp_path / "in.csv", "--output", out)
     deadline = time.monotonic() + 300
-    while not any(path.stat().st_size for path in tmp_path.glob(".plainloop-*-out.csv.tmp")):
+    while not any(path.stat().st_size for path in tmp_path.glob(".plainloop-*.tmp")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)

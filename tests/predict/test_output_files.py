@@ -12,7 +12,6 @@ from hypothesis import given, strategies as st
 from plainloop.data.files.tables import read_files
 from plainloop.errors import UserError
 from plainloop.predict.output_files import (
-    check_output,
     check_schema,
     open_output,
     prediction_format,
@@ -126,21 +125,6 @@ def test_the_suffix_is_the_format():
     for name, what in (("out.xlsx", "unknown suffix '.xlsx'"), ("out", "without a suffix")):
         with pytest.raises(UserError, match=rf"{what}.*\.csv, \.tsv, \.jsonl or \.parquet"):
             prediction_format(name, "csv")
-
-
-def test_an_output_that_cannot_be_written_is_refused(tmp_path):
-    taken = tmp_path / "in.csv"
-    taken.write_text("text\na\n", encoding="utf-8")
-    (tmp_path / "link.csv").symlink_to(taken)
-    for name, what in {
-        "in.csv": "is an input",
-        "link.csv": "is an input",
-        "absent/out.csv": "no such folder",
-        ".": "no regular file",
-    }.items():
-        with pytest.raises(UserError, match=what):
-            check_output(tmp_path / name, [taken])
-    check_output(tmp_path / "out.csv", [taken])
 
 
 def test_an_error_leaves_the_older_file_and_nothing_else(tmp_path):

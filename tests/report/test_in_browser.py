@@ -176,9 +176,7 @@ def test_every_section_can_be_read_and_nothing_of_the_data_runs(open_page, repor
 
 def test_every_payload_is_there_to_be_read(open_page):
     shown = open_page().inner_text("main")
-    readable = [
-        payload.replace("\u202e", "\ufffd").replace("\x1b", "\ufffd") for payload in PAYLOADS
-    ]
+    readable = [payload.replace("\x1b", "\ufffd") for payload in PAYLOADS]
     assert [payload for payload in readable if payload.strip() not in shown] == []
 
 

@@ -133,7 +133,8 @@ def test_of_errors_less_is_better():
 
 
 def test_a_text_is_cut_and_its_invisible_characters_are_shown_as_such():
-    assert readable("a\u202eb\x00\nc") == "a\ufffdb\ufffd\nc"
+    assert readable("a\x1bb\x00\nc\ud800") == "a\ufffdb\ufffd\nc\ufffd"
+    assert readable("\u202ea\u200d\u2066") == "\u202ea\u200d\u2066", "its <bdi> isolates it"
     assert len(readable("x" * 5000)) == 1001
 
 

@@ -68,13 +68,18 @@ def train(
     # Commands import what they need when they run, so that --help is fast. The data are read before
     # torch is imported, so that an error in them is reported within a second.
 
-    from plainloop.console import printing
+    from plainloop.console import outliving_readers, printing
     from plainloop.run.folder import keep_locks
     from plainloop.run.machine_limits import explain_training_errors
     from plainloop.run.signals import StopRequest
     from plainloop.training.prepare import load_inputs
 
-    with printing(log_format, quiet=quiet), StopRequest() as stop, keep_locks():
+    with (
+        outliving_readers(),
+        printing(log_format, quiet=quiet),
+        StopRequest() as stop,
+        keep_locks(),
+    ):
         if seeds:
             if cv is not None:
                 raise UserError("is of one run", where="--cv", fix="leave out --seeds")

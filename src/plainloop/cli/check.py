@@ -12,7 +12,7 @@ from plainloop.config.settings import TrainConfig
 def check(
     config: TrainConfig = TrainConfig(),
     *,
-    report: Annotated[Path, Parameter(name="--report")] = Path("check.json"),
+    report: Annotated[Path | None, Parameter(name="--report")] = None,
 ) -> None:
     """Look at the data before any training, with the same flags as plainloop train.
 
@@ -23,15 +23,20 @@ def check(
     Examples:
         plainloop check --train-file reviews.csv --model demo
 
-        plainloop check --task cola --data-dir glue --model demo
+        plainloop check --task cola --data-dir glue --model demo --report check.json
 
     Args:
-        report: File for all of it as JSON.
+        report: JSON file for all of it. Default: nothing is written.
     """
-    from plainloop.training.prepare import load_inputs
+    from plainloop.atomic_file import json_bytes
+    from plainloop.cli.flags import config_files
+    from plainloop.run.output_file import check_output, open_output
+    from plainloop.training.prepare import input_paths, load_inputs
 
+    if report is not None:
+        check_output(report, "--report", [*config_files.get(), *input_paths(config)])
     inputs = load_inputs(replace(config, dry_run=True))
-    from plainloop.atomic_file import write_json
+    from plainloop.console import print_line, say
     from plainloop.data.batches.tokenize import check_tokenizer
     from plainloop.data.quality.summary import check_data
     from plainloop.errors import UserError
@@ -40,7 +45,7 @@ def check(
     tokenizer = load_tokenizer(inputs.pretrained)
     check_tokenizer(tokenizer, len(inputs.task.text_columns), config.max_length)
     for line in inputs.found:
-        print(f"Found          {line}")
+        say("Found", line)
     findings = check_data(
         inputs.raw,
         inputs.task,
@@ -49,9 +54,11 @@ def check(
         show=inputs.check.show,
     )
     for line in findings.lines():
-        print(line)
-    write_json(report, findings.to_dict())
-    print(f"All of it      {report}")
+        print_line(line)
+    if report is not None:
+        with open_output(report, "--report") as file:
+            file.write(json_bytes(findings.to_dict()))
+        say("All of it", str(report))
     if findings.errors:
         raise UserError.together(
             [UserError(str(finding), fix="mend the data") for finding in findings.errors]

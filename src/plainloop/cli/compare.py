@@ -1,6 +1,5 @@
 """`plainloop compare`: compare two runs row by row."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -33,30 +32,32 @@ def compare(
         output: JSON file for all of it, with the rows that changed.
         accept_changed_files: Use files of a run that were changed since it was finished, with a warning.
     """
+    from plainloop.atomic_file import json_bytes
+    from plainloop.console import print_line
     from plainloop.errors import printable_path
     from plainloop.experiments.comparison import compare_runs
     from plainloop.experiments.seeds import load_seeds
-    from plainloop.predict.output_files import check_output, open_output
     from plainloop.report.content import SCORE_NAMES
+    from plainloop.run.output_file import check_output, open_output
 
     if output is not None:
         check_output(output)
     runs = [load_seeds(path, accept_changed_files=accept_changed_files) for path in (first, second)]
     found = compare_runs(*runs)
     if output is not None:
-        with open_output(str(output)) as file:
-            file.write(json.dumps(found.to_dict(), indent=2, allow_nan=False).encode() + b"\n")
+        with open_output(output) as file:
+            file.write(json_bytes(found.to_dict()))
     for number, (path, seeds) in enumerate(zip((first, second), found.seeds, strict=True)):
         title = ("First", "Second")[number]
         means = f", mean of {seeds} seeds" if seeds > 1 else ""
-        print(f"{title:<14} {printable_path(path)}{means}")
-    print(f"Rows           {found.rows:,} {found.split} rows")
+        print_line(f"{title:<14} {printable_path(path)}{means}")
+    print_line(f"Rows           {found.rows:,} {found.split} rows")
     width = max(len(SCORE_NAMES.get(name, name)) for name in found.scores)
-    print(f"{'':<{width}}  {'first':>9}  {'second':>9}  {'difference':>10}  95 % interval")
+    print_line(f"{'':<{width}}  {'first':>9}  {'second':>9}  {'difference':>10}  95 % interval")
     for name, score in found.scores.items():
         ends = score.interval
         interval = f"{ends[0]:+.4f} to {ends[1]:+.4f}" if ends else "none"
-        print(
+        print_line(
             f"{SCORE_NAMES.get(name, name):<{width}}  {score.first:>9.4f}  {score.second:>9.4f}  "
             f"{score.difference:>+10.4f}  {interval}"
         )
@@ -65,6 +66,6 @@ def compare(
             shown = ", ".join(map(str, rows[:MOST_ROWS_SHOWN]))
             more = f" (+{len(rows) - MOST_ROWS_SHOWN} more)" if len(rows) > MOST_ROWS_SHOWN else ""
             numbers = f": rows (from 0) {shown}{more}" if rows else ""
-            print(f"Only the {title} is right in {len(rows)}{numbers}")
-        print(f"McNemar's exact test: p = {found.mcnemar_p:.4g}")
-    print(found.conclusion())
+            print_line(f"Only the {title} is right in {len(rows)}{numbers}")
+        print_line(f"McNemar's exact test: p = {found.mcnemar_p:.4g}")
+    print_line(found.conclusion())

@@ -7,9 +7,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from plainloop.cli.flags import parse_config
+from plainloop.cli.flags import config_files, parse_config
 from plainloop.config.flag_types import RUN
 from plainloop.config.settings import TrainConfig
+from plainloop.console import print_line
 from plainloop.errors import UserError
 
 NOTEBOOK_SUFFIX = ".ipynb"
@@ -72,19 +73,23 @@ def eject(
 
     # Checked before torch is imported, so that errors are reported within a second.
     from plainloop.eject.refusals import check_settings
-    from plainloop.training.prepare import load_inputs
+    from plainloop.run.output_file import check_output
+    from plainloop.training.prepare import input_paths, load_inputs
 
     check_settings(settings)
+    read = [*config_files.get(), *input_paths(settings)]
+    if script is not None:
+        check_output(script, "--script", read)
     inputs = load_inputs(replace(settings, dry_run=True))
     from plainloop.eject.explanations import explain_parts
     from plainloop.eject.script import make_script
 
     ejected = make_script(settings, script or Path("train.py"), inputs)
     if script is not None:
-        ejected.write(overwrite=overwrite)
+        ejected.write(overwrite=overwrite, inputs=read)
         for path in [*ejected.paths_beside, script]:
             # To stderr, because --explain prints the script to stdout.
-            print(f"Written        {path}", file=sys.stderr)
+            print_line(f"Written        {path}", sys.stderr)
     if explain:
         print(explain_parts(ejected), end="")
 

@@ -1,6 +1,5 @@
 """`plainloop evaluate`: score a finished run."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -34,35 +33,38 @@ def evaluate(
         output: JSON file for the scores of each split or file.
         accept_changed_files: Use files of the run that were changed since it was finished, with a warning.
     """
+    from plainloop.atomic_file import json_bytes
+    from plainloop.data.files.paths import find_files
     from plainloop.predict.evaluate_run import describe_labels, evaluate_run
     from plainloop.predict.loaded_run import load_run
-    from plainloop.predict.output_files import check_output, open_output
     from plainloop.run.machine_limits import explain_resource_errors
+    from plainloop.run.output_file import check_output, open_output
     from plainloop.run.signals import StopRequest
+    from plainloop.training.prepare import input_paths
 
     with StopRequest():
         opened = load_run(run, accept_changed_files=accept_changed_files)
         if output is not None:
-            check_output(output)
+            check_output(output, inputs=find_files(file) or input_paths(opened.config))
         rows = opened.config.per_device_eval_batch_size
         with explain_resource_errors(
             where=str(run if output is None else output),
-            room="make room",
             what_ran=f"{rows} rows in a batch, as in the training",
             smaller="free memory: another batch size would not give the training's scores",
         ):
             scores = evaluate_run(opened, file, encoding=encoding)
             if output is not None:
-                with open_output(str(output)) as written:
-                    written.write(json.dumps(scores, indent=2, allow_nan=False).encode() + b"\n")
+                with open_output(output) as written:
+                    written.write(json_bytes(scores))
+    from plainloop.console import print_line, say
     from plainloop.metrics.decision_rule import format_decision
     from plainloop.training.progress import describe_scores
 
     if opened.decision:
         own = "" if file else "; validation rows, which chose it, as trained"
-        print(f"{'Decision':<14} {format_decision(opened.decision, opened.task)}{own}")
+        say("Decision", f"{format_decision(opened.decision, opened.task)}{own}")
     for split, of_split in scores.items():
         title = split.capitalize() if split.isidentifier() else split
-        print(f"{title:<14} {describe_scores(of_split)}")
+        say(title, describe_scores(of_split))
         for line in describe_labels(of_split):
-            print(line)
+            print_line(line)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from cyclopts.config import Dict
 from plainloop.config.settings import TrainConfig
 from plainloop.config.settings_file import read_settings_file
 from plainloop.errors import UserError, nearest
+
+config_files: ContextVar[tuple[Path, ...]] = ContextVar("config_files", default=())
+"""The file of --config, for the commands that must not write over it."""
 
 
 def run_app(app: App, tokens: Sequence[str]) -> Any:
@@ -29,6 +33,7 @@ def run_app(app: App, tokens: Sequence[str]) -> Any:
     """
     tokens, path = _take_config_file(list(tokens))
     if path is not None:
+        config_files.set((path,))
         app.config = [Dict(read_settings(path), source=str(path), use_commands_as_keys=False)]
     try:
         return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
@@ -87,6 +92,15 @@ def read_settings(path: Path) -> dict[str, Any]:
                 for key in unknown
             ]
         )
+    for key, value in settings.items():
+        # What cyclopts cannot report: names that are numbers, lists in lists, a list in itself.
+        names = list(value) if isinstance(value, dict) else []
+        items = value.values() if names else value if isinstance(value, list) else ()
+        if not all(isinstance(name, str) for name in names) or any(
+            isinstance(item, (list, dict, set)) for item in items
+        ):
+            fix = "write one value, [several, values] or {name: value}"
+            raise UserError(f"wrong value of '{key}'", where=str(path), fix=fix)
     return {key: value for key, value in settings.items() if value not in (None, [])}
 
 

@@ -1,6 +1,5 @@
 """`plainloop predict`: predict files, stdin or GLUE's test sets with a finished run."""
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +8,6 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from plainloop.errors import UserError
-
-EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells report it
 
 _SEVERAL = Parameter(consume_multiple=True, negative=(), show_default=False)
 _STREAM = Parameter(allow_leading_hyphen=True, show=False)
@@ -77,13 +74,13 @@ def predict(
         useless = {**of_files, "--text-column": text_column}
         _check_flags("with", {"--data-dir": data_dir}, useless, batch_size)
 
+    from plainloop.console import print_line
     from plainloop.predict.loaded_run import load_run
     from plainloop.run.machine_limits import explain_resource_errors
     from plainloop.run.signals import StopRequest
 
     limits = explain_resource_errors(
         where=str(glue_submission or output),
-        room="make room",
         what_ran=f"{batch_size} rows in a batch",
         smaller="give a smaller --batch-size",
     )
@@ -96,32 +93,26 @@ def predict(
             for path in write_submissions(
                 opened, data_dir, glue_submission, task_name=task, batch_size=batch_size
             ):
-                print(f"Predicted      {path}")
+                print_line(f"Predicted      {path}")
             return
         assert output is not None  # noqa: S101
-        try:
-            added = opened.predict_file(
-                file,
-                output,
-                text_column=text_column,
-                encoding=encoding,
-                on_null=on_null,
-                stream_format=format,
-                spreadsheet_safe=spreadsheet_safe,
-                batch_size=batch_size,
-            )
-        except BrokenPipeError:  # the reader has closed the pipe, as head does
-            # Python flushes stdout at exit, which would raise again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(EXIT_BROKEN_PIPE)
+        added = opened.predict_file(
+            file,
+            output,
+            text_column=text_column,
+            encoding=encoding,
+            on_null=on_null,
+            stream_format=format,
+            spreadsheet_safe=spreadsheet_safe,
+            batch_size=batch_size,
+        )
         # To stderr, because stdout may hold the predictions.
         if opened.decision:
             from plainloop.metrics.decision_rule import format_decision
 
-            print(
-                f"Decision       {format_decision(opened.decision, opened.task)}", file=sys.stderr
-            )
-        print(f"Predicted      {output}: added {', '.join(added)}", file=sys.stderr)
+            decided = format_decision(opened.decision, opened.task)
+            print_line(f"Decision       {decided}", sys.stderr)
+        print_line(f"Predicted      {output}: added {', '.join(added)}", sys.stderr)
 
 
 def _check_flags(

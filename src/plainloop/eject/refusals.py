@@ -70,25 +70,19 @@ def check_task_and_model(config: TrainConfig, task: Task, pretrained: str) -> No
 
 
 def check_targets(paths: Sequence[Path], *, overwrite: bool) -> None:
-    """Check that the files can be written, changing nothing.
+    """Check that the files replace none that is there, or are meant to.
 
     Args:
         paths: the script, then its data files.
         overwrite: whether existing files may be replaced.
 
     Raises:
-        UserError: the script's folder does not exist, a file exists and may not be replaced, or a
-            path is a folder.
+        UserError: a file exists and may not be replaced, or a path is a folder.
     """
-    script = paths[0]
-    if not script.parent.is_dir():
-        raise UserError(
-            f"no such folder: {script.parent}", where=f"--script {script}", fix="make it first"
-        )
     there = [path for path in paths if path.exists()]
     if there and (not overwrite or any(path.is_dir() for path in there)):
         raise UserError(
             f"{', '.join(map(str, there))} is there already",
-            where=f"--script {script}",
+            where=f"--script {paths[0]}",
             fix="choose another name, or --overwrite",
         )

@@ -1,13 +1,11 @@
 """make_script(): write a run as a standalone script or notebook that trains the same model."""
 
 import ast
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plainloop import __version__
-from plainloop.atomic_file import atomic_file, write_text
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.data.batches.tokenize import check_tokenizer
@@ -18,6 +16,7 @@ from plainloop.eject.refusals import check_settings, check_targets, check_task_a
 from plainloop.eject.rows import rows_of_files, rows_of_task
 from plainloop.eject.settings import NOTEBOOK_SUFFIX, settings_of
 from plainloop.model.load import load_tokenizer
+from plainloop.run.output_file import check_output, make_output_folder, open_output
 from plainloop.training.optim import check_schedule
 from plainloop.training.prepare import Inputs, load_inputs
 
@@ -70,27 +69,26 @@ class Script:
         """Paths of the data files that are written with the script."""
         return [self.path.parent / name for name in self.beside]
 
-    def write(self, *, overwrite: bool = False) -> None:
+    def write(self, *, overwrite: bool = False, inputs: Sequence[Path] = ()) -> None:
         """Write the data files, then the script or notebook, each file atomically.
 
         Args:
             overwrite: whether existing files may be replaced.
+            inputs: files that may not be replaced, since the script was made from them.
 
         Raises:
             UserError: the folder does not exist, or a file exists already; nothing is written.
         """
+        check_output(self.path, "--script", inputs)
         check_targets([self.path, *self.paths_beside], overwrite=overwrite)
-        for name, content in self.beside.items():
-            target = self.path.parent / name
-            target.parent.mkdir(exist_ok=True)
-            if isinstance(content, Path):
-                with content.open("rb") as source, atomic_file(target) as file:
-                    shutil.copyfileobj(source, file)
-            else:
-                write_text(target, content)
         is_notebook = self.path.suffix == NOTEBOOK_SUFFIX
         text = to_notebook(self.title, self.parts) if is_notebook else self.source
-        write_text(self.path, text)
+        for name, content in {**self.beside, self.path.name: text}.items():
+            target = self.path.parent / name
+            make_output_folder(target.parent, "--script")
+            check_output(target, "--script", inputs)
+            with open_output(target, "--script") as file:
+                file.write(content.read_bytes() if isinstance(content, Path) else content.encode())
 
 
 def make_script(config: TrainConfig, path: Path, inputs: Inputs | None = None) -> Script:

@@ -72,7 +72,8 @@ def open_inputs(
         try:
             yield [file]
         except UserError as error:
-            raise UserError(str(error).replace(f"{folder}/", "")) from None
+            texts = [str(problem).replace(f"{folder}/", "") for problem in error.problems()]
+            raise UserError.together([UserError(text) for text in texts]) from None
 
 
 def validate_inputs(

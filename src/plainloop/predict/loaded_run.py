@@ -30,13 +30,13 @@ from plainloop.predict.output_columns import label_scores, labels_of, make_colum
 from plainloop.predict.output_files import (
     STANDARD_STREAM,
     PredictionFormat,
-    check_output,
     open_output,
     prediction_format,
     write_tables,
 )
 from plainloop.run.folder import CONFIG_FILE, has_saved_model, is_run, read_run_yaml
 from plainloop.run.manifest import verify_run
+from plainloop.run.output_file import check_output
 
 if TYPE_CHECKING:
     from plainloop.predict.classifier import Classifier
@@ -251,9 +251,10 @@ class Run:
         """
         output = str(output)
         form = prediction_format(output, stream_format)
+        stdin = [Path("/dev/stdin")] if STANDARD_STREAM in map(str, paths) else []
+        if output != STANDARD_STREAM:
+            check_output(Path(output), inputs=stdin or find_files(paths))
         with open_inputs(paths, stream_format) as files:
-            if output != STANDARD_STREAM:
-                check_output(Path(output), find_files(files))
             batches = open_files(files, encoding=encoding, rows=ROWS_PER_CHUNK)
             inputs = validate_inputs(
                 batches,

@@ -2,9 +2,8 @@
 
 import csv
 import json
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -14,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from plainloop.atomic_file import atomic_file
 from plainloop.data.custom.column_types import is_text
-from plainloop.errors import UserError, printable, printable_path
+from plainloop.errors import UserError, printable
+from plainloop.run import output_file
 
 PredictionFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 SUFFIXES: dict[str, PredictionFormat] = {
@@ -55,31 +54,6 @@ def prediction_format(output: str, of_stream: PredictionFormat) -> PredictionFor
     return SUFFIXES[suffix]
 
 
-def check_output(output: Path, inputs: Sequence[Path] = ()) -> None:
-    """Check that an output file can be written, and replaces at most a regular file.
-
-    Args:
-        output: file to write.
-        inputs: files that are read, which must not be overwritten.
-
-    Raises:
-        UserError: the path cannot be written, or is one of the inputs.
-    """
-    where, folder = f"--output {printable_path(output)}", output.parent
-    if output.exists() and not output.is_file():
-        raise UserError("no regular file", where=where, fix="choose another name, or - for stdout")
-    if output.resolve() in {path.resolve() for path in inputs}:
-        raise UserError("is an input too", where=where, fix="choose another name")
-    if not folder.is_dir():
-        raise UserError(
-            f"no such folder: {printable_path(folder)}", where=where, fix="make it, or choose one"
-        )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(
-            f"{printable_path(folder)} cannot be written", where=where, fix="choose another folder"
-        )
-
-
 def check_schema(schema: pa.Schema, form: PredictionFormat, where: str) -> None:
     """Check that an output format can hold the input's columns.
 
@@ -109,7 +83,7 @@ def rows_with_nul(batch: pa.RecordBatch) -> list[int]:
 
 @contextmanager
 def open_output(output: str) -> Iterator[BinaryIO]:
-    """Open stdout, or a file that is written atomically (see `atomic_file`).
+    """Open stdout, or a file that is written atomically (see `run.output_file`).
 
     Args:
         output: final path, whose folder exists, or - for stdout.
@@ -118,7 +92,7 @@ def open_output(output: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    with atomic_file(Path(output)) as file:
+    with output_file.open_output(Path(output)) as file:
         yield file
 
 

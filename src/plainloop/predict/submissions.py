@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plainloop.atomic_file import atomic_file
 from plainloop.config.tasks import TASKS, Task, get_task
 from plainloop.console import progress_bar
 from plainloop.data.glue import layout_of, read_glue_tsv
@@ -13,13 +12,14 @@ from plainloop.errors import UserError
 from plainloop.predict.input_files import ROWS_PER_CHUNK
 from plainloop.predict.loaded_run import BATCH_SIZE, Run
 from plainloop.predict.output_columns import labels_of
-from plainloop.predict.output_files import check_output
+from plainloop.run.output_file import check_output, make_output_folder, open_output
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
+FLAG = "--glue-submission"
 LOWEST_SCORE, HIGHEST_SCORE = 0.0, 5.0
 """Range of STS-B scores; predictions are clipped to it."""
 
@@ -65,14 +65,12 @@ def write_submissions(
             problems.append(problem)
     if problems:
         raise UserError.together(problems)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise UserError("is a file", where=f"--glue-submission {output_dir}", fix="give a folder")
-    output_dir.mkdir(parents=True, exist_ok=True)
+    make_output_folder(output_dir, FLAG)
     paths = [output_dir / layout.submissions[split] for split in tables]
     for path in paths:
-        check_output(path)
+        check_output(path, FLAG, [data_dir / name for name in layout.test_files.values()])
     for path, table in zip(paths, tables.values(), strict=True):
-        with atomic_file(path) as file:
+        with open_output(path, FLAG) as file:
             file.write(b"index\tprediction\n")
             for number, prediction in enumerate(_predict(run, task, table, batch_size, path.name)):
                 file.write(f"{number}\t{prediction}\n".encode())
@@ -85,7 +83,7 @@ def _check_task(run: Run, task: Task) -> None:
         having = [other.name for other in TASKS.values() if layout_of(other).submissions]
         raise UserError(
             f"{task.name} has no unlabelled test files",
-            where="--glue-submission",
+            where=FLAG,
             fix=f"give the run of one of: {', '.join(having)}",
         )
     same = (task.label_names, task.problem_type, len(task.text_columns))

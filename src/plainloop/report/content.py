@@ -51,9 +51,9 @@ CHOSEN = (
 )
 COLUMNS = ("row", "label", "predicted", "probability", "of the given label")
 KINDS = ("precision", "recall", "f1")
-# Control characters except white space, lone surrogates, and the bidirectional controls, which could
-# reverse the text after them.
-UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# What HTML does not have: control characters except white space, and lone surrogates. Bidirectional
+# controls stay, since each text has a <bdi>, which they cannot leave.
+UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def describe_run(
@@ -344,6 +344,6 @@ def shown_label(label: int | list[int], names: Sequence[str]) -> str:
 
 
 def readable(text: str) -> str:
-    """Cut a text for the page, and replace control characters and bidirectional controls."""
+    """Cut a text for the page, and replace the characters that HTML does not have."""
     cut = text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "…"
     return UNREADABLE.sub("\N{REPLACEMENT CHARACTER}", cut)

@@ -5,10 +5,8 @@ manifest with their sizes and SHA-256 is written last; one rename moves the fold
 Whatever ends the process, the final name holds a complete folder: the new one or the old one.
 """
 
-import errno
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from safetensors import SafetensorError
 
 from plainloop.atomic_file import fsync_path, make_folder
 from plainloop.errors import MachineError, printable
+from plainloop.run.machine_limits import DISK_ERRORS, ROOM, error_number
 
 MANIFEST_FILE = "manifest.json"
 TEMPORARY_PREFIX = ".tmp-"
@@ -151,15 +150,8 @@ def explain_disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        # A SafetensorError has the error number in its text only.
-        in_text = re.search(r"\(os error (\d+)\)", str(error))
-        number = getattr(error, "errno", None) or (int(in_text[1]) if in_text else 0)
-        reasons = {
-            errno.ENOSPC: "the disk is full",
-            errno.EDQUOT: "the disk quota is used up",
-            errno.EROFS: "the disk is read-only",
-        }
-        what = reasons.get(number, f"cannot be written: {error}")
         raise MachineError(
-            what, where=str(folder), fix="make room, then --resume; older checkpoints are whole"
+            DISK_ERRORS.get(error_number(error), f"cannot be written: {error}"),
+            where=str(folder),
+            fix=f"{ROOM}, then --resume; older checkpoints are whole",
         ) from error

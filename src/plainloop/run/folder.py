@@ -85,6 +85,8 @@ RUN_FILES = (
     *MODEL_FILES,
 )
 """Files and folders that a run writes: --overwrite replaces these and no others."""
+SEED_FILES = ("summary.json", "report.html")
+"""Files that several seeds write into the folder that holds their runs."""
 
 
 def check_output_dir(config: TrainConfig) -> None:
@@ -158,6 +160,18 @@ def read_run_yaml(path: Path) -> dict[str, Any] | None:
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run.yaml that plainloop wrote."""
     return read_run_yaml(path) is not None
+
+
+def run_of_file(path: Path) -> Path | None:
+    """The run, or the folder of several seeds, that a path is a file of; None for any other path."""
+    path = path.resolve()
+    for folder in path.parents:
+        entry = path.relative_to(folder).parts[0]
+        is_file_of_a_run = any(fnmatch(entry, pattern) for pattern in (*RUN_FILES, LOCK_FILE))
+        if is_file_of_a_run and (folder / CONFIG_FILE).is_file():
+            return folder
+    holds_seeds = path.name in SEED_FILES and any(path.parent.glob(f"seed-*/{CONFIG_FILE}"))
+    return path.parent if holds_seeds else None
 
 
 def load_metrics(path: Path) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def verify_run(folder: Path, *, accept_changed: bool = False) -> Callable[[], No
         one does.
 
     Raises:
-        CheckpointError: a file is missing, differs, or is not in the manifest.
+        CheckpointError: a file is missing, differs, is not in the manifest, or is no regular file.
     """
 
     def refuse(changes: list[str]) -> None:
@@ -51,6 +51,7 @@ def verify_run(folder: Path, *, accept_changed: bool = False) -> Callable[[], No
                 fix="restore it, or give --accept-changed-files if you changed it on purpose",
             )
 
+    _refuse_pipes(folder)
     if not (folder / MANIFEST_FILE).is_file():
         if is_run(folder) and has_saved_model(folder):
             logger.warning(
@@ -75,6 +76,12 @@ def verify_run(folder: Path, *, accept_changed: bool = False) -> Callable[[], No
     # A daemon: an error in the input ends the process without waiting for it.
     Thread(target=lambda: found.set_result(_find_changes(folder, large)), daemon=True).start()
     return lambda: refuse(found.result())
+
+
+def _refuse_pipes(folder: Path) -> None:
+    for path in (path for pattern in VERIFIED_FILES for path in folder.glob(pattern)):
+        if path.exists() and not path.is_file():  # to read a pipe would wait for ever
+            raise CheckpointError("no regular file", where=printable_path(path), fix="restore it")
 
 
 def _verified_files(folder: Path) -> set[str]:

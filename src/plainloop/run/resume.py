@@ -175,6 +175,15 @@ def choose_run_products(
     return products
 
 
+def size(num_bytes: float) -> str:
+    """A number of bytes in the unit that shows it, with three digits."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if num_bytes < 1000:  # noqa: PLR2004
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} TB"
+
+
 def check_disk_space(config: TrainConfig, model: nn.Module) -> None:
     """Compare the bytes that the run will write with the free disk space.
 
@@ -194,7 +203,7 @@ def check_disk_space(config: TrainConfig, model: nn.Module) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise MachineError(
-            f"the run needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+            f"the run needs {size(needed)}, {size(free)} are free: {size(needed - free)} too few",
             where=f"--output-dir {config.run_path}",
             fix="choose another folder, or --save-strategy no to do without checkpoints",
         )

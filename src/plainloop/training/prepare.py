@@ -1,9 +1,10 @@
 """Load and check all inputs of a run (settings, model, data) before torch is imported."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,8 @@ from plainloop.config.settings import TrainConfig, marked
 from plainloop.config.tasks import TASKS, Task, get_task
 from plainloop.config.validation import check_config, flag
 from plainloop.data.custom.dataset import read_custom_dataset
-from plainloop.data.glue import read_splits
+from plainloop.data.files.paths import find_files
+from plainloop.data.glue import layout_of, read_splits
 from plainloop.data.quality.summary import DataCheck
 from plainloop.errors import UserError, nearest
 from plainloop.metrics.scorer import score_names
@@ -89,6 +91,20 @@ def load_inputs(config: TrainConfig) -> Inputs:
         raise UserError.together(problems)
     check_labels(config, inputs)
     return inputs
+
+
+def input_paths(config: TrainConfig) -> list[Path]:
+    """The files that the settings read, and the model's folder: what an output must not replace."""
+    paths = [Path(config.model)]
+    for given in (config.train_file, config.validation_file, config.test_file):
+        for path in given:
+            with suppress(UserError):  # a missing file is reported when it is read
+                paths += find_files([path])
+    if config.data_dir is not None and config.task in TASKS:
+        layout = layout_of(TASKS[config.task])
+        names = [*layout.files.values(), *layout.test_files.values()]
+        paths += [config.data_dir / name for name in names]
+    return paths
 
 
 def check_trackers(config: TrainConfig) -> None:
