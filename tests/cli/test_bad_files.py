@@ -21,7 +21,7 @@ MISTAKES = {
     "header only": ("t.csv", "text,label\n", [], ["t.csv", "no rows"]),
     "spreadsheet": ("t.xlsx", "PK\x03\x04", [], ["t.xlsx", "spreadsheet", "as csv"]),
     "unknown suffix": ("t.dat", ROWS, [], ["t.dat", "'.dat'", ".csv, .tsv, .json"]),
-    "compressed": ("t.csv", gzip.compress(ROWS.encode()), [], ["t.csv", "gzip", "gunzip"]),
+    "compressed": ("t.csv", gzip.compress(ROWS.encode()), [], ["t.csv", "gzip", ".gz"]),
     "parquet cut short": ("t.parquet", parquet_cut_short(), [], ["t.parquet"]),
     "broken JSON": (
         "t.jsonl",
@@ -37,7 +37,7 @@ MISTAKES = {
     ),
     "ragged row": ("t.csv", ROWS + "a,b,c\n", [], ["t.csv", "line 6", "3 fields", "2"]),
     "unclosed quote": ("t.csv", ROWS + '"never closed,yes\n', [], ["t.csv", "quote", "line 6"]),
-    "tsv named csv": ("t.csv", ROWS.replace(",", "\t"), [], ["t.csv", "tab"]),
+    "separator of two characters": ("t.csv", ROWS, ["--separator", ",,"], ["--separator", "one"]),
     "absent text column": (
         "t.csv",
         ROWS,
@@ -103,7 +103,6 @@ MISTAKES = {
         [],
         ["line 2", "0xE9", "--encoding"],
     ),
-    "UTF-16": ("t.csv", ROWS.encode("utf-16"), [], ["UTF-16", "--encoding"]),
     "unknown encoding": ("t.csv", ROWS, ["--encoding", "utf-99"], ["--encoding", "utf-99"]),
     "a setting of a task": ("t.csv", ROWS, ["--data-dir", "."], ["--data-dir", "no effect"]),
     "class with one row": (

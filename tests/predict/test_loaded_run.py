@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from plainloop.config.read_options import ReadOptions
 from plainloop.config.settings import TrainConfig
 from plainloop.data.files.tables import read_files
 from plainloop.errors import DivergedError, UserError
@@ -181,9 +182,9 @@ def test_adapters_give_the_same_scores_up_to_rounding(tiny_model, tiny_data, tmp
 
 def test_an_encoding_without_a_file_is_refused(demo_run, tiny_data):
     with pytest.raises(UserError, match="--encoding: has no effect"):
-        evaluate_run(demo_run, encoding="cp949")
+        evaluate_run(demo_run, options=ReadOptions(encoding="cp949"))
     with pytest.raises(UserError, match="--encoding: has no effect with a run of --task demo"):
-        evaluate_run(demo_run, [tiny_data / "validation.tsv"], encoding="cp949")
+        evaluate_run(demo_run, [tiny_data / "validation.tsv"], ReadOptions(encoding="cp949"))
 
 
 def test_a_file_of_one_class_is_scored(own_runs, tmp_path):
@@ -447,7 +448,7 @@ def test_an_error_half_way_leaves_nothing(own_runs, tmp_path):
 def test_other_encodings_are_read_and_utf_8_is_written(own_runs, tmp_path):
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_bytes("text\n고양이\n".encode("cp949"))
-    own_runs("one label").run.predict_file([source], out, encoding="cp949")
+    own_runs("one label").run.predict_file([source], out, options=ReadOptions(encoding="cp949"))
     assert out.read_text(encoding="utf-8").splitlines()[1].startswith("고양이,")
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from plainloop.config.read_options import ReadOptions
+
 
 def evaluate(
     run: Path,
@@ -13,7 +15,7 @@ def evaluate(
     file: Annotated[
         tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=False)
     ] = (),
-    encoding: str | None = None,
+    options: ReadOptions = ReadOptions(),
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     accept_changed_files: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -29,7 +31,6 @@ def evaluate(
     Args:
         run: Folder of the run.
         file: Labelled rows with the columns of the training file, or in the task's layout.
-        encoding: Encoding of text files, as in latin-1 or cp949. Default: UTF-8.
         output: JSON file for the scores of each split or file.
         accept_changed_files: Use files of the run that were changed since it was finished, with a warning.
     """
@@ -52,7 +53,7 @@ def evaluate(
             what_ran=f"{rows} rows in a batch, as in the training",
             smaller="free memory: another batch size would not give the training's scores",
         ):
-            scores = evaluate_run(opened, file, encoding=encoding)
+            scores = evaluate_run(opened, file, options)
             if output is not None:
                 with open_output(output) as written:
                     written.write(json_bytes(scores))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from plainloop.config.read_options import ReadOptions
 from plainloop.errors import UserError
 
 _SEVERAL = Parameter(consume_multiple=True, negative=(), show_default=False)
@@ -21,7 +22,7 @@ def predict(
     file: Annotated[tuple[str, ...], _SEVERAL] = (),
     output: Annotated[str | None, Parameter(alias="-o", allow_leading_hyphen=True)] = None,
     text_column: Annotated[tuple[str, ...], _SEVERAL] = (),
-    encoding: str | None = None,
+    options: ReadOptions = ReadOptions(),
     on_null: Literal["error", "empty"] = "error",
     format: Literal["csv", "tsv", "jsonl", "parquet"] = "csv",  # noqa: A002 - the flag's name
     spreadsheet_safe: Annotated[bool, Parameter(negative=())] = False,
@@ -54,7 +55,6 @@ def predict(
         file: csv, tsv, json, jsonl, parquet, arrow, a save_to_disk folder, or a glob; - for stdin.
         output: File to write: csv, tsv, jsonl or parquet, by suffix; - for stdout.
         text_column: Column of the text, or two for a pair. Default: those of the training.
-        encoding: Encoding of text files, as in latin-1 or cp949. Default: UTF-8.
         on_null: What to do with a row without a text: stop, or take it as empty.
         format: Format of stdin and stdout.
         spreadsheet_safe: Put a ' before texts that a spreadsheet would run: = + - @, tab, return.
@@ -100,7 +100,7 @@ def predict(
             file,
             output,
             text_column=text_column,
-            encoding=encoding,
+            options=options,
             on_null=on_null,
             stream_format=format,
             spreadsheet_safe=spreadsheet_safe,

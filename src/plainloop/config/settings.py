@@ -41,6 +41,7 @@ from plainloop.config.marks import (
     less_than,
     more_than,
 )
+from plainloop.config.read_options import ReadOptions
 from plainloop.config.tasks import ProblemType
 
 METRIC_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
@@ -118,6 +119,12 @@ class TrainConfig:
 
     encoding: Annotated[str | None, DATA, MAY_DIFFER, NOT_WITH_TASK] = None
     """Encoding of text files, as in latin-1 or cp949. Default: UTF-8."""
+
+    separator: Annotated[str | None, DATA, MAY_DIFFER, NOT_WITH_TASK] = None
+    """Separator of columns in text files: one character, or tab. Default: found in the rows."""
+
+    header: Annotated[bool | None, DATA, MAY_DIFFER, NOT_WITH_TASK] = None
+    """Whether the first row has the columns' names; if not, they are 1, 2, ... Default: it has."""
 
     on_null: Annotated[Literal["error", "drop", "empty"], DATA, NOT_WITH_TASK, EJECTED] = "error"
     """What to do with a row without a text: stop, leave it out, or take it as empty."""
@@ -315,6 +322,11 @@ class TrainConfig:
 
     dry_run: Annotated[bool, RUN, OF_CALL, NOTHING_IS_TRAINED] = False
     """Do everything up to the first forward pass, train nothing, write no run."""
+
+    @property
+    def read_options(self) -> ReadOptions:
+        """How to read the files."""
+        return ReadOptions(encoding=self.encoding, separator=self.separator, header=self.header)
 
     @property
     def best_metric(self) -> str:

@@ -1,7 +1,7 @@
 """How an ejected script reads the run's data: files, pyarrow options and label mapping."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,16 @@ from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.data.custom.column_types import is_list
 from plainloop.data.custom.label_checks import items_of
-from plainloop.data.files.csv_reader import quotes_enclose
-from plainloop.data.files.paths import find_files, format_of
-from plainloop.data.files.tables import SEPARATORS, Source, read_files
+from plainloop.data.files.csv_reader import Layout, check_csv
+from plainloop.data.files.paths import find_files, format_of, own_separator
+from plainloop.data.files.tables import Source, read_files
+from plainloop.data.files.text import COMPRESSIONS, encoding_of
 from plainloop.data.glue import SAMPLES_DIR, layout_of
 from plainloop.eject.literals import literal
 from plainloop.errors import UserError
 from plainloop.training.prepare import Inputs
+
+EJECTED_FORMATS = ("csv", "json array", "json lines", "parquet")
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,9 @@ def rows_of_files(inputs: Inputs) -> Rows:
         )
         if paths
     }
-    form, quoted = _only_format([file for files in given.values() for file in files], config)
+    form, encoding, layout = _only_format(
+        [file for files in given.values() for file in files], config
+    )
     settings: dict[str, Any] = {}
     splits = {}
     for split, files in given.items():
@@ -119,7 +124,7 @@ def rows_of_files(inputs: Inputs) -> Rows:
     columns = dict(zip(task.text_columns, config.text_column, strict=True))
     settings["COLUMNS"] = {**columns, "labels": config.label_column}
 
-    sources = [read_files(files, encoding=config.encoding) for files in given.values()]
+    sources = [read_files(files, config.read_options) for files in given.values()]
     numbers = _label_numbers(sources, config, task)
     if any(task.label_names[number] != text for text, number in numbers.items()):
         if task.problem_type == "multi_label_classification":
@@ -140,17 +145,21 @@ def rows_of_files(inputs: Inputs) -> Rows:
         kept = np.flatnonzero(has_text[0] | (config.on_null != "drop"))
         held_out = np.asarray(inputs.raw["validation"]["idx"][:])
         validation_rows = np.searchsorted(kept, held_out).tolist()
-    csv_options = [
-        f"delimiter={literal(SEPARATORS[form])}" if form == "tsv" else "",
-        "newlines_in_values=True" if quoted else "quote_char=False",
-    ]
+    parse_options, read_options = [], [f"encoding={literal(encoding)}"] if encoding else []
+    if layout is not None:
+        if layout.delimiter != ",":
+            parse_options.append(f"delimiter={literal(layout.delimiter)}")
+        parse_options.append("newlines_in_values=True" if layout.quotes else "quote_char=False")
+        if not layout.names_above:
+            read_options.append(f"column_names={literal(layout.names)}")
+            read_options.append(f"skip_rows_after_names={layout.rows_above}")
     return Rows(
         settings=settings,
         splits=splits,
-        format="csv" if form in SEPARATORS else form,
-        parse_options=", ".join(filter(None, csv_options)),
-        read_options=f"encoding={literal(config.encoding)}" if config.encoding else "",
-        encoding=config.encoding or "utf-8-sig",
+        format=form,
+        parse_options=", ".join(parse_options),
+        read_options=", ".join(read_options),
+        encoding=encoding or "utf-8-sig",
         labels_are_names=True,
         list_labels=is_list(sources[0].table.schema.field(config.label_column).type),
         on_null="error" if np.concatenate(has_text).all() else config.on_null,
@@ -158,33 +167,36 @@ def rows_of_files(inputs: Inputs) -> Rows:
     )
 
 
-def _only_format(files: list[Path], config: TrainConfig) -> tuple[str, bool]:
-    """Return the common format of all files, and whether fields of text files may be quoted.
+def _only_format(files: list[Path], config: TrainConfig) -> tuple[str, str | None, Layout | None]:
+    """Return the common format, encoding and, of text files of columns, layout of all files.
 
     Raises:
         UserError: the files differ in one of them; a script has a single function that reads.
     """
-    formats = {file: format_of(file, config.encoding) for file in files}
-    arrow = [file for file, form in formats.items() if form == "arrow"]
-    if arrow:
+    kinds: dict[str, tuple[str, str | None, Layout | None]] = {}
+    for file in files:
+        encoding = encoding_of(file, config.encoding)
+        options = replace(config.read_options, encoding=encoding)
+        form, layout = format_of(file, options), None
+        kind = form if encoding == config.encoding else f"{form} in {encoding}"
+        if form not in EJECTED_FORMATS or (form != "csv" and file.suffix.lower() in COMPRESSIONS):
+            raise UserError(
+                f"{'compressed ' * (form in EJECTED_FORMATS)}{form} files are not ejected",
+                where=str(file),
+                fix="save the rows as parquet, csv or jsonl",
+            )
+        if form == "csv":
+            layout = check_csv(file, own_separator(file), options)
+            names = "" if layout.names_above else f", named {', '.join(layout.names)}"
+            kind = f"{kind} with {layout.separator}{'' if layout.quotes else ', quotes as text'}{names}"
+        kinds[kind] = form, encoding, layout
+    if len(kinds) > 1:
         raise UserError(
-            "arrow files are not ejected",
-            where=str(arrow[0]),
-            fix="save the rows as parquet, csv or jsonl",
-        )
-    quoted = {
-        form not in SEPARATORS or quotes_enclose(file, SEPARATORS[form], config.encoding)
-        for file, form in formats.items()
-    }
-    if len(set(formats.values())) > 1 or len(quoted) > 1:
-        kinds = sorted(set(formats.values()))
-        what = " and ".join(kinds) if len(kinds) > 1 else f"{kinds[0]} with and without quotes"
-        raise UserError(
-            f"files of different formats are not ejected: {what}",
+            f"files of different formats are not ejected: {' and '.join(sorted(kinds))}",
             where="--train-file, --validation-file, --test-file",
             fix="save them in one format",
         )
-    return formats[files[0]], quoted.pop()
+    return kinds.popitem()[1]
 
 
 def _label_numbers(sources: list[Source], config: TrainConfig, task: Task) -> dict[str, int]:

@@ -1,10 +1,11 @@
 """evaluate_run(): evaluate a finished run again, on its own splits or on labelled files."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plainloop.config.read_options import ReadOptions
 from plainloop.data.custom.columns import Columns
 from plainloop.data.custom.dataset import read_rows
 from plainloop.data.custom.label_checks import items_of
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def evaluate_run(
-    run: Run, files: Sequence[str | Path] = (), *, encoding: str | None = None
+    run: Run, files: Sequence[str | Path] = (), options: ReadOptions = ReadOptions()
 ) -> dict[str, Scores]:
     """Evaluate a run's model as in its training, with the same batches and metrics.
 
@@ -33,7 +34,7 @@ def evaluate_run(
         run: from `load_run`.
         files: labelled files with the columns of the training file, concatenated; for a GLUE task
             one file in its layout. Default: the run's evaluation splits, read and split again.
-        encoding: encoding of text files; None means UTF-8.
+        options: how to read the files. Default: their own encoding, separator and header.
 
     Returns:
         Split -> metric -> score; for files, the key is the name of the first. On the run's own
@@ -43,14 +44,12 @@ def evaluate_run(
     Raises:
         UserError: the files are invalid; the message lists the rows.
     """
-    if encoding is not None and not (files and run.task.layout is None):
-        rows = (
-            f"a run of --task {run.task.name}: its files are UTF-8"
-            if files
-            else "the run's own rows"
-        )
-        raise UserError(f"has no effect with {rows}", where="--encoding", fix="leave it out")
-    raw = _read_files(run, files, encoding) if files else _read_own_splits(run)
+    given = [name for name, value in asdict(options).items() if value is not None]
+    if given and not (files and run.task.layout is None):
+        rows = f"a run of --task {run.task.name}" if files else "the run's own rows"
+        what = f"has no effect with {rows}"
+        raise UserError(what, where=f"--{given[0]}", fix="leave it out")
+    raw = _read_files(run, files, options) if files else _read_own_splits(run)
     from plainloop.data.batches.loaders import create_dataloaders
     from plainloop.data.batches.tokenize import keep_model_inputs, tokenize_splits
     from plainloop.metrics.task_metric import TaskMetric
@@ -115,9 +114,10 @@ def _read_own_splits(run: Run) -> "DatasetDict":
     return raw
 
 
-def _read_files(run: Run, files: Sequence[str | Path], encoding: str | None) -> "DatasetDict":
+def _read_files(run: Run, files: Sequence[str | Path], options: ReadOptions) -> "DatasetDict":
     if run.task.layout is None:
-        source = read_files(files, encoding=encoding)
+        header = run.config.header if options.header is None else options.header
+        source = read_files(files, replace(options, header=header))
         columns = Columns(run.config.text_column, run.config.label_column, ())
         table = read_rows(source, columns, _labels_of(run, source), run.config)
     else:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plainloop.config.read_options import ReadOptions
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task, get_task
 from plainloop.console import progress_bar
@@ -218,7 +219,7 @@ class Run:
         output: str | Path,
         *,
         text_column: Sequence[str] = (),
-        encoding: str | None = None,
+        options: ReadOptions = ReadOptions(),
         on_null: OnNull = "error",
         stream_format: PredictionFormat = "csv",
         spreadsheet_safe: bool = False,
@@ -236,7 +237,7 @@ class Run:
             output: file to write, in the format of its suffix (csv, tsv, jsonl or parquet), or - for
                 stdout. The file is written atomically and replaces an existing one.
             text_column: names of the text columns. Default: those of the training.
-            encoding: encoding of text files; None means UTF-8.
+            options: how to read the files. Default: their own encoding, separator and header.
             on_null: whether rows without text are an error or count as empty texts.
             stream_format: format of stdin and stdout.
             spreadsheet_safe: see `write_tables`.
@@ -249,13 +250,15 @@ class Run:
             UserError: every problem of the files, or an invalid output path.
             DivergedError: a logit is not finite.
         """
+        if options.header is None:
+            options = replace(options, header=self.config.header)
         output = str(output)
         form = prediction_format(output, stream_format)
         stdin = [Path("/dev/stdin")] if STANDARD_STREAM in map(str, paths) else []
         if output != STANDARD_STREAM:
             check_output(Path(output), inputs=stdin or find_files(paths))
         with open_inputs(paths, stream_format) as files:
-            batches = open_files(files, encoding=encoding, rows=ROWS_PER_CHUNK)
+            batches = open_files(files, options, rows=ROWS_PER_CHUNK)
             inputs = validate_inputs(
                 batches,
                 printable(files[0], most=1000),

@@ -1,5 +1,6 @@
 """Reading a person's files: every value as it is written, and every bad file in one line."""
 
+import gzip
 import json
 import re
 
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, strategies as st
 
+from plainloop.config.read_options import ReadOptions
 from plainloop.data.files import csv_reader, tables
 from plainloop.data.files.tables import open_files, read_files
 from plainloop.errors import UserError
@@ -30,15 +32,15 @@ def write(tmp_path_factory):
 
 
 def rows_of(*paths, **settings):
-    return read_files(paths, **settings).table.to_pylist()
+    return read_files(paths, ReadOptions(**settings)).table.to_pylist()
 
 
 def refusal(*paths, **settings):
     """The one line that both ways of reading give."""
     with pytest.raises(UserError) as caught:
-        read_files(paths, **settings)
+        read_files(paths, ReadOptions(**settings))
     with pytest.raises(UserError) as streamed:
-        list(open_files(paths, **settings))
+        list(open_files(paths, ReadOptions(**settings)))
     assert str(streamed.value) == str(caught.value)
     assert str(caught.value).isprintable()
     return caught.value
@@ -201,17 +203,15 @@ HEADER = "text,label\n"
             HEADER + 'x,"\ny" z,a\n',
             "line 3: text follows the closing quote of a field (its row begins on line 2)",
         ),
-        ("a.csv", "text\tlabel\nx\ta\n", "name holds tabs"),
-        ("a.csv", "text;label\nx;a\n", "name holds semicolons"),
-        ("a.tsv", HEADER + "x,a\n", "name holds commas"),
         ("a.csv", "text,text\nx,a\n", "column 'text' appears twice"),
-        ("a.csv", "text,\nx,a\n", "column 2 has no name"),
-        ("a.csv", "a nice film,1\na bad film,0\n", "looks like data, not like a header: '1'"),
-        ("a.csv", "x" * 101 + ",label\nx,a\n", "looks like data"),
+        (
+            "a.csv",
+            "a nice film,1\na bad film,0\n",
+            "first row looks like data ('a nice film', '1')",
+        ),
         ("a.csv", HEADER + "x,a\ny\0,b\n", "NUL byte on line 3"),
         ("a.csv", HEADER.encode() + b"x,a\r\ncaf\xe9,b\n", "byte 0xE9 on line 3 is not UTF-8"),
         ("a.csv", HEADER.encode() + b"x,a\xc3", "byte 0xC3 on line 2 is not UTF-8"),
-        ("a.csv", (HEADER + "x,a\n").encode("utf-16"), "UTF-16 mark found"),
         ("a.csv", (HEADER + "x,a\n").encode("utf-16-le"), "NUL byte on line 1"),
         ("a.csv", b"\x1f\x8b\x08\0", "compressed with gzip"),
         ("a.csv", b"PK\x03\x04...", "a zip archive or a spreadsheet"),
@@ -250,7 +250,9 @@ HEADER = "text,label\n"
         ("a.parquet", b"PAR1" + bytes(20) + b"PAR1", "damaged or cut short"),
         ("a.arrow", "text,label\n", "damaged or cut short"),
         ("a.xlsx", b"PK\x03\x04", "this is a spreadsheet"),
-        ("a.csv.gz", b"\x1f\x8b", "this is compressed"),
+        ("a.csv.gz", b"\x1f\x8b", "damaged or cut short"),
+        ("a.csv.xz", b"\xfd7zXZ\x00", "this is compressed"),
+        ("a.parquet.gz", gzip.compress(b"PAR1"), "this is compressed"),
         ("a.pkl", b"\x80\x04", "unknown suffix '.pkl'"),
         ("a", HEADER, "a file without a suffix"),
     ],

@@ -324,8 +324,8 @@ def _no_header(names: Sequence[str], where: str) -> UserError:
     return UserError(
         f"no header: the first row looks like data ({shown})",
         where=where,
-        fix="put the columns' names into the first line, such as text and label (if these are the "
-        "names, give --text-column and --label-column)",
+        fix="--no-header takes it as a row of columns 1, 2, ... (if these are the names, give "
+        "--text-column and --label-column)",
     )
 
 

@@ -85,7 +85,8 @@ def read_custom_dataset(
             problems.append(problem)
     if problems:
         raise UserError.together(problems)
-    found = [*columns.reasons, labels.reason]
+    notes = dict.fromkeys(note for source in sources.values() for note in source.notes)
+    found = [*notes, *columns.reasons, labels.reason]
     if "validation" not in tables:
         groups = _groups(train.table, config.group_column, tables["train"])
         rows, held_out = split_rows(
@@ -187,7 +188,7 @@ def _read_sources(config: TrainConfig) -> dict[str, Source]:
     ):
         try:
             if paths:
-                sources[split] = read_files(paths, encoding=config.encoding)
+                sources[split] = read_files(paths, config.read_options)
         except UserError as problem:
             problems.append(problem)
     if problems:

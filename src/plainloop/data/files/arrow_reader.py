@@ -6,12 +6,12 @@ Text is pa.string() whatever the file calls it (large, view, dictionary). The sc
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from plainloop.data.files.text import damage_is_the_users
 from plainloop.errors import UserError, printable, printable_path
 
 # Far more than real footers need, and far less than a damaged length can ask for.
@@ -32,13 +32,13 @@ def open_parquet(path: Path, rows: int) -> tuple[pa.Schema, Batches]:
     def open_file() -> pq.ParquetFile:
         return pq.ParquetFile(path, page_checksum_verification=True, **PARQUET_LIMITS)
 
-    with _damage_is_the_users(path), open_file() as file:
+    with damage_is_the_users(path), open_file() as file:
         schema = _plain(file.schema_arrow)
 
     def batches() -> Iterator[pa.RecordBatch]:
         """All rows, or an error: never fewer in silence."""
         num_rows = 0
-        with _damage_is_the_users(path), open_file() as file:
+        with damage_is_the_users(path), open_file() as file:
             for batch in file.iter_batches(batch_size=rows):
                 batch.validate(full=True)
                 num_rows += batch.num_rows
@@ -58,11 +58,11 @@ def open_arrow(path: Path) -> tuple[pa.Schema, Batches]:
     with path.open("rb") as file:
         is_file_format = file.read(len(ARROW_MAGIC)) == ARROW_MAGIC
     open_reader = pa.ipc.open_file if is_file_format else pa.ipc.open_stream
-    with _damage_is_the_users(path), pa.OSFile(str(path)) as source:
+    with damage_is_the_users(path), pa.OSFile(str(path)) as source:
         schema = _plain(open_reader(source).schema)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        with _damage_is_the_users(path), pa.OSFile(str(path)) as source:
+        with damage_is_the_users(path), pa.OSFile(str(path)) as source:
             reader = open_reader(source)
             found = reader
             if is_file_format:
@@ -126,19 +126,6 @@ def _check_parquet_ends(path: Path) -> None:
     else:
         return
     raise UserError(what, where=printable_path(path), fix=fix)
-
-
-@contextmanager
-def _damage_is_the_users(path: Path) -> Iterator[None]:
-    """Arrow raises any of these for bytes that are not what their header says."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
-        raise UserError(
-            f"damaged or cut short: {printable(error)}",
-            where=printable_path(path),
-            fix="copy or write it again",
-        ) from None
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:

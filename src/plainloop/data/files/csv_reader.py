@@ -4,35 +4,42 @@ Two passes: Arrow reads fast but does not know the lines of a file, and reads an
 it were closed. Python's `csv` reads the file once in strict mode, a row at a time, and knows the
 line of everything that is wrong. What it lets through, Arrow reads to the same fields.
 
-The rules: RFC 4180, with any line end. A field that begins with a quote ends with one; quotes inside
+`dialect.py` finds the separator and the header. The rules: RFC 4180, with any line end. A field that begins with a quote ends with one; quotes inside
 it are doubled; line breaks and separators inside it are text. Quotes elsewhere are text. In a tsv file
 some tools write quotes like this (Excel, pandas) and others write them as text: a tsv file that
 cannot be read with the rules is read without, so that every quote of it is text.
 """
 
 import csv
-import re
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
+from plainloop.config.read_options import ReadOptions
 from plainloop.data.files.arrow_reader import Batches
-from plainloop.data.files.text import LINE_BREAK, check_is_text, read_lines
+from plainloop.data.files.dialect import SEPARATORS, Dialect, find_dialect
+from plainloop.data.files.text import (
+    LINE_BREAK,
+    check_is_text,
+    open_bytes,
+    read_lines,
+)
 from plainloop.errors import UserError, printable, printable_path
 
 MOST_ROWS_SHOWN = 3
-LONGEST_NAME = 100
+MOST_NAMES_SHOWN = 12
 LONGEST_FIELD = 2**24  # characters: more is a quote that was left open
 BLOCK_BYTES, MOST_BLOCK_BYTES = 2**20, 2**31 - 1
 MOST_BYTES_A_CHARACTER = 4  # in UTF-8; a quote that is doubled takes two
-NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
-SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+NO_NAME = "Unnamed: {}"  # as pandas calls a column by its number from 0
 
 
 @dataclass(frozen=True)
@@ -55,27 +62,46 @@ class RowCount:
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """A file that was checked: its header, its rows, and whether quotes enclose fields."""
+class Layout:
+    """A file that was checked: how to read it.
+
+    Attributes:
+        names: of the columns, in the file's order; none twice.
+        rows: what the first pass counted.
+        delimiter: between fields.
+        quotes: whether quotes enclose fields.
+        encoding: a codec of Python; None is UTF-8.
+        rows_above: rows above the data, the header included.
+        names_above: whether the row above the data has exactly these names.
+        first_line: where the data begin.
+        left_out: columns that have no name and are empty.
+        notes: printable lines: what was found that the suffix does not say.
+    """
 
     names: list[str]
     rows: RowCount
     delimiter: str
     quotes: bool
+    encoding: str | None = None
+    rows_above: int = 0
+    names_above: bool = False
+    first_line: int = 1
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def separator(self) -> str:
+        """What messages call the delimiter."""
+        return SEPARATORS.get(self.delimiter, repr(self.delimiter))
 
 
 class _QuoteError(UserError):
     """A quote that is not closed, or is closed before its field ends."""
 
 
-def read_csv(path: Path, delimiter: str, encoding: str | None) -> pa.Table:
-    """Read a file with a header; every column is text, and no text becomes a missing value.
-
-    Raises:
-        UserError: see `_check_rows`.
-    """
-    layout = _check_file(path, delimiter, encoding)
-    table = arrow_csv.read_csv(str(path), **_options(layout, encoding))
+def read_csv(path: Path, layout: Layout) -> pa.Table:
+    """Read all rows of a checked file; every column is text, and no text becomes a missing value."""
+    table = arrow_csv.read_csv(open_bytes(path), **_options(layout))
     return table.slice(0, layout.rows.num_rows)
 
 
@@ -91,48 +117,35 @@ def read_counted(
         delimiter: between fields.
         header: whether its first line is a header.
     """
-    options = _options(_Layout(names, rows, delimiter, quotes=False), None)
-    options["read_options"].skip_rows_after_names = int(header)
+    layout = Layout(names, rows, delimiter, quotes=False, rows_above=int(header))
+    options = _options(layout)
     options["parse_options"].invalid_row_handler = lambda _row: "skip"
     return arrow_csv.read_csv(str(path), **options).slice(0, rows.num_rows)
 
 
-def open_csv(path: Path, delimiter: str, encoding: str | None) -> tuple[pa.Schema, Batches]:
-    """Check all of a file at flat memory, then stream it.
-
-    Raises:
-        UserError: see `_check_rows`.
-    """
-    layout = _check_file(path, delimiter, encoding)
+def stream_csv(path: Path, layout: Layout) -> tuple[pa.Schema, Batches]:
+    """Stream the rows of a checked file."""
 
     def batches() -> Iterator[pa.RecordBatch]:
         left = layout.rows.num_rows
-        with arrow_csv.open_csv(str(path), **_options(layout, encoding)) as reader:
+        with arrow_csv.open_csv(open_bytes(path), **_options(layout)) as reader:
             for batch in reader:
                 yield batch.slice(0, left)
                 left = max(0, left - batch.num_rows)
 
-    return pa.schema([(name, pa.string()) for name in layout.names]), batches
+    names = [name for name in layout.names if name not in layout.left_out]
+    return pa.schema([(name, pa.string()) for name in names]), batches
 
 
-def quotes_enclose(path: Path, delimiter: str, encoding: str | None) -> bool:
-    """Whether the quotes of a file enclose fields; else they are text.
-
-    Raises:
-        UserError: see `_check_rows`.
-    """
-    return _check_file(path, delimiter, encoding).quotes
-
-
-def _options(layout: _Layout, encoding: str | None) -> dict[str, Any]:
+def _options(layout: Layout) -> dict[str, Any]:
     # Arrow wants every row to fit into a block.
     block_size = max(BLOCK_BYTES, layout.rows.longest * MOST_BYTES_A_CHARACTER)
     return {
         "read_options": arrow_csv.ReadOptions(
             column_names=layout.names,
-            skip_rows_after_names=1,
+            skip_rows_after_names=layout.rows_above,
             block_size=min(block_size, MOST_BLOCK_BYTES),
-            encoding=encoding or "utf8",
+            encoding=layout.encoding or "utf8",
         ),
         "parse_options": arrow_csv.ParseOptions(
             delimiter=layout.delimiter,
@@ -141,7 +154,9 @@ def _options(layout: _Layout, encoding: str | None) -> dict[str, Any]:
             ignore_empty_lines=False,
         ),
         "convert_options": arrow_csv.ConvertOptions(
-            column_types=dict.fromkeys(layout.names, pa.string()), strings_can_be_null=False
+            column_types=dict.fromkeys(layout.names, pa.string()),
+            include_columns=[name for name in layout.names if name not in layout.left_out],
+            strings_can_be_null=False,
         ),
     }
 
@@ -156,21 +171,51 @@ def long_fields() -> Iterator[None]:
         csv.field_size_limit(limit)
 
 
-def _check_file(path: Path, delimiter: str, encoding: str | None) -> _Layout:
-    check_is_text(path, encoding)
+def check_csv(path: Path, own: str, options: ReadOptions) -> Layout:
+    """Check all rows of a file, at flat memory.
+
+    Args:
+        path: a text file.
+        own: the separator that its suffix stands for; empty if it stands for none.
+        options: what was said about the file.
+
+    Raises:
+        UserError: see `_check_rows`.
+    """
+    check_is_text(path)
     with long_fields():
+        dialect = find_dialect(path, own, options)
         try:
-            return _check_rows(path, delimiter, encoding, quotes=True)
+            layout = _check_rows(path, dialect, options, quotes=True)
         except UserError as with_quotes:
-            if delimiter != "\t":
+            if dialect.delimiter != "\t":
                 raise
             try:
-                return _check_rows(path, delimiter, encoding, quotes=False)
+                layout = _check_rows(path, dialect, options, quotes=False)
             except UserError as without:
                 raise (without if isinstance(with_quotes, _QuoteError) else with_quotes) from None
+    notes = [f"separated by {layout.separator}"] if layout.delimiter != own else []
+    unnamed = [name for number, name in enumerate(layout.names) if name == NO_NAME.format(number)]
+    empty = _find_empty(path, layout, unnamed) if unnamed else []
+    filled = [name for name in unnamed if name not in empty]
+    if empty:
+        notes.append(f"{len(empty)} empty columns without a name are left out")
+    if filled:
+        shown = ", ".join(map(repr, filled[:MOST_ROWS_SHOWN])) + and_more(len(filled))
+        notes.append(f"columns without a name are called {shown}")
+    if dialect.row_names:
+        notes.append("each row begins with a name of its own, as R writes it")
+    return replace(layout, left_out=tuple(empty), notes=tuple(notes))
 
 
-def _check_rows(path: Path, delimiter: str, encoding: str | None, *, quotes: bool) -> _Layout:
+def _find_empty(path: Path, layout: Layout, names: list[str]) -> list[str]:
+    """Which of these columns have no text in any row."""
+    for batch in stream_csv(path, layout)[1]():
+        names = [name for name in names if not pc.any(pc.not_equal(batch[name], "")).as_py()]
+    return names
+
+
+def _check_rows(path: Path, dialect: Dialect, options: ReadOptions, *, quotes: bool) -> Layout:
     """Read every row once.
 
     Raises:
@@ -179,25 +224,41 @@ def _check_rows(path: Path, delimiter: str, encoding: str | None, *, quotes: boo
     """
     where = printable_path(path)
     reader = csv.reader(
-        read_lines(path, encoding),
-        delimiter=delimiter,
+        read_lines(path, options.encoding),
+        delimiter=dialect.delimiter,
         quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
         strict=True,
     )
     try:
-        names = read_header(reader, where)
-        _check_header(names, where)
+        for _ in range(dialect.skip):
+            next(reader)
+        if options.header is False:
+            names = [str(number + 1) for number in range(dialect.width)]
+        else:
+            header = [""] * dialect.row_names + read_header(reader, where)
+            names = _check_header(header, where, headed=dialect.headed or options.header is True)
+        above = reader.line_num
         rows = count_rows(reader, names, blank_is_row=len(names) == 1)
     except csv.Error:
-        raise _quote_error(path, delimiter, encoding) from None
+        raise _quote_error(path, dialect.delimiter, options.encoding) from None
     if rows.wrong:
+        separators = SEPARATORS.get(dialect.delimiter, repr(dialect.delimiter))
         raise UserError(
             f"{'; '.join(rows.wrong)}{and_more(rows.num_wrong)}, expected {len(names)}",
             where=where,
-            fix=f"put text that holds {SEPARATORS[delimiter]} or line breaks in double quotes",
+            fix=f"put text that holds {separators} or line breaks in double quotes",
         )
     check_has_rows(rows, where)
-    return _Layout(names, rows, delimiter, quotes)
+    return Layout(
+        names,
+        rows,
+        dialect.delimiter,
+        quotes,
+        encoding=options.encoding,
+        rows_above=dialect.skip + (options.header is not False),
+        names_above=options.header is not False and not dialect.skip and not dialect.row_names,
+        first_line=above + 1,
+    )
 
 
 def read_header(reader: Any, where: str) -> list[str]:
@@ -285,39 +346,28 @@ def _describe(row: list[str], first: int, last: int) -> str:
     )
 
 
-def _check_header(names: list[str], where: str) -> None:
-    """Refuse a first row that is certainly no header, or whose columns cannot be told apart.
+def _check_header(names: list[str], where: str, *, headed: bool) -> list[str]:
+    """Refuse a first row that is no header, or whose columns cannot be told apart.
 
-    An empty first name is let through: pandas writes its index like this.
+    Returns:
+        The columns' names. An empty first name is kept: pandas and R write row names like this.
     """
     if not names:
         raise UserError("line 1 is blank", where=where, fix="begin the file with a header")
-    if len(names) == 1:
-        for separator in SEPARATORS:
-            if separator in names[0]:
-                raise _wrong_separator(separator, where)
-    data = [name for name in names if NUMBER.fullmatch(name) or len(name) > LONGEST_NAME]
-    if data:
+    if not headed:
+        shown = ", ".join(map(reprlib.repr, names[:MOST_NAMES_SHOWN]))
+        numbers = ", ".join(str(number + 1) for number in range(len(names[:MOST_NAMES_SHOWN])))
         raise UserError(
-            f"the first row looks like data, not like a header: '{printable(data[0])}'",
+            f"no header: the first row looks like data ({shown})",
             where=where,
-            fix="put a line with the names of the columns on top",
+            fix=f"--no-header takes it as a row of columns {numbers}; --header if these are names",
         )
-    unnamed = [number for number, name in enumerate(names, 1) if not name.strip()]
-    if unnamed and (unnamed != [1] or len(names) == 1):
-        raise UserError(
-            f"column {unnamed[-1]} has no name", where=where, fix="name it in the header"
-        )
-    check_names_differ(names, where)
-
-
-def _wrong_separator(separator: str, where: str) -> UserError:
-    suffix = {",": ".csv", "\t": ".tsv"}.get(separator)
-    return UserError(
-        f"only one column, and its name holds {SEPARATORS[separator]}: is the file separated by them?",
-        where=where,
-        fix=f"name it {suffix}" if suffix else "save it as csv with commas, or as tsv",
-    )
+    named = [
+        name if name.strip() or 0 == number < len(names) - 1 else NO_NAME.format(number)
+        for number, name in enumerate(names)
+    ]
+    check_names_differ(named, where)
+    return named
 
 
 def _quote_error(path: Path, delimiter: str, encoding: str | None) -> _QuoteError:

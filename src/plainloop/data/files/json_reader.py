@@ -33,7 +33,7 @@ def is_json_array(path: Path, encoding: str | None) -> bool:
     Raises:
         UserError: the file is no text in this encoding.
     """
-    check_is_text(path, encoding)
+    check_is_text(path)
     started = (line.lstrip() for line in read_lines(path, encoding) if not line.isspace())
     return next(started, "").startswith("[")
 
@@ -52,15 +52,12 @@ def read_json(path: Path, encoding: str | None, *, array: bool) -> pa.Table:
         raise _inexact(path) from None
 
 
-def open_json(path: Path, encoding: str | None, *, array: bool) -> tuple[pa.Schema, Batches]:
-    """Check all of a file, then stream it: lines at flat memory, an array from memory.
+def stream_json_lines(path: Path, encoding: str | None) -> tuple[pa.Schema, Batches]:
+    """Check all lines of a file, then stream them, at flat memory.
 
     Raises:
         UserError: see `read_json`.
     """
-    if array:
-        table = read_json(path, encoding, array=True)
-        return table.schema, lambda: iter(table.to_batches())
     schema = pa.schema([])
     for _, schema in _read_blocks(path, encoding, array=False):  # noqa: B007
         pass
@@ -88,7 +85,7 @@ def _read_blocks(
     path: Path, encoding: str | None, *, array: bool
 ) -> Iterator[tuple[pa.Table, pa.Schema]]:
     """Yield some rows at a time, each with the schema that fits all rows so far."""
-    check_is_text(path, encoding)
+    check_is_text(path)
     rows = _objects_of_array(path, encoding) if array else _objects_of_lines(path, encoding)
     unit, where = "row" if array else "line", printable_path(path)
     schema, num_rows = pa.schema([]), 0

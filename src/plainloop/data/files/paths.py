@@ -5,21 +5,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from plainloop.config.read_options import ReadOptions
 from plainloop.data.files.arrow_reader import find_saved_files
 from plainloop.data.files.json_reader import is_json_array
+from plainloop.data.files.text import COMPRESSIONS
 from plainloop.errors import UserError, nearest, printable, printable_path
 
-Format = Literal["csv", "tsv", "json array", "json lines", "parquet", "arrow"]
+Format = Literal["csv", "json array", "json lines", "parquet", "arrow"]
 SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
-    ".tsv": "tsv",
+    ".tsv": "csv",
     ".jsonl": "json lines",
     ".ndjson": "json lines",
     ".parquet": "parquet",
     ".arrow": "arrow",
     ".feather": "arrow",
 }
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+COMPRESSED = (".xz", ".zip", ".7z", ".tgz", ".tar")
 SHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 
 
@@ -49,24 +51,32 @@ def find_files(paths: Sequence[str | Path]) -> list[Path]:
     return files
 
 
-def format_of(file: Path, encoding: str | None) -> Format:
+def suffix_of(file: Path) -> str:
+    """A file's suffix in lower case; of a file that is unpacked as it is read, the one before it."""
+    packed = file.suffix.lower() in COMPRESSIONS
+    return (Path(file.stem) if packed else file).suffix.lower()
+
+
+def own_separator(file: Path) -> str:
+    """The separator that a text file's suffix stands for; empty if it stands for none."""
+    return {".csv": ",", ".tsv": "\t"}.get(suffix_of(file), "")
+
+
+def format_of(file: Path, options: ReadOptions) -> Format:
     """Tell a file's format by its suffix, and the two kinds of .json by how it begins.
 
     Raises:
-        UserError: a suffix that is not known, or a file that cannot be opened.
+        UserError: a suffix that is not known.
     """
-    suffix, where = file.suffix.lower(), printable_path(file)
-    try:
-        file.open("rb").close()
-    except OSError as error:
-        raise UserError(
-            f"cannot be opened: {error.strerror}", where=where, fix="check its permissions"
-        ) from None
+    suffix, where = suffix_of(file), printable_path(file)
     if suffix == ".json":
-        return "json array" if is_json_array(file, encoding) else "json lines"
-    if suffix in SUFFIXES:
-        return SUFFIXES[suffix]
-    if suffix in COMPRESSED:
+        return "json array" if is_json_array(file, options.encoding) else "json lines"
+    form = SUFFIXES.get(suffix)
+    if form in ("parquet", "arrow") and suffix != file.suffix.lower():
+        suffix = file.suffix.lower()
+    elif form:
+        return form
+    if suffix in (*COMPRESSED, *COMPRESSIONS):
         raise UserError("this is compressed", where=where, fix="unpack it first")
     if suffix in SHEETS:
         raise UserError("this is a spreadsheet", where=where, fix="save the sheet as csv")

@@ -2,22 +2,22 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plainloop.config.read_options import ReadOptions
 from plainloop.data.files.arrow_reader import Batches, open_arrow, open_parquet
-from plainloop.data.files.csv_reader import open_csv, read_csv
-from plainloop.data.files.json_reader import open_json, read_json
+from plainloop.data.files.csv_reader import check_csv, read_csv, stream_csv
+from plainloop.data.files.json_reader import read_json, stream_json_lines
 from plainloop.data.files.memory_map import hold_on_disk
-from plainloop.data.files.paths import Format, find_files, format_of
-from plainloop.data.files.text import check_encoding
+from plainloop.data.files.paths import Format, find_files, format_of, own_separator
+from plainloop.data.files.text import check_encoding, encoding_of
 from plainloop.errors import UserError, printable, printable_path
 
-SEPARATORS = {"csv": ",", "tsv": "\t"}
 MOST_ROWS_SHOWN = 3
 ROWS_PER_BATCH = 65_536
 SMALL_FILE_BYTES = 2**22  # what may be held in memory instead of being read again
@@ -25,11 +25,21 @@ SMALL_FILE_BYTES = 2**22  # what may be held in memory instead of being read aga
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of a source that one file holds."""
+    """The rows of a source that one file holds.
+
+    Attributes:
+        name: what messages call the file.
+        num_rows: how many rows it has.
+        unit: what its rows are counted in: line or row.
+        first: line or row of the first one.
+        separator: between its columns, if it is a text file of them.
+    """
 
     name: str
-    format: Format
     num_rows: int
+    unit: str
+    first: int
+    separator: str
 
 
 @dataclass(frozen=True)
@@ -40,11 +50,13 @@ class Source:
         table: columns as in the file. csv and tsv: string, never null. Others: their own types.
         path: what messages call it: the file, folder or pattern that was given, or the first of several.
         parts: the files, in the order of their rows; without them rows are only counted.
+        notes: printable lines: what was found about how the files are written.
     """
 
     table: pa.Table
     path: str
     parts: tuple[Part, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def show(self, rows: Sequence[int]) -> str:
         """Rows as a person finds them: "lines 4, 9, 12 (+3 more)", "b.csv, line 4".
@@ -73,36 +85,30 @@ class Source:
         for part in self.parts:
             if row < start + part.num_rows:
                 name = f"{part.name}, " if len(self.parts) > 1 else ""
-                if part.format == "json lines":
-                    return name, "line", row - start + 1
-                if part.format in SEPARATORS:
-                    return name, "line", self._line(start, row)
-                return name, "row", row - start + 1
+                # Texts above it may hold line breaks.
+                above = self.table.slice(start, row - start if part.separator else 0)
+                breaks = sum(_line_breaks(column) for column in above.columns)
+                return name, part.unit, part.first + breaks + row - start
             start += part.num_rows
         return "", "row", row + 1
 
-    def _line(self, start: int, row: int) -> int:
-        """The physical line where a row begins: texts above it may hold line breaks."""
-        above = self.table.slice(start, row - start)
-        broken = sum(_line_breaks(column) for column in above.columns)
-        header = sum(_line_breaks(pa.array([name])) for name in self.table.column_names)
-        return header + broken + (row - start) + 2
-
 
 def _line_breaks(column: pa.Array | pa.ChunkedArray) -> int:
-    r"""Count \n, \r and \r\n in all texts."""
+    r"""Count \n, \r and \r\n in all texts; what is no text was not in the file."""
+    if column.type != pa.string():
+        return 0
     count = {
         end: pc.sum(pc.count_substring(column, end)).as_py() or 0 for end in ("\n", "\r", "\r\n")
     }
     return int(count["\n"] + count["\r"] - count["\r\n"])
 
 
-def read_files(paths: Sequence[str | Path], *, encoding: str | None = None) -> Source:
+def read_files(paths: Sequence[str | Path], options: ReadOptions = ReadOptions()) -> Source:
     """Read files, `save_to_disk` folders and glob patterns as one table, in the order given.
 
     Args:
         paths: csv, tsv, json, jsonl/ndjson, parquet, arrow/feather, by suffix; matches of a pattern are sorted.
-        encoding: of the text files; None is UTF-8. A byte-order mark is never part of the text.
+        options: how to read them. A byte-order mark is never part of the text.
 
     Returns:
         Every row of every file. Blank lines at the end of a text file are no rows; a blank line further
@@ -111,27 +117,40 @@ def read_files(paths: Sequence[str | Path], *, encoding: str | None = None) -> S
     Raises:
         UserError: all files that are missing or cannot be used, with the lines at fault.
     """
-    files = find_files(paths)
-    check_encoding(encoding)
-    tables, formats, problems = [], [], []
-    for file in files:
-        try:
-            formats.append(format_of(file, encoding))
-            tables.append(_read(file, formats[-1], encoding))
-        except UserError as problem:
-            problems.append(problem)
-    if problems:
-        raise UserError.together(problems)
+    files, opened = _open_all(paths, options, None)
     names = _short_names(files)
-    schema = _common_schema([table.schema for table in tables], names)
-    tables = [_cast(table, schema, name) for table, name in zip(tables, names, strict=True)]
-    parts = [
-        Part(name, form, table.num_rows)
-        for name, form, table in zip(names, formats, tables, strict=True)
+    schema = _common_schema([one.schema for one in opened], names)
+    tables = [
+        _cast(pa.Table.from_batches(list(one.batches()), one.schema), schema, name)
+        for one, name in zip(opened, names, strict=True)
     ]
+    parts = [
+        Part(name, table.num_rows, one.unit, one.first, one.separator)
+        for name, one, table in zip(names, opened, tables, strict=True)
+    ]
+    where = printable(paths[0], most=1000)
     return Source(
-        hold_on_disk(pa.concat_tables(tables)), printable(paths[0], most=1000), tuple(parts)
+        hold_on_disk(pa.concat_tables(tables)), where, tuple(parts), _notes(opened, names)
     )
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """A file that was checked.
+
+    Attributes:
+        schema: of its rows.
+        batches: reads them.
+        unit, first, separator: see `Part`.
+        notes: printable lines: what was found about how it is written.
+    """
+
+    schema: pa.Schema
+    batches: Batches
+    unit: str = "row"
+    first: int = 1
+    separator: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,26 +158,28 @@ class CheckedFiles:
     """Files that were checked; each iteration yields their rows as record batches.
 
     Attributes:
-        streams: of each file its schema, and what reads it.
+        files: each file.
         schema: of the batches.
         names: what messages call each file.
         rows: the most rows of a batch.
+        notes: see `Source`.
     """
 
-    streams: Sequence[tuple[pa.Schema, Batches]]
+    files: Sequence[OpenedFile]
     schema: pa.Schema
     names: Sequence[str]
     rows: int
+    notes: tuple[str, ...]
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        for (_, batches), name in zip(self.streams, self.names, strict=True):
-            for batch in batches():
+        for file, name in zip(self.files, self.names, strict=True):
+            for batch in file.batches():
                 table = _cast(pa.Table.from_batches([batch]), self.schema, name)
                 yield from table.to_batches(max_chunksize=self.rows)
 
 
 def open_files(
-    paths: Sequence[str | Path], *, encoding: str | None = None, rows: int = 1000
+    paths: Sequence[str | Path], options: ReadOptions = ReadOptions(), *, rows: int = 1000
 ) -> CheckedFiles:
     """Check files, so as to read the rows of `read_files` in batches, once or several times.
 
@@ -169,47 +190,79 @@ def open_files(
 
     Args:
         paths: see `read_files`.
-        encoding: see `read_files`.
+        options: see `read_files`.
         rows: the most rows a batch may have.
 
     Raises:
         UserError: see `read_files`.
     """
+    files, opened = _open_all(paths, options, rows)
+    names = _short_names(files)
+    schema = _common_schema([one.schema for one in opened], names)
+    return CheckedFiles(opened, schema, names, rows, _notes(opened, names))
+
+
+def _open_all(
+    paths: Sequence[str | Path], options: ReadOptions, rows: int | None
+) -> tuple[list[Path], list[OpenedFile]]:
+    """Check all files: to stream batches of at most so many rows, or None to hold all rows."""
     files = find_files(paths)
-    check_encoding(encoding)
-    streams: list[tuple[pa.Schema, Batches]] = []
-    problems = []
+    check_encoding(options.encoding)
+    opened, problems = [], []
     for file in files:
         try:
-            schema, batches = _open(file, format_of(file, encoding), encoding, rows)
-            if file.stat().st_size <= SMALL_FILE_BYTES:
-                batches = partial(iter, list(batches()))  # read once, however often it is iterated
-            streams.append((schema, batches))
+            encoding = encoding_of(file, options.encoding)
+            found = replace(options, encoding=encoding)
+            one = _open(file, format_of(file, found), found, rows)
+            if encoding != options.encoding:
+                one = replace(one, notes=(f"its mark says {encoding}", *one.notes))
+            if rows is not None and file.stat().st_size <= SMALL_FILE_BYTES:
+                # Read once, however often it is iterated.
+                one = replace(one, batches=partial(iter, list(one.batches())))
+            opened.append(one)
         except UserError as problem:
             problems.append(problem)
     if problems:
         raise UserError.together(problems)
-    names = _short_names(files)
-    schema = _common_schema([found for found, _ in streams], names)
-    return CheckedFiles(streams, schema, names, rows)
+    return files, opened
 
 
-def _read(file: Path, form: Format, encoding: str | None) -> pa.Table:
-    if form in SEPARATORS:
-        return read_csv(file, SEPARATORS[form], encoding)
+def _notes(opened: Sequence[OpenedFile], names: Sequence[str]) -> tuple[str, ...]:
+    """What was found in each file, once where it is the same in several."""
+    files: dict[str, list[str]] = {}
+    for one, name in zip(opened, names, strict=True):
+        for note in one.notes:
+            files.setdefault(note, []).append(name)
+    return tuple(
+        f"{found[0]}{f' and {len(found) - 1} more' * (len(found) > 1)}: {note}"
+        for note, found in files.items()
+    )
+
+
+def _open(file: Path, form: Format, options: ReadOptions, rows: int | None) -> OpenedFile:
+    if form == "csv":
+        layout = check_csv(file, own_separator(file), options)
+        if rows is None:
+            schema, batches = _held(read_csv(file, layout))
+        else:
+            schema, batches = stream_csv(file, layout)
+        return OpenedFile(
+            schema, batches, "line", layout.first_line, layout.delimiter, layout.notes
+        )
     if form in ("json array", "json lines"):
-        return read_json(file, encoding, array=form == "json array")
-    schema, batches = _open(file, form, encoding, ROWS_PER_BATCH)
-    return pa.Table.from_batches(list(batches()), schema)
+        array = form == "json array"
+        if rows is None or array:
+            schema, batches = _held(read_json(file, options.encoding, array=array))
+        else:
+            schema, batches = stream_json_lines(file, options.encoding)
+        return OpenedFile(schema, batches, "row" if array else "line")
+    most = rows or ROWS_PER_BATCH
+    schema, batches = open_parquet(file, most) if form == "parquet" else open_arrow(file)
+    return OpenedFile(schema, lambda: _with_rows(batches(), file))
 
 
-def _open(file: Path, form: Format, encoding: str | None, rows: int) -> tuple[pa.Schema, Batches]:
-    if form in SEPARATORS:
-        return open_csv(file, SEPARATORS[form], encoding)
-    if form in ("json array", "json lines"):
-        return open_json(file, encoding, array=form == "json array")
-    schema, batches = open_parquet(file, rows) if form == "parquet" else open_arrow(file)
-    return schema, lambda: _with_rows(batches(), file)
+def _held(table: pa.Table) -> tuple[pa.Schema, Batches]:
+    return table.schema, partial(iter, table.to_batches())
 
 
 def _with_rows(batches: Iterator[pa.RecordBatch], file: Path) -> Iterator[pa.RecordBatch]:

@@ -1,20 +1,25 @@
 """Lines of a text file; checks of its encoding, and of files that are not text."""
 
 import codecs
+import io
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pyarrow as pa
 
 from plainloop.errors import UserError, printable, printable_path
 
 BLOCK_BYTES = 2**20
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # what Arrow unpacks
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 NOT_TEXT = {
-    b"\x1f\x8b": ("compressed with gzip", "gunzip it first"),
+    b"\x1f\x8b": ("compressed with gzip", "name it .gz"),
     b"PK\x03\x04": ("a zip archive or a spreadsheet", "unzip it, or save the sheet as csv"),
-    b"BZh91AY&SY": ("compressed with bzip2", "bunzip2 it first"),
+    b"BZh91AY&SY": ("compressed with bzip2", "name it .bz2"),
     b"\xfd7zXZ\x00": ("compressed with xz", "unxz it first"),
-    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "unzstd it first"),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "name it .zst"),
     b"PAR1": ("a Parquet file", "name it .parquet"),
     b"ARROW1": ("an Arrow file", "name it .arrow"),
 }
@@ -46,25 +51,55 @@ def check_encoding(encoding: str | None) -> None:
         ) from None
 
 
-def check_is_text(path: Path, encoding: str | None) -> None:
-    """Check a file's first bytes: text, and not in an encoding that they rule out.
+@contextmanager
+def damage_is_the_users(path: Path) -> Iterator[None]:
+    """Arrow raises any of these for bytes that are not what their header says."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        raise UserError(
+            f"damaged or cut short: {printable(error)}",
+            where=printable_path(path),
+            fix="copy or write it again",
+        ) from None
+
+
+def open_bytes(path: Path) -> pa.NativeFile:
+    """Open a file to read its bytes, unpacked if its suffix says that it is compressed."""
+    return pa.input_stream(str(path), compression=COMPRESSIONS.get(path.suffix.lower()))
+
+
+def encoding_of(path: Path, encoding: str | None) -> str | None:
+    """The encoding that is given; without one, that of the mark of UTF-16 or UTF-32 in the file."""
+    if encoding is not None:
+        return encoding
+    first = _read_first(path)
+    return next((name for mark, name in MARKS.items() if first.startswith(mark)), None)
+
+
+def check_is_text(path: Path) -> None:
+    """Check a file's first bytes.
 
     Raises:
-        UserError: they are those of another kind of file, or of UTF-16 where it is not named.
+        UserError: they are those of another kind of file.
     """
-    with path.open("rb") as file:
-        first = file.read(16)
-    where = printable_path(path)
+    first = _read_first(path)
     for magic, (what, fix) in NOT_TEXT.items():
         if first.startswith(magic):
-            raise UserError(f"this is {what}", where=where, fix=fix)
-    for mark, name in MARKS.items():
-        if encoding is None and first.startswith(mark):
-            raise UserError(
-                f"{name.upper()} mark found, so it is not UTF-8",
-                where=where,
-                fix=f"give --encoding {name}, or save the file as UTF-8",
-            )
+            raise UserError(f"this is {what}", where=printable_path(path), fix=fix)
+
+
+def _read_first(path: Path) -> bytes:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(
+            f"cannot be opened: {error.strerror}",
+            where=printable_path(path),
+            fix="check its permissions",
+        ) from None
+    with damage_is_the_users(path), open_bytes(path) as file:
+        return bytes(file.read(16))
 
 
 def read_lines(path: Path, encoding: str | None) -> Iterator[str]:
@@ -77,7 +112,8 @@ def read_lines(path: Path, encoding: str | None) -> Iterator[str]:
     Raises:
         UserError: bytes that are not in this encoding, or a NUL, with the line.
     """
-    with path.open(encoding=encoding or "utf-8", newline="") as file:
+    file = io.TextIOWrapper(open_bytes(path), encoding=encoding or "utf-8", newline="")
+    with damage_is_the_users(path), file:
         number = 0
         try:
             for line in file:
@@ -101,7 +137,7 @@ def not_in_encoding(
     where = printable_path(path)
     decoder = codecs.getincrementaldecoder(encoding or "utf-8")()
     lines, ends_in_cr = 1, False
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         try:
             while block := file.read(BLOCK_BYTES):
                 text = decoder.decode(block)
