@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Literal, cast, get_args
 
 import torch
@@ -101,6 +101,30 @@ def use_products(choice: Products) -> Iterator[None]:
                     _switch.fp32_precision = UNSET
 
 
+def measure_bfloat16(model: nn.Module, products: Products) -> float:
+    """How many times as fast a model's products are in bfloat16 as in float32.
+
+    Only a CPU with instructions for it (avx512_bf16, AMX) gains; others take several times as long.
+
+    Args:
+        model: with float32 weights, on a CPU.
+        products: the kernels to compare with.
+
+    Returns:
+        The factor; 0 if the model has no linear layer in float32.
+    """
+    shape = _largest_weight(model)
+    if shape is None:
+        return 0.0
+    operands = sample_operands(*shape)
+    half = [(left.bfloat16(), right.bfloat16()) for left, right in operands]
+    with use_products(products):
+        return _times_as_fast(
+            [partial(_default, *pair) for pair in half],
+            [partial(_default, *pair) for pair in operands],
+        )
+
+
 def is_exact(multiply: Multiply, operands: Sequence[Operands]) -> bool:
     """Whether a way to multiply has float32's error: at most 4 times torch's own, on each product.
 
@@ -150,17 +174,26 @@ def _compare(shape: tuple[int, int]) -> tuple[bool, float]:
         return True, 1.0  # the same kernels: oneDNN has no others for this CPU
     if not is_exact(_onednn, operands):
         return False, 0.0
-    seconds = {_default: 0.0, _onednn: 0.0}
-    for left, right in operands:
-        times: dict[Multiply, list[float]] = {multiply: [] for multiply in seconds}
+    return True, _times_as_fast(
+        [partial(_onednn, *pair) for pair in operands],
+        [partial(_default, *pair) for pair in operands],
+    )
+
+
+def _times_as_fast(
+    candidates: Sequence[Callable[[], object]], others: Sequence[Callable[[], object]]
+) -> float:
+    """How many times as fast the candidates are as the others, in turn and with the fastest of 5."""
+    seconds = [0.0, 0.0]
+    for pair in zip(candidates, others, strict=True):
+        times: tuple[list[float], list[float]] = ([], [])
         for _ in range(REPEATS):
-            for multiply in seconds:  # in turn, so that another program's load is on both
+            for call, durations in zip(pair, times, strict=True):
                 started = time.perf_counter()
-                multiply(left, right)
-                times[multiply].append(time.perf_counter() - started)
-        for multiply in seconds:
-            seconds[multiply] += min(times[multiply])
-    return True, seconds[_default] / seconds[_onednn]
+                call()
+                durations.append(time.perf_counter() - started)
+        seconds = [total + min(durations) for total, durations in zip(seconds, times, strict=True)]
+    return seconds[1] / seconds[0]
 
 
 def _default(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
