@@ -222,6 +222,19 @@ def test_files_of_several_formats_are_refused(runs, script_of, tmp_path):
         script_of(**runs["class weights"], validation_file=(str(tmp_path / "more.parquet"),))
 
 
+def test_rows_and_labels_that_are_not_used_as_written_are_refused(script_of, tmp_path):
+    rows = [f"The cat sees a car {n},{'ab'[n % 2]}" for n in range(20)]
+    files = {
+        "marks of a missing one: not ejected": ["text,label", *rows, "The boy,nan"],
+        "rows without a label: not ejected": ["text,label", *rows, ","],
+    }
+    for number, (message, lines) in enumerate(files.items()):
+        path = tmp_path / f"{number}.csv"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with pytest.raises(UserError, match=message):
+            script_of(train_file=(str(path),), on_null="drop")
+
+
 def test_without_its_marked_lines_the_explanation_is_the_script(runs, script_of):
     for name in ("pair", "all at once", "early stopping"):
         script = script_of(**runs[name])

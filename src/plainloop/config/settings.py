@@ -127,7 +127,7 @@ class TrainConfig:
     """Whether the first row has the columns' names; if not, they are 1, 2, ... Default: it has."""
 
     on_null: Annotated[Literal["error", "drop", "empty"], DATA, NOT_WITH_TASK, EJECTED] = "error"
-    """What to do with a row without a text: stop, leave it out, or take it as empty."""
+    """What to do with a row without a text or label: stop, leave it out, or take the text as empty."""
 
     max_length: Annotated[int | None, WHOLE, DATA, at_least(1), EJECTED] = None
     """Longest input in tokens; what is longer is cut off. Default: the model's own limit."""

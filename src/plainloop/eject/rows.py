@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.data.custom.column_types import is_list
+from plainloop.data.custom.dataset import MYSQL_NULL, drop_empty_end
 from plainloop.data.custom.label_checks import items_of
+from plainloop.data.custom.label_column import plain_labels
 from plainloop.data.files.csv_reader import Layout, check_csv
 from plainloop.data.files.paths import find_files, format_of, own_separator
 from plainloop.data.files.tables import Source, read_files
@@ -125,6 +127,7 @@ def rows_of_files(inputs: Inputs) -> Rows:
     settings["COLUMNS"] = {**columns, "labels": config.label_column}
 
     sources = [read_files(files, config.read_options) for files in given.values()]
+    _check_are_as_written(sources, config, task)
     numbers = _label_numbers(sources, config, task)
     if any(task.label_names[number] != text for text, number in numbers.items()):
         if task.problem_type == "multi_label_classification":
@@ -197,6 +200,36 @@ def _only_format(files: list[Path], config: TrainConfig) -> tuple[str, str | Non
             fix="save them in one format",
         )
     return kinds.popitem()[1]
+
+
+def _check_are_as_written(sources: list[Source], config: TrainConfig, task: Task) -> None:
+    """Check that texts and labels are used as the files have them.
+
+    Raises:
+        UserError: a script would read other columns, rows or labels.
+    """
+    for source in sources:
+        if what := _find_rewritten(source, config, task):
+            fix = "write texts and labels plainly, in each row"
+            raise UserError(f"{what}: not ejected", where=source.path, fix=fix)
+
+
+def _find_rewritten(source: Source, config: TrainConfig, task: Task) -> str:
+    label, names = str(config.label_column), source.table.column_names
+    if missing := [name for name in (*config.text_column, label) if name not in names]:
+        return f"column {missing[0]!r} has another name here"
+    kind, known = task.problem_type, task.label_names
+    plain = plain_labels(source, label, problem_type=kind, known=known, drop=True)
+    if not plain.table[label].equals(source.table[label]):
+        return "labels that are numbers of class names, lists in a text, or marks of a missing one"
+    blank = pc.is_null(plain.table[label])
+    if kind != "multi_label_classification":  # where an empty text has no label of several
+        blank = pc.fill_null(pc.equal(plain.table[label].cast(pa.string()), ""), True)
+    if drop_empty_end(source) is not source or (config.on_null == "drop" and pc.any(blank).as_py()):
+        return "rows without a label"
+    texts = [source.table[name].cast(pa.string()) for name in config.text_column]
+    has_null = any(pc.any(pc.equal(text, MYSQL_NULL)).as_py() for text in texts)
+    return f"texts {MYSQL_NULL}" if has_null else ""
 
 
 def _label_numbers(sources: list[Source], config: TrainConfig, task: Task) -> dict[str, int]:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plainloop.config.read_options import ReadOptions
-from plainloop.data.custom.columns import Columns
-from plainloop.data.custom.dataset import read_rows
+from plainloop.console import say
+from plainloop.data.custom.columns import Columns, match_name
+from plainloop.data.custom.dataset import drop_empty_end, read_rows
 from plainloop.data.custom.label_checks import items_of
-from plainloop.data.custom.labels import Labels
+from plainloop.data.custom.label_column import plain_labels
+from plainloop.data.custom.labels import Labels, are_label_numbers
 from plainloop.data.files.tables import Source, read_files
 from plainloop.data.glue import read_glue_tsv, to_dataset
 from plainloop.errors import UserError, printable
@@ -117,7 +119,9 @@ def _read_own_splits(run: Run) -> "DatasetDict":
 def _read_files(run: Run, files: Sequence[str | Path], options: ReadOptions) -> "DatasetDict":
     if run.task.layout is None:
         header = run.config.header if options.header is None else options.header
-        source = read_files(files, replace(options, header=header))
+        source = drop_empty_end(read_files(files, replace(options, header=header)))
+        for note in source.notes:
+            say("Found", note)
         columns = Columns(run.config.text_column, run.config.label_column, ())
         table = read_rows(source, columns, _labels_of(run, source), run.config)
     else:
@@ -135,11 +139,12 @@ def _read_files(run: Run, files: Sequence[str | Path], options: ReadOptions) -> 
 
 def _labels_of(run: Run, source: Source) -> Labels:
     """Return the run's labels, `numbered` if the file holds label ids only and no label names."""
-    column, names = run.config.label_column, run.task.label_names
-    labels = Labels(run.task.problem_type, names, run.config.label_separator, "the run's own")
-    if not names or column is None or column not in source.table.column_names:
+    config, names, kind = run.config, run.task.label_names, run.task.problem_type
+    labels = Labels(kind, names, config.label_separator, "the run's own")
+    column = match_name(config.label_column or "", source.table.column_names)
+    if not names or column not in source.table.column_names:
         return labels
-    items, _ = items_of(source, column, labels.problem_type, labels.separator)
-    found = set(items.drop_null().unique().to_pylist())
-    numbers = {str(number) for number in range(len(names))}
-    return replace(labels, numbered=found <= numbers and not found <= set(names))
+    plain = plain_labels(source, column, problem_type=kind, known=names, drop=True)
+    items, _ = items_of(plain, column, kind, labels.separator)
+    found = {*items.drop_null().unique().to_pylist()}
+    return replace(labels, numbered=are_label_numbers(found, names) and not found <= {*names})

@@ -120,3 +120,67 @@ def test_columns_of_another_file_may_differ_by_case_and_space(tmp_path):
     csv_of(tmp_path / "v.csv", [("a", "b", "yes")], "Review Text,Review-Text,Label")
     with pytest.raises(UserError, match=r"v.csv: no column 'review_text', which the training"):
         read(train, validation_file=(other,))
+
+
+def test_rows_without_a_label_are_left_out_with_a_line(tmp_path):
+    rows = [(f"row {n} says", ["a", "b", "nan"][n % 3]) for n in range(30)]
+    path = csv_of(tmp_path / "n.csv", [*rows, ("row 30", ""), ("text", "label")])
+    before = (tmp_path / "n.csv").read_bytes()
+    own = read(path, on_null="drop")
+    assert own.task.label_names == ("a", "b")
+    kept = [*own.raw["train"], *own.raw["validation"]]
+    assert sorted(row["idx"] for row in kept) == [n for n in range(30) if n % 3 != 2]
+    assert all(own.task.label_names[row["label"]] == "ab"[row["idx"] % 3] for row in kept)
+    assert (
+        "train: 12 rows without a text or label are left out: lines 4, 7, 10 (+9 more) (--on-null drop)"
+        in own.found
+    )
+    assert read_custom_dataset(own.config).raw["train"].to_list() == own.raw["train"].to_list()
+    assert (tmp_path / "n.csv").read_bytes() == before
+
+
+def test_rows_without_several_labels_or_a_target_are_left_out(tmp_path):
+    rows = [{"text": f"row {n}", "y": ["a", "b"][: n % 3] if n % 4 else None} for n in range(24)]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    own = read(tmp_path / "m.jsonl", label_column="y", on_null="drop")
+    kept = [*own.raw["train"], *own.raw["validation"]]
+    assert sorted(row["idx"] for row in kept) == [n for n in range(24) if n % 4]
+    assert all(row["label"] == [[0, 0], [1, 0], [1, 1]][row["idx"] % 3] for row in kept)
+    path = csv_of(
+        tmp_path / "r.csv", [(f"row {n}", "nan" if n % 4 else f"{n}.5") for n in range(24)]
+    )
+    own = read(path, problem_type="regression", on_null="drop")
+    kept = [*own.raw["train"], *own.raw["validation"]]
+    assert sorted((row["idx"], row["label"]) for row in kept) == [
+        (n, n + 0.5) for n in range(0, 24, 4)
+    ]
+
+
+def test_empty_rows_at_the_end_of_each_file_are_left_out_with_a_line(tmp_path):
+    for name in ("a", "b"):
+        csv_of(
+            tmp_path / f"{name}.csv", [*((f"{name} {n}", "xy"[n % 2]) for n in range(10)), ("", "")]
+        )
+    own = read(tmp_path / "*.csv")
+    assert sum(own.raw.num_rows.values()) == 20
+    assert any(line.startswith("2 empty rows at the end of ") for line in own.found)
+    assert own.show("train", [10]) == "b.csv, line 2"
+    csv_of(tmp_path / "a.csv", [("a", "x"), ("", ""), ("b", "y")])
+    with pytest.raises(UserError, match=r"no label in a\.csv, line 3"):
+        read(tmp_path / "*.csv")
+
+
+def test_a_text_that_mysql_writes_for_null_is_no_text(tmp_path):
+    path = csv_of(tmp_path / "m.csv", [*ROWS * 4, ("\\N", "yes")])
+    with pytest.raises(UserError, match=r"no text in line 18; --on-null drop"):
+        read(path)
+    assert read(path, on_null="empty").raw["train"]["text"][:].count("") <= 1
+
+
+def test_a_label_in_another_unicode_form_is_explained(tmp_path):
+    train = csv_of(tmp_path / "t.csv", [("x", "caf\u00e9"), ("z", "tea")])
+    other = csv_of(tmp_path / "v.csv", [("x", "cafe\u0301"), ("z", "tea")])
+    with pytest.raises(
+        UserError, match=r"\(line 2\) is not among .* another Unicode form \(NFC, NFD\)"
+    ):
+        read(train, validation_file=(other,))

@@ -76,8 +76,8 @@ def test_targets_are_float32():
         (["-1", "-1"], {}, ["every label is -1", "unlabelled"]),
         ([None, None], {}, ["no row has a label", "unlabelled"]),
         (["a", "a"], {}, ["need at least 2 classes, found only 'a'"]),
-        (["pos ", "pos", "x"], {}, ["'pos ' (row 1)", "'pos' (row 2)", "space or case"]),
-        (["Pos", "pos", "x"], {}, ["'Pos' (row 1)", "'pos' (row 2)", "write them alike"]),
+        (["pos ", "pos", "x"], {}, ["'pos ' (row 1)", "'pos' (row 2)", "space, case or Unicode"]),
+        (["Pos", "pos", "x"], {}, ["'Pos' (row 1)", "'pos' (row 2)", "write them in the same way"]),
         (["0.5", "1", "2"], {}, ["fractions, as 0.5 (row 1)", "--problem-type regression"]),
         ([0.5, 1.5, 2.0], {}, ["fractions, as 0.5 (row 1)", "--problem-type regression"]),
         ([str(n) for n in range(301)], {}, ["301 different numbers", "--problem-type"]),
@@ -184,3 +184,56 @@ def test_control_characters_of_a_label_are_not_printed():
     with pytest.raises(UserError) as caught:
         encode_labels(source(["b\x1b[31mY"]), "y", found)
     assert str(caught.value).isprintable()
+
+
+def test_numbers_stand_for_names_only_if_no_name_is_a_number():
+    stars = ("1", "2", "3")
+    found = inferred(["0", "1", "2"], checkpoint_labels=stars)
+    assert found.label_names == ("0", "1", "2")
+    assert not found.numbered
+    assert inferred(["1", "2", "3"], checkpoint_labels=stars).label_names == stars
+
+
+@pytest.mark.parametrize(
+    ("labels", "fragments"),
+    [
+        (["x, y", "y, z", "z, x"], ["'x, y' (row 1)", "--label-separator ','"]),
+        (["x|y", "y|z", "z|x"], ["--label-separator '|'"]),
+        (["x/y", "y/z", "x/z"], ["--label-separator '/'"]),
+        (["3 10", "3", "10"], ["'3 10' (row 1)", "--label-separator ' '"]),
+        (["1,5", "2,5", "1"], ["'1,5' (row 1) has a decimal comma", "--problem-type regression"]),
+        ([str(n) for n in range(5, 95, 3)] * 3, ["30 different numbers", "regression"]),
+    ],
+)
+def test_several_labels_decimal_commas_and_scores_are_asked(labels, fragments):
+    said = refusal(labels)
+    assert [part for part in fragments if part not in said] == []
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["Sci/Tech", "World", "Sports"],
+        ["Payday loan, title loan", "Card, prepaid", "Mortgage"],
+        ["card arrival", "card lost", "card", "lost"],
+        [str(n) for n in range(77)],
+        [str(n) for n in range(1, 31)],
+    ],
+)
+def test_names_that_hold_separators_and_ids_that_count_up_are_classes(labels):
+    assert set(inferred(labels * 3).label_names) == set(labels)
+
+
+def test_decimal_commas_are_read_where_a_flag_says_regression():
+    targets = encode_labels(
+        source(["3,5", "-4,25", "2"]), "y", inferred(["3,5", "2"], problem_type="regression")
+    )
+    assert targets.to_pylist() == [3.5, -4.25, 2.0]
+    for labels in (["1,234", "5,678"], ["1,5", "2.5"], ["1,5", "1,234,5"]):
+        assert "is not a number" in refusal(labels, problem_type="regression")
+
+
+def test_all_labels_that_training_lacks_are_counted():
+    found = inferred(["a", "b", "a"])
+    with pytest.raises(UserError, match="2 more labels are not among those of the training data"):
+        encode_labels(source(["c", "d", "e", "f", "g"]), "y", found)

@@ -10,7 +10,9 @@ import pyarrow.compute as pc
 
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
+from plainloop.data.custom.column_types import can_be_text, filled
 from plainloop.data.custom.columns import Columns, find_columns, match_name
+from plainloop.data.custom.label_column import plain_labels
 from plainloop.data.custom.labels import Labels, encode_labels, infer_labels
 from plainloop.data.custom.split import split_rows
 from plainloop.data.files.tables import Source, read_files
@@ -22,6 +24,8 @@ from plainloop.metrics.task_metric import DEFAULT_METRICS
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+MYSQL_NULL = "\\N"
+"""What MySQL writes for null."""
 TEXT_COLUMNS = ("text", "text_pair")
 """What the texts are called in the raw splits, whatever their files call them."""
 
@@ -61,7 +65,7 @@ def read_custom_dataset(
     Raises:
         UserError: what is wrong with the files, columns or labels, with the rows at fault.
     """
-    sources = _read_sources(config)
+    sources = {split: drop_empty_end(source) for split, source in _read_sources(config).items()}
     train = sources["train"]
     columns = find_columns(
         train,
@@ -70,12 +74,16 @@ def read_custom_dataset(
         group_column=config.group_column,
     )
     assert columns.label is not None  # noqa: S101
+    drop, known = config.on_null == "drop", checkpoint_labels or ()
     labels = infer_labels(
-        train,
+        plain_labels(
+            train, columns.label, problem_type=config.problem_type, known=known, drop=drop
+        ),
         columns.label,
         problem_type=config.problem_type,
         label_separator=config.label_separator,
         checkpoint_labels=checkpoint_labels,
+        drop=drop,
     )
     tables, problems = {}, []
     for split, source in sources.items():
@@ -87,6 +95,14 @@ def read_custom_dataset(
         raise UserError.together(problems)
     notes = dict.fromkeys(note for source in sources.values() for note in source.notes)
     found = [*notes, *columns.reasons, labels.reason]
+    first = str(next(iter(filled(train.table[columns.label])), ""))
+    if first[:1] in (*"[{(",) and first not in labels.label_names and not labels.is_list:
+        found.append("labels: each list holds one label, so they are classes")
+    for split, source in sources.items():
+        left_out = np.setdiff1d(np.arange(source.table.num_rows), tables[split]["idx"]).tolist()
+        if left_out:
+            what = f"{len(left_out)} rows without a text or label are left out"
+            found.append(f"{split}: {what}: {source.show(left_out)} (--on-null drop)")
     if "validation" not in tables:
         groups = _groups(train.table, config.group_column, tables["train"])
         rows, held_out = split_rows(
@@ -134,7 +150,7 @@ def read_rows(
         source: as read.
         columns: which of its columns are the texts and the label.
         labels: how to number its labels; None: leave them out.
-        config: its `on_null` says what a missing text is.
+        config: its `on_null` says what to do with a missing text or label.
 
     Raises:
         UserError: a column or a text is missing, or a label cannot be used.
@@ -151,6 +167,7 @@ def read_rows(
         )
     problems, data = [], {}
     texts = [source.table[name].cast(pa.string()) for name in text_names]
+    texts = [pc.if_else(pc.equal(text, MYSQL_NULL), None, text) for text in texts]
     is_null = pc.is_null(texts[0])
     for text in texts[1:]:
         is_null = pc.or_(is_null, pc.is_null(text))
@@ -165,16 +182,29 @@ def read_rows(
         )
     for name, text in zip(TEXT_COLUMNS, texts, strict=False):
         data[name] = pc.fill_null(text, "")
+    drop = config.on_null == "drop"
     if labels and label:
         try:
-            data["label"] = encode_labels(source, label, labels)
+            plain = plain_labels(
+                source,
+                label,
+                problem_type=labels.problem_type,
+                known=labels.label_names,
+                drop=drop,
+            )
+            data["label"] = encode_labels(plain, label, labels, drop=drop)
         except UserError as problem:
             problems.append(problem)
     if problems:
         raise UserError.together(problems)
     data["idx"] = pa.array(np.arange(source.table.num_rows, dtype=np.int32))
     table = pa.table(data)
-    return table.filter(pc.invert(is_null)) if rows and config.on_null == "drop" else table
+    if not drop:
+        return table
+    keep = pc.invert(is_null)
+    if "label" in data:
+        keep = pc.and_(keep, pc.is_valid(table["label"]))
+    return table.filter(keep)
 
 
 def _read_sources(config: TrainConfig) -> dict[str, Source]:
@@ -194,6 +224,28 @@ def _read_sources(config: TrainConfig) -> dict[str, Source]:
     if problems:
         raise UserError.together(problems)
     return sources
+
+
+def drop_empty_end(source: Source) -> Source:
+    """Leave out the rows at the end of each file in which every cell is empty, as Excel writes them."""
+    cells = [pc.cast(c, pa.string()) for c in source.table.columns if can_be_text(c.type)]
+    if not source.parts or len(cells) < source.table.num_columns:
+        return source
+    empty = np.logical_and.reduce([pc.fill_null(pc.equal(c, ""), True).to_numpy() for c in cells])
+    start, parts = 0, []
+    kept = np.ones(len(empty), bool)
+    for part in source.parts:
+        filled_in = np.flatnonzero(~empty[start : start + part.num_rows])
+        num_rows = int(filled_in[-1]) + 1 if len(filled_in) else part.num_rows
+        kept[start + num_rows : start + part.num_rows] = False
+        parts.append(replace(part, num_rows=num_rows))
+        start += part.num_rows
+    if kept.all():
+        return source
+    shown = source.show(np.flatnonzero(~kept).tolist())
+    note = f"{np.count_nonzero(~kept)} empty rows at the end of {source.path} are left out: {shown}"
+    table, notes = source.table.filter(pa.array(kept)), (*source.notes, note)
+    return replace(source, table=table, parts=tuple(parts), notes=notes)
 
 
 def _read_hub_sources(dataset: str) -> dict[str, Source]:

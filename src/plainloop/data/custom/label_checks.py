@@ -1,8 +1,9 @@
 """Labels of a column as texts or numbers, and checks that name the rows at fault."""
 
+import re
 import reprlib
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,12 @@ Rows = NDArray[np.int64]
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 INTEGER = r"^[+-]?\d+(\.0*)?$"
 NOT_FINITE = r"^(?i:[+-]?(nan|inf|infinity))$"
+DECIMAL_COMMA, THOUSANDS = r"[+-]?\d+,\d+", r"[+-]?[1-9]\d{0,2},\d{3}"
 UNLABELLED = "-1"
-SEPARATORS = "|;,"
+SEPARATORS = "|;,/ "
 MOST_INTEGER_CLASSES = 300
 FEW_CLASSES = 10  # this many may be in any number of rows
+MOST_SCORES_AS_CLASSES = 20
 MOST_SHOWN = 3
 MOST_ROWS_A_CLASS_SHARES = 0.5
 
@@ -96,8 +99,10 @@ def rows_of(items: pa.Array, rows: Rows, name: str) -> list[int]:
     return found
 
 
-def parse_targets(source: "Source", column: str) -> pa.Array:
-    """The targets of a regression, float32.
+def parse_targets(source: "Source", column: str, *, drop: bool = False) -> pa.Array:
+    """The targets of a regression, float32; with `drop`, null if one is missing.
+
+    A decimal comma is read as a point, if no target has both and 1,234 cannot be meant.
 
     Raises:
         UserError: a target is missing, no number, or not finite in float32, with the rows.
@@ -106,6 +111,8 @@ def parse_targets(source: "Source", column: str) -> pa.Array:
     texts = source.table[column].cast(pa.string()).combine_chunks()
     trimmed = pc.utf8_trim_whitespace(texts)
     missing = pc.fill_null(pc.equal(trimmed, ""), True)
+    if has_decimal_commas(trimmed.unique().drop_null().to_pylist()):
+        trimmed = pc.replace_substring(trimmed, ",", ".")
     number = pc.fill_null(pc.match_substring_regex(trimmed, NUMBER), False)
     not_finite = pc.fill_null(pc.match_substring_regex(trimmed, NOT_FINITE), False)
     values = pc.if_else(number, trimmed, None).cast(pa.float64())
@@ -117,26 +124,41 @@ def parse_targets(source: "Source", column: str) -> pa.Array:
     problems = []
     for wrong, what in ((missing, "no target"), (word, "not a number"), (infinite, "not finite")):
         found = pc.indices_nonzero(wrong).to_pylist()
-        if found:
+        if found and not (drop and what == "no target"):
             example = "" if what == "no target" else f"{reprlib.repr(texts[found[0]].as_py())} is "
             problems.append(
                 UserError(
                     f"{source.show(found)}: {example}{what}",
                     where=f"{source.path}, column {column!r}",
-                    fix="every row needs a finite number; is it a test split?"
+                    fix="every row needs a finite number; --on-null drop leaves these out"
                     if what == "no target"
-                    else "mend these rows, or choose another --label-column or --problem-type",
+                    else "correct these rows, or choose another --label-column or --problem-type",
                 )
             )
     if problems:
         raise UserError.together(problems)
-    return pa.array(targets)
+    return pa.array(targets, mask=missing.to_numpy(zero_copy_only=False))
+
+
+def has_decimal_commas(texts: Sequence[str]) -> bool:
+    """Whether texts are numbers with decimal commas; not if all could be groups of thousands."""
+    commas = [text for text in texts if re.fullmatch(DECIMAL_COMMA, text)]
+    numbers = all(re.match(NUMBER, text) for text in texts if "," not in text and text)
+    if not commas or not numbers or any("." in text for text in texts):
+        return False
+    return not all(re.fullmatch(THOUSANDS, text) for text in commas)
 
 
 def find_missing(
-    source: "Source", column: str, items: pa.Array, rows: Rows, problem_type: "ProblemType"
+    source: "Source",
+    column: str,
+    items: pa.Array,
+    rows: Rows,
+    problem_type: "ProblemType",
+    *,
+    drop: bool = False,
 ) -> list[UserError]:
-    """Rows without a label, and splits that have none at all."""
+    """Rows without a label, unless they are left out, and splits that have none at all."""
     where = f"{source.path}, column {column!r}"
     labels = items.drop_null().unique().to_pylist()
     if labels in ([], [UNLABELLED]):
@@ -146,6 +168,8 @@ def find_missing(
                 f"{what}: this looks like an unlabelled split", where=where, fix="give labels"
             )
         ]
+    if drop:
+        return []
     missing = rows[pc.is_null(items).to_numpy(zero_copy_only=False)]
     if problem_type == "multi_label_classification":
         # A row with an empty list has no label of any; only a list that is not there is missing.
@@ -157,7 +181,7 @@ def find_missing(
         UserError(
             f"no label in {source.show(missing.tolist())}",
             where=where,
-            fix="label them or take them out; is it a test split?",
+            fix="label them, or --on-null drop leaves them out; is it a test split?",
         )
     ]
 
@@ -187,7 +211,7 @@ def find_no_classes(
         if fractions:
             found = f"{fractions[0]} ({source.show(rows_of(items, rows, fractions[0]))})"
             what = f"numbers with fractions, as {found}"
-        elif len(names) > min(MOST_INTEGER_CLASSES, most):
+        elif len(names) > min(MOST_INTEGER_CLASSES, most) or _look_like_scores(names):
             what = f"{len(names)} different numbers"
         else:
             return []
@@ -210,6 +234,13 @@ def find_no_classes(
     return []
 
 
+def _look_like_scores(names: Sequence[str]) -> bool:
+    """More integers than classes have, unless they count up from 0 or 1 as class ids do."""
+    numbers = sorted(map(int, names))
+    counts_up = numbers[0] in (0, 1) and numbers[-1] - numbers[0] == len(numbers) - 1
+    return len(numbers) > MOST_SCORES_AS_CLASSES and not counts_up
+
+
 def find_several_in_one(
     source: "Source", column: str, items: pa.Array, rows: Rows, names: Sequence[str]
 ) -> list[UserError]:
@@ -221,35 +252,51 @@ def find_several_in_one(
         if len(lengths) == 1 and lengths[0] > 1:
             what = f"lists of {lengths[0]} zeros and ones, one for each label"
             return [UserError(what, where=where, fix="list the names of a row's labels instead")]
+
+    def shown(name: str) -> str:
+        return f"{reprlib.repr(name)} ({source.show(rows_of(items, rows, name))})"
+
+    if lists := [name for name in names if name.startswith("[") and name.endswith("]")]:
+        what = f"{shown(lists[0])} is a list written as text, and cannot be read as one"
+        fix = "give jsonl or parquet, or write a|b and set --label-separator '|'"
+        return [UserError(what, where=where, fix=fix)]
+    if has_decimal_commas(names):
+        name = next(name for name in names if "," in name)
+        fix = (
+            "set --problem-type regression to read numbers, --label-separator ',' for several labels, "
+            "or --problem-type single_label_classification"
+        )
+        return [UserError(f"{shown(name)} has a decimal comma", where=where, fix=fix)]
     known = {*names}
-    for name in names:
-        what = f"{reprlib.repr(name)} ({source.show(rows_of(items, rows, name))})"
-        if name.startswith("[") and name.endswith("]"):
-            fix = "give jsonl or parquet, or write a|b and set --label-separator '|'"
-            return [UserError(f"{what} is a list written as text", where=where, fix=fix)]
-        for separator in SEPARATORS:
-            if separator in name and {part.strip() for part in name.split(separator)} <= known:
-                fix = f"set --label-separator '{separator}', or --problem-type if it is one label"
-                return [UserError(f"{what} is several labels", where=where, fix=fix)]
+    for separator in SEPARATORS:
+        divided = {n: [p.strip() for p in n.split(separator)] for n in names if separator in n}
+        count = Counter(part for parts in divided.values() for part in {*parts})
+        # Spaces are within most names, so they separate numbers only.
+        fits = separator != " " or all(re.match(INTEGER, part) for part in count)
+        if divided and fits and all(part in known or n > 1 for part, n in count.items()):
+            fix = f"set --label-separator '{separator}', or --problem-type if it is one label"
+            return [
+                UserError(f"{shown(next(iter(divided)))} is several labels", where=where, fix=fix)
+            ]
     return []
 
 
 def near_duplicate_labels(
     source: "Source", column: str, items: pa.Array, rows: Rows, names: Sequence[str]
 ) -> list[UserError]:
-    """Labels that differ only in case or white space."""
+    """Labels that differ only in case, white space or Unicode form."""
     groups = defaultdict(list)
     for name in sorted(names):
         groups[" ".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
     return [
         UserError(
-            "labels differ only by space or case: "
+            "labels differ only by space, case or Unicode form: "
             + " and ".join(
                 f"{reprlib.repr(name)} ({source.show(rows_of(items, rows, name)[:MOST_SHOWN])})"
                 for name in twins
             ),
             where=f"{source.path}, column {column!r}",
-            fix="write them alike",
+            fix="write them in the same way",
         )
         for twins in groups.values()
         if len(twins) > 1

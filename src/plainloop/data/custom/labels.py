@@ -5,14 +5,16 @@
   integer 1: some tools write integers so, where a row lacks one. Numbers with fractions may be
   classes or the targets of a regression: `--problem-type` decides.
 - Names are sorted, numbers by value, unless the labels are those of the checkpoint: then its order is
-  kept. The numbers 0 to n-1 may stand for the checkpoint's n names.
+  kept. The numbers 0 to n-1 may stand for the checkpoint's n names, if none of these is a number.
 - A label is never guessed: if it is null, empty, unknown, or differs from another only in case or white
   space, it is refused with its row.
 """
 
+import re
 import reprlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -52,6 +54,7 @@ class Labels:
         separator: between the labels of a text; None for a list column and for one label a row.
         reason: one printable line: why this kind.
         numbered: the column holds the labels' numbers instead of their names.
+        is_list: the column holds lists.
     """
 
     problem_type: "ProblemType"
@@ -59,6 +62,7 @@ class Labels:
     separator: str | None
     reason: str
     numbered: bool = False
+    is_list: bool = False
 
 
 def infer_labels(
@@ -68,6 +72,7 @@ def infer_labels(
     problem_type: "ProblemType | None" = None,
     label_separator: str | None = None,
     checkpoint_labels: Sequence[str] | None = None,
+    drop: bool = False,
 ) -> Labels:
     """Find the kind and the names of the labels of a training file, by this module's rule.
 
@@ -78,6 +83,7 @@ def infer_labels(
             be as many as rows.
         label_separator: what `--label-separator` says.
         checkpoint_labels: names of a checkpoint that has a trained head, in its order.
+        drop: rows without a label are left out instead of being refused.
 
     Raises:
         UserError: labels that are missing or cannot be of one kind, with their rows.
@@ -90,11 +96,11 @@ def infer_labels(
         several = is_list(kind) or label_separator is not None
         problem_type = "multi_label_classification" if several else "single_label_classification"
     if problem_type == "regression":
-        parse_targets(source, column)
+        parse_targets(source, column, drop=drop)
         return Labels(problem_type, (), None, "labels: numbers (--problem-type regression)")
     items, rows = items_of(source, column, problem_type, label_separator)
     names = items.drop_null().unique().to_pylist()
-    problems = find_missing(source, column, items, rows, problem_type)
+    problems = find_missing(source, column, items, rows, problem_type, drop=drop)
     if names and not explicit:
         problems += find_no_classes(source, column, items, rows, names) or find_several_in_one(
             source, column, items, rows, names
@@ -111,45 +117,61 @@ def infer_labels(
         ]
     if problems:
         raise UserError.together(problems)
-    return _name(names, problem_type, label_separator, checkpoint_labels)
+    named = _name(names, problem_type, label_separator, checkpoint_labels)
+    return replace(named, is_list=is_list(kind))
 
 
-def encode_labels(source: "Source", column: str, labels: Labels) -> pa.Array:
+def encode_labels(source: "Source", column: str, labels: Labels, *, drop: bool = False) -> pa.Array:
     """Turn a column of labels into numbers.
 
     Returns:
         int64 label numbers; for multi-label a list_(float32, num_labels) of 0.0 and 1.0; for a
-        regression float32.
+        regression float32. With `drop`, null in a row without a label.
 
     Raises:
         UserError: labels that are missing, unknown or no finite numbers, with their rows.
     """
     check_kind(source, column, labels.problem_type, labels.separator)
     if labels.problem_type == "regression":
-        return parse_targets(source, column)
+        return parse_targets(source, column, drop=drop)
     items, rows = items_of(source, column, labels.problem_type, labels.separator)
     known = (
         [str(n) for n in range(len(labels.label_names))] if labels.numbered else labels.label_names
     )
     numbers = pc.index_in(items, value_set=pa.array(known, pa.string()))
     unknown = pc.and_(pc.is_null(numbers), pc.is_valid(items))
-    problems = find_missing(source, column, items, rows, labels.problem_type)
-    problems += [
-        UserError(
-            f"label {reprlib.repr(name)} ({source.show(rows_of(items, rows, name))}) is not "
-            "among the labels of the training data",
-            where=source.path,
-            fix=nearest(reprlib.repr(name), map(reprlib.repr, known)),
+    problems = find_missing(source, column, items, rows, labels.problem_type, drop=drop)
+    strange = items.filter(unknown).unique().to_pylist()
+    for name in strange[:MOST_SHOWN]:
+        fix = nearest(reprlib.repr(name), map(reprlib.repr, known))
+        if (composed := unicodedata.normalize("NFC", name)) in (
+            unicodedata.normalize("NFC", other) for other in known
+        ):
+            fix = f"{composed!r} is, in another Unicode form (NFC, NFD): write both files in one"
+        what = f"label {reprlib.repr(name)} ({source.show(rows_of(items, rows, name))})"
+        problems.append(
+            UserError(
+                f"{what} is not among the labels of the training data", where=source.path, fix=fix
+            )
         )
-        for name in items.filter(unknown).unique().to_pylist()[:MOST_SHOWN]
-    ]
+    if len(strange) > MOST_SHOWN:
+        more = f"{len(strange) - MOST_SHOWN} more labels are not among those of the training data"
+        problems.append(UserError(more, where=source.path))
     if problems:
         raise UserError.together(problems)
     if labels.problem_type == "single_label_classification":
         return numbers.cast(pa.int64())
     hot = np.zeros((source.table.num_rows, len(known)), np.float32)
-    hot[rows, numbers.to_numpy()] = 1.0
-    return pa.FixedSizeListArray.from_arrays(pa.array(hot.ravel()), len(known))
+    there = pc.is_valid(numbers).to_numpy(zero_copy_only=False)
+    hot[rows[there], numbers.drop_null().to_numpy()] = 1.0
+    missing = pc.is_null(source.table[column]).combine_chunks() if drop else None
+    return pa.FixedSizeListArray.from_arrays(pa.array(hot.ravel()), len(known), mask=missing)
+
+
+def are_label_numbers(found: Collection[str], names: Sequence[str]) -> bool:
+    """Whether labels are the numbers 0 to n-1 of n names, none of which is a number."""
+    numbers = {str(number) for number in range(len(names))}
+    return {*found} <= numbers and not any(re.match(NUMBER, name) for name in names)
 
 
 def _check_separator(
@@ -183,7 +205,11 @@ def _name(
         order, why = sorted(names, key=Decimal), "sorted by value"
     if checkpoint_labels and set(names) <= set(checkpoint_labels):
         order, why = list(checkpoint_labels), "the checkpoint's own"
-    elif checkpoint_labels and set(names) == {str(n) for n in range(len(checkpoint_labels))}:
+    elif (
+        checkpoint_labels
+        and len(names) == len(checkpoint_labels)
+        and are_label_numbers(names, checkpoint_labels)
+    ):
         order, why, numbered = list(checkpoint_labels), "the checkpoint's own, by number", True
     shown = ", ".join(map(reprlib.repr, order[:MOST_NAMES_SHOWN]))
     more = f", ... ({len(order)} in all)" if len(order) > MOST_NAMES_SHOWN else ""
