@@ -218,7 +218,7 @@ def test_a_metric_that_the_script_does_not_compute_is_refused(runs, script_of):
 def test_files_of_several_formats_are_refused(runs, script_of, tmp_path):
     table = pa.table({"review": ["The cat sees a car", "The boy"], "kind": ["animal", "human"]})
     pq.write_table(table, tmp_path / "more.parquet")
-    with pytest.raises(UserError, match="different formats are not ejected: csv and parquet"):
+    with pytest.raises(UserError, match="not ejected: csv with commas and parquet"):
         script_of(**runs["class weights"], validation_file=(str(tmp_path / "more.parquet"),))
 
 
@@ -278,3 +278,37 @@ def test_a_notebook_holds_the_scripts_code(runs, script_of, tmp_path):
     differ = [pair for pair in zip(ours, theirs, strict=True) if pair[0] != pair[1]]
     assert all("__file__" in mine or "_FILE = " in mine for mine, _ in differ)
     assert json.loads(notebook.path.read_text(encoding="utf-8"))["nbformat"] == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "given"),
+    [
+        ('sep=;\n"te\nxt";label\n{}', {}),
+        ("text;label\n{}", {}),
+        ("{}", {"header": False, "separator": ";"}),
+        ("text;label\n{}", {"encoding": "utf-16"}),
+        ("text,label\n{}", {"train_file": ("rows.csv.gz",)}),
+    ],
+    ids=["Excel's line above", "semicolons", "no header", "UTF-16", "compressed"],
+)
+def test_a_script_reads_the_rows_however_their_file_is_written(script_of, tmp_path, content, given):
+    separator = "," if "," in content else ";"
+    rows = "".join(f"the cat sees it {n}{separator}{'ab'[n % 2]}\n" for n in range(20))
+    path = tmp_path / given.pop("train_file", ("rows.csv",))[0]
+    with pa.output_stream(path, compression="detect") as file:
+        file.write(content.format(rows).encode(given.pop("encoding", "utf-8")))
+    names = (
+        ("2", "1") if "header" in given else ("label", "text" if "text" in content else "te\nxt")
+    )
+    script = script_of(
+        train_file=(str(path),), label_column=names[0], text_column=(names[1],), **given
+    )
+    tree = ast.parse(script.source)
+    wanted = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.Assign)
+    body = [node for node in tree.body if isinstance(node, wanted)]
+    end = next(n for n, node in enumerate(body) if getattr(node, "name", "") == "read_rows")
+    scope = {"__file__": str(tmp_path / "train_it.py")}
+    exec(compile(ast.Module(body[: end + 1], []), "script", "exec"), scope)
+    read = scope["read_rows"](str(path))
+    assert [*read["text"]] == [f"the cat sees it {n}" for n in range(20)]
+    assert [scope["LABEL_NAMES"][n] for n in read["labels"]] == ["a", "b"] * 10

@@ -54,6 +54,13 @@ def to_class_weights(_type: Any, tokens: Sequence[Token]) -> str | tuple[float, 
         raise CoercionError(token=tokens[0], target_type=float) from None
 
 
+def to_label_columns(_type: Any, tokens: Sequence[Token]) -> str | tuple[str, ...]:
+    """Convert the values of --label-column: one name, or several."""
+    names = tuple(token.value for token in tokens)
+    return names[0] if len(names) == 1 else names
+
+
 FILES = Parameter(consume_multiple=True, negative=(), show_default=False)
 WHOLE = Parameter(converter=to_whole_number)
+LABEL_COLUMNS = Parameter(converter=to_label_columns, consume_multiple=True, n_tokens=-1)
 WEIGHTS = Parameter(converter=to_class_weights, consume_multiple=True, n_tokens=-1)

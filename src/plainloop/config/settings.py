@@ -15,6 +15,7 @@ from plainloop.config.flag_types import (
     DATA,
     EVAL,
     FILES,
+    LABEL_COLUMNS,
     MODEL,
     OPTIM,
     RUN,
@@ -97,8 +98,10 @@ class TrainConfig:
     text_column: Annotated[tuple[str, ...], FILES, DATA, NOT_WITH_TASK, EJECTED] = ()
     """Column of the text, or two columns for a pair. Default: found by its name."""
 
-    label_column: Annotated[str | None, DATA, NOT_WITH_TASK, EJECTED] = None
-    """Column of the label. Default: found by its name."""
+    label_column: Annotated[
+        str | tuple[str, ...] | None, LABEL_COLUMNS, DATA, NOT_WITH_TASK, EJECTED
+    ] = None
+    """Column of the label, or several columns of 0 and 1, one for each label. Default: found."""
 
     problem_type: Annotated[ProblemType | None, DATA, NOT_WITH_TASK, EJECTED] = None
     """What a label is: one class, several, or a number. Default: found from the labels."""

@@ -176,6 +176,9 @@ def _only_format(files: list[Path], config: TrainConfig) -> tuple[str, str | Non
     Raises:
         UserError: the files differ in one of them; a script has a single function that reads.
     """
+    if isinstance(config.label_column, tuple):
+        what, fix = "several columns are not ejected", "write a row's labels into one column"
+        raise UserError(what, where="--label-column", fix=fix)
     kinds: dict[str, tuple[str, str | None, Layout | None]] = {}
     for file in files:
         encoding = encoding_of(file, config.encoding)
@@ -191,7 +194,8 @@ def _only_format(files: list[Path], config: TrainConfig) -> tuple[str, str | Non
         if form == "csv":
             layout = check_csv(file, own_separator(file), options)
             names = "" if layout.names_above else f", named {', '.join(layout.names)}"
-            kind = f"{kind} with {layout.separator}{'' if layout.quotes else ', quotes as text'}{names}"
+            quotes = "" if layout.quotes else " and quotes as text"
+            kind += f" with {layout.separator}{quotes}{names}"
         kinds[kind] = form, encoding, layout
     if len(kinds) > 1:
         raise UserError(

@@ -12,6 +12,7 @@ from plainloop.data.custom.dataset import drop_empty_end, read_rows
 from plainloop.data.custom.label_checks import items_of
 from plainloop.data.custom.label_column import plain_labels
 from plainloop.data.custom.labels import Labels, are_label_numbers
+from plainloop.data.custom.one_hot import join_one_hot
 from plainloop.data.files.tables import Source, read_files
 from plainloop.data.glue import read_glue_tsv, to_dataset
 from plainloop.errors import UserError, printable
@@ -122,8 +123,11 @@ def _read_files(run: Run, files: Sequence[str | Path], options: ReadOptions) -> 
         source = drop_empty_end(read_files(files, replace(options, header=header)))
         for note in source.notes:
             say("Found", note)
-        columns = Columns(run.config.text_column, run.config.label_column, ())
-        table = read_rows(source, columns, _labels_of(run, source), run.config)
+        label = run.config.label_column
+        if isinstance(label, tuple):
+            source, label = join_one_hot(source, label)
+        columns = Columns(run.config.text_column, label, ())
+        table = read_rows(source, columns, _labels_of(run, source, label), run.config)
     else:
         if len(files) > 1:
             raise UserError(
@@ -137,11 +141,11 @@ def _read_files(run: Run, files: Sequence[str | Path], options: ReadOptions) -> 
     return DatasetDict({Path(files[0]).name: to_dataset(table, run.task)})
 
 
-def _labels_of(run: Run, source: Source) -> Labels:
+def _labels_of(run: Run, source: Source, label: str | None) -> Labels:
     """Return the run's labels, `numbered` if the file holds label ids only and no label names."""
     config, names, kind = run.config, run.task.label_names, run.task.problem_type
     labels = Labels(kind, names, config.label_separator, "the run's own")
-    column = match_name(config.label_column or "", source.table.column_names)
+    column = match_name(label or "", source.table.column_names)
     if not names or column not in source.table.column_names:
         return labels
     plain = plain_labels(source, column, problem_type=kind, known=names, drop=True)

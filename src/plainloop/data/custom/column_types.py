@@ -10,6 +10,8 @@ SAMPLE_ROWS = 10_000
 LONG_TEXT, MOST_DIGITS = 20, 0.25  # characters on average; share of a text's characters
 MOST_LABELS = 100
 FEWEST_TEXTS = 5  # fewer different values, each twice on average, are no texts
+YES = ("1", "1.0", "true", "wahr", "vrai", "verdadero")  # Excel writes its language's word
+NO = ("0", "0.0", "false", "falsch", "faux", "falso")
 NUMBER_OR_BOOLEAN = re.compile(r"\s*([+-]?\d*\.?\d+([eE][+-]?\d+)?|true|false)\s*", re.IGNORECASE)
 
 
@@ -117,6 +119,15 @@ def is_long_text(column: pa.ChunkedArray) -> bool:
         and 2 * worded >= len(texts)
         and digits < MOST_DIGITS * size
     )
+
+
+def has_zeros_and_ones(column: pa.ChunkedArray) -> bool:
+    """Both 1 and 0, true and false, or 1 and nothing, and no other value."""
+    if pa.types.is_nested(column.type):
+        return False
+    found = column.unique().to_pylist()
+    values = {"" if value is None else str(value).strip().lower() for value in found}
+    return bool(values & {*YES}) and len(values) > 1 and values <= {*YES, *NO, ""}
 
 
 def has_few_values(column: pa.ChunkedArray) -> bool:

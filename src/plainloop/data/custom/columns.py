@@ -35,6 +35,7 @@ from plainloop.data.custom.column_types import (
     filled,
     has_few_values,
     has_some_values,
+    has_zeros_and_ones,
     is_constant,
     is_long_text,
     is_mostly_empty,
@@ -161,7 +162,7 @@ def find_columns(
             fits = _find_by_few_values([name for name in rest if name not in text], sample)
             label_reason = "the only other column of few values"
         if len(fits) > 1:
-            problems.append(_ambiguous("the label", fits, where, "--label-column NAME decides"))
+            problems.append(_ambiguous("the label", fits, where, _choose_label(fits, sample)))
         elif not fits and not problems:
             problems.append(
                 UserError(
@@ -282,7 +283,7 @@ def _find_text(
     for pair in pairs:
         if {*pair} == {*worded}:
             return ((), "", worded) if len(fits) == 1 else (pair, "a known pair", [])
-    free = [name for name in names if name not in known and not _tells_rows_apart(name)]
+    free = [name for name in names if name not in known and not tells_rows_apart(name)]
     long = [name for name in free if is_long_text(sample[name])]
     if len(fits) == 1:
         size = mean_length(sample[fits[0]])
@@ -306,11 +307,18 @@ def _find_text(
 
 def _find_by_few_values(names: Sequence[str], sample: pa.Table) -> list[str]:
     """The columns of few values, those of words before those of numbers."""
-    free = [n for n in names if not _tells_rows_apart(n) and _key(n) not in TEXTS]
+    free = [n for n in names if not tells_rows_apart(n) and _key(n) not in TEXTS]
     fits = [name for name in free if has_few_values(sample[name])]
     if len(fits) == 1 and _key(fits[0]) in PROPERTIES:
         fits += [n for n in free if n not in fits and is_repeated(sample[n])]
     return sorted(fits, key=lambda name: not is_worded(sample[name]))
+
+
+def _choose_label(names: Sequence[str], sample: pa.Table) -> str:
+    hot = [repr(name) for name in names if has_zeros_and_ones(sample[name])]
+    if len(hot) <= 1:
+        return "--label-column NAME decides"
+    return f"--label-column {hot[0]} takes one, --label-column {' '.join(hot)} several in a row"
 
 
 def _ambiguous(what: str, names: Sequence[str], where: str, fix: str) -> UserError:
@@ -338,7 +346,18 @@ def _key(name: str) -> str:
     return re.sub(r"[\s_-]", "", name).casefold()
 
 
-def _tells_rows_apart(name: str) -> bool:
+def is_known_label(name: str) -> bool:
+    """Whether a column of this name is the label, whatever else there is."""
+    return _key(name) in LABELS
+
+
+def is_known_text(name: str) -> bool:
+    """Whether a column of this name may be the text."""
+    return _key(name) in TEXTS
+
+
+def tells_rows_apart(name: str) -> bool:
+    """Whether a column of this name is an id, an index, an address or a date."""
     parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
     return not name.strip() or any(part.casefold() in NO_CANDIDATE for part in parts)
 

@@ -14,6 +14,7 @@ from plainloop.data.custom.column_types import can_be_text, filled
 from plainloop.data.custom.columns import Columns, find_columns, match_name
 from plainloop.data.custom.label_column import plain_labels
 from plainloop.data.custom.labels import Labels, encode_labels, infer_labels
+from plainloop.data.custom.one_hot import find_one_hot, join_one_hot
 from plainloop.data.custom.split import split_rows
 from plainloop.data.files.tables import Source, read_files
 from plainloop.data.glue import to_dataset
@@ -66,6 +67,17 @@ def read_custom_dataset(
         UserError: what is wrong with the files, columns or labels, with the rows at fault.
     """
     sources = {split: drop_empty_end(source) for split, source in _read_sources(config).items()}
+    hot = find_one_hot(sources["train"], config)
+    why = "--label-column" if config.label_column else "the only other columns"
+    if hot:
+        joined = {split: join_one_hot(source, hot) for split, source in sources.items()}
+        sources = {split: source for split, (source, _) in joined.items()}
+        config = replace(
+            config,
+            label_column=joined["train"][1],
+            problem_type=config.problem_type or "multi_label_classification",
+        )
+    assert not isinstance(config.label_column, tuple)  # noqa: S101 - they are one now
     train = sources["train"]
     columns = find_columns(
         train,
@@ -94,7 +106,10 @@ def read_custom_dataset(
     if problems:
         raise UserError.together(problems)
     notes = dict.fromkeys(note for source in sources.values() for note in source.notes)
-    found = [*notes, *columns.reasons, labels.reason]
+    reasons = list(columns.reasons)
+    if hot:
+        reasons[-1] = f"label: {len(hot)} columns of 0 and 1, one for each label ({why})"
+    found = [*notes, *reasons, labels.reason]
     first = str(next(iter(filled(train.table[columns.label])), ""))
     if first[:1] in (*"[{(",) and first not in labels.label_names and not labels.is_list:
         found.append("labels: each list holds one label, so they are classes")
@@ -134,7 +149,7 @@ def read_custom_dataset(
     resolved = replace(
         config,
         text_column=columns.text,
-        label_column=columns.label,
+        label_column=hot or columns.label,
         problem_type=labels.problem_type,
         label_separator=labels.separator,
     )
