@@ -56,6 +56,8 @@ def test_no_flags_give_the_defaults():
         (["--load_best_model_at_end"], {"load_best_model_at_end": True}),
         (["--no-load-best-model-at-end"], {"load_best_model_at_end": False}),
         (["--no-greater-is-better"], {"greater_is_better": False}),
+        (["--label-column", "a b"], {"label_column": "a b"}),
+        (["--label-column", "a b", "c", "--seed", "1"], {"label_column": ("a b", "c"), "seed": 1}),
         (["--class-weights", "balanced"], {"class_weights": "balanced"}),
         (["--class-weights", "1", "2.5", "--seed", "1"], {"class_weights": (1.0, 2.5), "seed": 1}),
         (["--lr-scheduler-kwargs.num_cycles", "2"], {"lr_scheduler_kwargs": {"num_cycles": 2.0}}),
@@ -196,7 +198,11 @@ OTHERS = TrainConfig(
 
 @pytest.mark.parametrize(
     "config",
-    [TrainConfig(task="demo"), OTHERS, TrainConfig(class_weights="balanced", eval_strategy="no")],
+    [
+        TrainConfig(task="demo"),
+        OTHERS,
+        TrainConfig(class_weights="balanced", eval_strategy="no", label_column=("a b", "c")),
+    ],
     ids=["defaults", "no defaults", "words"],
 )
 def test_the_run_yaml_of_a_run_gives_its_settings_again(tmp_path, config):
