@@ -74,7 +74,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     # 10. to 12. The training loop, which evaluates after each epoch: src/plainloop/training/loop.py.
     metric = pl.TaskMetric(task.metrics, task.problem_type, task.label_names)
     loss_fn = pl.create_loss(config, raw["train"]["label"], task)
-    run = pl.open_run(config, raw, model, optimizer, lr_scheduler, accelerator=accelerator)
+    run = pl.open_run(config, model_inputs, model, optimizer, lr_scheduler, accelerator=accelerator)
     pl.start_trackers(accelerator, config)
     set_seed(config.seed)  # again: nothing above moves the numbers that dropout draws
     stop.deferred = True  # from here on a signal saves a checkpoint first

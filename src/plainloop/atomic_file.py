@@ -1,6 +1,7 @@
 """Atomic file writes: a temporary file in the same folder, fsync, rename, fsync of the folder."""
 
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -95,6 +96,12 @@ def make_folder(path: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP):
                 raise  # not one that may not be read, or of a file system without this
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fsync_path(path: Path) -> None:

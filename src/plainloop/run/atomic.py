@@ -5,7 +5,6 @@ manifest with their sizes and SHA-256 is written last; one rename moves the fold
 Whatever ends the process, the final name holds a complete folder: the new one or the old one.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from plainloop.atomic_file import fsync_path, make_folder
+from plainloop.atomic_file import fsync_path, hash_file, make_folder
 from plainloop.errors import MachineError, printable
 from plainloop.run.machine_limits import DISK_ERRORS, ROOM, error_number
 
@@ -132,12 +131,6 @@ def compare_file(path: Path, size: int, digest: str) -> str | None:
         return None if hash_file(path) == digest else "SHA-256 differs"
     except OSError as error:
         return str(error.strerror)
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

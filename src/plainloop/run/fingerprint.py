@@ -1,4 +1,4 @@
-"""Run fingerprint: the settings, rows, machine and versions that the numbers depend on."""
+"""Run fingerprint: the settings, tokenized rows, machine and versions that the numbers depend on."""
 
 import json
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ PACKAGES = ("torch", "transformers", "accelerate")
 
 def run_fingerprint(
     config: TrainConfig,
-    raw: "DatasetDict",
+    model_inputs: "DatasetDict",
     device: torch.device,
     num_processes: int,
     products: Products,
@@ -33,7 +33,8 @@ def run_fingerprint(
     settings = config.to_dict()
     return {
         "settings": {name: settings[name] for name in settings if name not in MAY_DIFFER_ON_RESUME},
-        "rows": {split: hash_rows(raw[split]) for split in ("train", "validation")},
+        # What the loaders give, from whatever files and cache it comes.
+        "inputs": {split: hash_rows(model_inputs[split]) for split in ("train", "validation")},
         "machine": {
             "device": device.type,
             "processes": num_processes,
@@ -65,7 +66,12 @@ def check_fingerprint(
     saved, ours = (json.loads(json.dumps(side)) for side in (saved, ours))
     for side in (saved, ours):
         side.setdefault("machine", {}).setdefault("products", "default")  # 0.1.0 had no choice
-    differences = [
+    differences = []
+    if "rows" in saved:
+        differences = ["it was saved by plainloop 0.1.0, whose rows cannot be compared with ours"]
+        saved.pop("rows")
+        ours.pop("inputs")
+    differences += [
         f"{key} was {saved.get(group, {}).get(key)!r}, is {ours.get(group, {}).get(key)!r}"
         for group in sorted(saved.keys() | ours.keys())
         for key in sorted(saved.get(group, {}).keys() | ours.get(group, {}).keys())

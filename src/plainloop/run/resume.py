@@ -67,7 +67,7 @@ class OpenRun:
 
 def open_run(
     config: TrainConfig,
-    raw: "DatasetDict",
+    model_inputs: "DatasetDict",
     model: nn.Module,
     optimizer: Any,
     lr_scheduler: Any,
@@ -78,7 +78,7 @@ def open_run(
 
     Args:
         config: settings; a resumed run must have the same, see `check_fingerprint`.
-        raw: training and validation rows; a resumed run must have the same.
+        model_inputs: tokenized training and validation rows; a resumed run must have the same.
         model: a checkpoint is loaded into it, and into the next two.
         optimizer: optimizer of the model's parameters.
         lr_scheduler: learning rate schedule of the optimizer.
@@ -102,7 +102,9 @@ def open_run(
         newest = find_checkpoint(accelerator, checkpoints, config.resume_from_checkpoint)
     products = choose_run_products(model, config, checkpoints, newest)
     checkpoints.fingerprint.update(
-        run_fingerprint(config, raw, accelerator.device, accelerator.num_processes, products)
+        run_fingerprint(
+            config, model_inputs, accelerator.device, accelerator.num_processes, products
+        )
     )
     if is_resuming(config):
         with raise_on_all_ranks(accelerator):

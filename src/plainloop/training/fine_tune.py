@@ -122,7 +122,7 @@ def fine_tune(
     say("Schedule", f"{config.lr_scheduler_type}, {num_training_steps} optimizer steps")
     metric = TaskMetric(task.metrics, task.problem_type, task.label_names)
     loss_fn = create_loss(config, raw["train"]["label"], task)
-    run = open_run(config, raw, model, optimizer, lr_scheduler, accelerator=accelerator)
+    run = open_run(config, model_inputs, model, optimizer, lr_scheduler, accelerator=accelerator)
     start_trackers(accelerator, config)
     set_seed(config.seed)  # again: nothing above moves the numbers that dropout draws
     stop.deferred = True  # from here on a signal saves a checkpoint first

@@ -1,5 +1,6 @@
 """Tokenized rows are kept under all that they depend on, and taken from there."""
 
+import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict
 
@@ -95,10 +96,71 @@ def test_a_cache_that_cannot_be_written_is_told_in_one_line(tokenizer, tmp_path)
         tokenize_splits(splits(), tokenizer, ["text"], cache_dir=tmp_path / "file")
 
 
-@pytest.mark.parametrize("bytes_left", [0, 100])
-def test_a_file_that_is_not_whole_is_told_in_one_line(tokenizer, tmp_path, bytes_left):
-    tokenize_splits(splits(), tokenizer, ["text"], cache_dir=tmp_path)
-    (file,) = tmp_path.rglob("train.arrow")
-    file.write_bytes(file.read_bytes()[:bytes_left])
-    with pytest.raises(MachineError, match="delete this folder"):
-        tokenize_splits(splits(), tokenizer, ["text"], cache_dir=tmp_path)
+def flip(table, column):
+    """The table with one bit of a column's first row flipped."""
+    values = table[column].to_pylist()
+    values[0] = [values[0][0] ^ 1, *values[0][1:]] if isinstance(values[0], list) else values[0] ^ 1
+    number = table.column_names.index(column)
+    return table.set_column(
+        number, table.schema.field(column), pa.array(values, table[column].type)
+    )
+
+
+def rewrite(change):
+    def changed(train, validation):
+        with pa.memory_map(str(train)) as file:
+            table = change(pa.ipc.open_stream(file).read_all())
+        train.unlink()
+        with pa.OSFile(str(train), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+
+    return changed
+
+
+def swap(train, validation):
+    content = train.read_bytes()
+    train.write_bytes(validation.read_bytes())
+    validation.write_bytes(content)
+
+
+DAMAGES = {
+    "ids": rewrite(lambda table: flip(table, "input_ids")),
+    "labels": rewrite(lambda table: flip(table, "label")),
+    "half of the rows": rewrite(lambda table: table.slice(0, 1)),
+    "swapped splits": swap,
+    "a zeroed tail": lambda train, _: train.write_bytes(train.read_bytes()[:-500] + bytes(500)),
+    "cut": lambda train, _: train.write_bytes(train.read_bytes()[:100]),
+    "empty": lambda train, _: train.write_bytes(b""),
+    "missing": lambda train, _: train.unlink(),
+    "its hashes": lambda train, _: (train.parent / "sha256.json").write_text("{", encoding="utf-8"),
+    "deep hashes": lambda train, _: (train.parent / "sha256.json").write_text("[" * 10**5, "utf-8"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_rows_that_were_damaged_are_tokenized_again_with_a_warning(
+    tokenizer, tmp_path, capsys, damage
+):
+    raw = splits()
+    raw["validation"] = Dataset.from_dict(ROWS | {"text": ["the car", "the dog sees a cat"]})
+    wanted = tokenize_splits(raw, tokenizer, ["text"])
+    tokenize_splits(raw, tokenizer, ["text"], cache_dir=tmp_path)
+    (train,), (validation,) = tmp_path.rglob("train.arrow"), tmp_path.rglob("validation.arrow")
+    DAMAGES[damage](train, validation)
+    capsys.readouterr()
+    for warnings in (1, 0):
+        again = tokenize_splits(raw, tokenizer, ["text"], cache_dir=tmp_path)
+        assert {split: again[split].to_dict() for split in again} == {
+            split: wanted[split].to_dict() for split in wanted
+        }
+        assert capsys.readouterr().out.count("Warning        tokenized again") == warnings
+
+
+def test_rows_without_hashes_are_of_a_process_that_was_killed(tokenizer, tmp_path, capsys):
+    wanted = tokenize_splits(splits(), tokenizer, ["text"], cache_dir=tmp_path)["train"].to_dict()
+    (train,) = tmp_path.rglob("train.arrow")
+    train.write_bytes(train.read_bytes()[:100])
+    (train.parent / "sha256.json").unlink()
+    again = tokenize_splits(splits(), tokenizer, ["text"], cache_dir=tmp_path)["train"].to_dict()
+    assert again == wanted
+    assert "Warning" not in capsys.readouterr().out

@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
+from plainloop.atomic_file import hash_file, write_json
+from plainloop.console import say
 from plainloop.data.row_hash import hash_rows
 from plainloop.errors import MachineError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PACKAGES = ("transformers", "tokenizers", "datasets")
+HASHES_FILE = "sha256.json"
 
 
 def token_cache_dir() -> Path:
@@ -53,13 +54,39 @@ def token_cache_key(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def is_intact(folder: Path) -> bool:
+    """Whether a folder of the cache has tokenized rows, with the hashes that they were written with.
+
+    A warning names the folder if its files are damaged: they are then made again.
+    """
+    hashes = None
+    try:
+        hashes = json.loads((folder / HASHES_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except (ValueError, RecursionError):
+        pass  # damaged
+    if hashes == _hash_files(folder):
+        return True
+    say("Warning", f"tokenized again, since the rows that were kept are damaged: {folder}")
+    return False
+
+
+def write_hashes(folder: Path) -> None:
+    """Write the SHA-256 of the files of tokenized rows, which make a folder valid."""
+    write_json(folder / HASHES_FILE, _hash_files(folder))
+
+
+def _hash_files(folder: Path) -> dict[str, str]:
+    return {path.name: hash_file(path) for path in folder.glob("*.arrow")}
+
+
 @contextmanager
 def explained_cache_errors(folder: Path) -> Iterator[None]:
-    """Say in one line that the cache cannot be written, or read.
+    """Say in one line that the cache cannot be written.
 
     Raises:
-        MachineError: no right to write there, no room, no folder can be made; or a file is cut
-            short.
+        MachineError: no right to write there, no room, or no folder can be made.
     """
     try:
         yield
@@ -68,10 +95,4 @@ def explained_cache_errors(folder: Path) -> Iterator[None]:
             f"tokenized rows cannot be kept: {error}",
             where=str(folder),
             fix="set HF_DATASETS_CACHE to a folder that can be written and has room",
-        ) from error
-    except pa.ArrowInvalid as error:
-        raise MachineError(
-            f"tokenized rows cannot be read: {error}",
-            where=str(folder),
-            fix="delete this folder; it is made again",
         ) from error

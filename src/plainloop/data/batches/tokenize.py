@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from plainloop.console import shows_bars
 from plainloop.data.batches.sliding_windows import check_stride, tokenize_windows
-from plainloop.data.batches.token_cache import explained_cache_errors, token_cache_key
+from plainloop.data.batches.token_cache import (
+    explained_cache_errors,
+    is_intact,
+    token_cache_key,
+    write_hashes,
+)
 from plainloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -93,11 +98,12 @@ def tokenize_splits(
         stride: cut a text that is longer into windows that share so many tokens, instead of
             truncating it; each column then holds a list for each window.
         cache_dir: a folder for the result, which is then mapped and not held in memory. The same
-            rows, tokenized there before in the same way, by whatever process, are taken from it.
+            rows, tokenized there before in the same way, by whatever process, are taken from it, if
+            the files still have the SHA-256 that they were written with.
 
     Raises:
         UserError: as `check_tokenizer`, or `check_stride`.
-        MachineError: the folder cannot be written, or its files cannot be read.
+        MachineError: the folder cannot be written.
     """
     check_tokenizer(tokenizer, len(text_columns), max_length)
     tokenize = create_tokenize(tokenizer, text_columns, max_length, stride)
@@ -109,13 +115,17 @@ def tokenize_splits(
     tokenize({column: [""] for column in text_columns})
     with bars_of_datasets(), explained_cache_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        return raw.map(
+        found = is_intact(folder)
+        tokenized = raw.map(
             tokenize,
             batched=True,
             desc="Tokenizing",
             cache_file_names={split: str(folder / f"{split}.arrow") for split in raw},
-            load_from_cache_file=True,
+            load_from_cache_file=found,
         )
+        if not found:
+            write_hashes(folder)
+    return tokenized
 
 
 @contextmanager
