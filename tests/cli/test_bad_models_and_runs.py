@@ -75,7 +75,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(refused, model, tmp_path):
 
 def test_weights_that_are_pickle(refused, model):
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
-    assert "only .bin weights, which are pickle" in refused("--model", model)
+    assert "pytorch_model.bin is no safetensors file but pickle" in refused("--model", model)
 
 
 def test_no_padding_token(refused, model):

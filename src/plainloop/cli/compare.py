@@ -38,12 +38,16 @@ def compare(
     from plainloop.experiments.comparison import compare_runs
     from plainloop.experiments.seeds import load_seeds
     from plainloop.report.content import SCORE_NAMES
+    from plainloop.run.manifest import explain_damage
     from plainloop.run.output_file import check_output, open_output
 
     if output is not None:
         check_output(output)
-    runs = [load_seeds(path, accept_changed_files=accept_changed_files) for path in (first, second)]
-    found = compare_runs(*runs)
+    with explain_damage(first, second, accept_changed=accept_changed_files):
+        runs = [
+            load_seeds(path, accept_changed_files=accept_changed_files) for path in (first, second)
+        ]
+        found = compare_runs(*runs)
     if output is not None:
         with open_output(output) as file:
             file.write(json_bytes(found.to_dict()))

@@ -39,11 +39,12 @@ def evaluate(
     from plainloop.predict.evaluate_run import describe_labels, evaluate_run
     from plainloop.predict.loaded_run import load_run
     from plainloop.run.machine_limits import explain_resource_errors
+    from plainloop.run.manifest import explain_damage
     from plainloop.run.output_file import check_output, open_output
     from plainloop.run.signals import StopRequest
     from plainloop.training.prepare import input_paths
 
-    with StopRequest():
+    with StopRequest(), explain_damage(run, accept_changed=accept_changed_files):
         opened = load_run(run, accept_changed_files=accept_changed_files)
         if output is not None:
             check_output(output, inputs=find_files(file) or input_paths(opened.config))

@@ -79,6 +79,7 @@ def predict(
     from plainloop.console import print_line
     from plainloop.predict.loaded_run import load_run
     from plainloop.run.machine_limits import explain_resource_errors
+    from plainloop.run.manifest import explain_damage
     from plainloop.run.signals import StopRequest
 
     limits = explain_resource_errors(
@@ -86,7 +87,8 @@ def predict(
         what_ran=f"{batch_size} rows in a batch",
         smaller="give a smaller --batch-size",
     )
-    with StopRequest(), limits:
+    damage = explain_damage(run, accept_changed=accept_changed_files)
+    with StopRequest(), limits, damage:
         opened = load_run(run, accept_changed_files=accept_changed_files, bf16=bf16)
         if glue_submission is not None:
             from plainloop.predict.submissions import write_submissions

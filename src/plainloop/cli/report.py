@@ -29,11 +29,12 @@ def report(
     from plainloop.report.card import write_card
     from plainloop.report.page import INSTALL, can_draw, write_report
     from plainloop.run.folder import keep_locks, lock_folder
+    from plainloop.run.manifest import explain_damage
 
     where = f"plainloop report {run}"
     if not can_draw():
         raise UserError("a report needs the extra report", where=where, fix=INSTALL)
-    with keep_locks():
+    with keep_locks(), explain_damage(run, accept_changed=accept_changed_files):
         if seed_folders(run):
             runs = load_seeds(run, accept_changed_files=accept_changed_files)
             lock_folder(run, where)

@@ -19,7 +19,6 @@ DECISION_FILE = "decision_rule.json"
 OLD_DECISION_FILE = "decision.json"
 """The name in plainloop 0.1.0. Transformers has its own format for a file of that name."""
 VERSION = 1
-_KEYS = {"version", "temperature", "thresholds"}
 
 
 @dataclass(frozen=True)
@@ -69,44 +68,33 @@ def load_decision(folder: Path, task: Task) -> DecisionRule | None:
     path = next(filter(Path.exists, [folder / DECISION_FILE, folder / OLD_DECISION_FILE]), None)
     if path is None:
         return None
-    content, what = None, "cannot be read"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        what += f": {type(error).__name__}"
-    if isinstance(content, dict) and content.keys() >= _KEYS:
-        what = _find_wrong_value(content, threshold_labels(task))
-    elif content is not None and path.name == OLD_DECISION_FILE:
-        return None  # a file of Transformers
-    if what:
-        fix = "restore the file, or train the run anew"
-        raise CheckpointError(what, where=printable_path(path), fix=fix)
-    thresholds = content["thresholds"]
-    return DecisionRule(
-        float(content["temperature"]),
-        thresholds and tuple(float(thresholds[name]) for name in threshold_labels(task)),
-    )
+        if path.name == OLD_DECISION_FILE and "version" not in content:
+            return None  # a file of Transformers
+        return _to_rule(content, threshold_labels(task))
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"cannot be used: {printable(error, most=200)}",
+            where=printable_path(path),
+            fix="restore the file, or train the run anew",
+        ) from None
 
 
-def _find_wrong_value(content: dict[str, Any], labels: Sequence[str]) -> str:
-    """What is wrong with the values of a decision file; an empty string if nothing is."""
-
-    def is_within(value: object, most: float) -> bool:
-        return type(value) in (int, float) and 0 <= value <= most and value < math.inf
-
-    version, temperature, thresholds = (
-        content[name] for name in ("version", "temperature", "thresholds")
-    )
-    if version != VERSION:
-        return f"is of version {printable(version)}, this plainloop knows {VERSION}"
-    if temperature == 0 or not is_within(temperature, math.inf):
-        return f"the temperature {printable(temperature)} is not a positive number"
+def _to_rule(content: Any, labels: Sequence[str]) -> DecisionRule:
+    temperature, thresholds = float(content["temperature"]), content["thresholds"]
+    if content["version"] != VERSION:
+        raise ValueError(f"it is of version {content['version']}, this plainloop knows {VERSION}")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"the temperature {temperature} is not a positive number")
     if thresholds is None:
-        return ""
-    if not isinstance(thresholds, dict) or thresholds.keys() != set(labels):
-        return f"its thresholds are not of the label {printable(', '.join(labels) or 'none')}"
-    wrong = [value for value in thresholds.values() if not is_within(value, 1)]
-    return f"the threshold {printable(wrong[0])} is not a probability" if wrong else ""
+        return DecisionRule(temperature)
+    if thresholds.keys() != {*labels}:
+        raise ValueError(f"its thresholds are not of the label {', '.join(labels) or 'none'}")
+    values = tuple(float(thresholds[name]) for name in labels)
+    if not all(0 <= value <= 1 for value in values):
+        raise ValueError(f"its thresholds {values} are not probabilities")
+    return DecisionRule(temperature, values)
 
 
 def fits_decision(config: TrainConfig) -> bool:

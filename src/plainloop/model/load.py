@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from threading import RLock
+from typing import Any, NoReturn
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -21,10 +21,17 @@ from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.data.batches.loaders import Batch, model_inputs_of
 from plainloop.data.batches.sliding_windows import pool_windows
-from plainloop.errors import DivergedError, UserError, is_out_of_memory
+from plainloop.errors import (
+    DivergedError,
+    PlainloopError,
+    UserError,
+    is_out_of_memory,
+    printable,
+)
 from plainloop.model.lora import add_lora, is_lora_folder, merge_lora
 from plainloop.model.pretrained import label_names_of, unnamed_labels
 
+_loading = RLock()  # what `_explained` changes is global
 MOST_NAMES_SHOWN = 12
 DROPOUT_FIELDS = (
     "hidden_dropout_prob",
@@ -55,16 +62,21 @@ def load_tokenizer(pretrained: str) -> PreTrainedTokenizerBase:
             config=config,  # it would read the same file itself
             trust_remote_code=False,
         )
-    # Some tokenizers name no limit, but a table of position embeddings always has one.
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions:
-        # RoBERTa-like models start their positions after the padding index, so some are unused.
-        unused = (
-            config.pad_token_id + 1
-            if "roberta" in config.model_type or "camembert" in config.model_type
-            else 0
-        )
-        tokenizer.model_max_length = min(tokenizer.model_max_length, positions - unused)
+        # Some tokenizers name no limit, but a table of position embeddings always has one.
+        positions = getattr(config, "max_position_embeddings", None)
+        if positions:
+            # RoBERTa-like models start their positions after the padding index, so some are unused.
+            unused = (
+                config.pad_token_id + 1
+                if "roberta" in config.model_type or "camembert" in config.model_type
+                else 0
+            )
+            tokenizer.model_max_length = min(tokenizer.model_max_length, positions - unused)
+        # Transformers makes a tokenizer also of its settings alone, without tokenizer.json.
+        if len(tokenizer) <= len(tokenizer.all_special_tokens):
+            raise ValueError("its tokenizer has no vocabulary: tokenizer.json is missing")
+        if not tokenizer.model_max_length > 0:
+            raise ValueError(f"it takes {tokenizer.model_max_length} tokens")
     return tokenizer
 
 
@@ -220,7 +232,8 @@ def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[in
         The loss and the shape of the logits (rows, labels).
 
     Raises:
-        UserError: a token id is beyond the embedding table: the tokenizer is another model's.
+        UserError: a token id is beyond the embedding table: the tokenizer is another model's; or the
+            forward pass fails, as with values of a wrong type in config.json.
         DivergedError: the loss is not finite.
     """
     embeddings: Any = model.get_input_embeddings()
@@ -232,9 +245,9 @@ def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[in
             fix="its tokenizer is another model's: copy the right one into its folder",
         )
     # Dropout draws here; the draws of the training must not depend on it.
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with _explained(model.name_or_path), torch.random.fork_rng(devices=[]), torch.no_grad():
         outputs = model.train()(**model_inputs_of(batch))
-    loss = float(outputs.loss)
+        loss = float(outputs.loss)
     if not torch.isfinite(outputs.loss):
         raise DivergedError(
             f"the loss of the first batch is {loss} before any training",
@@ -263,26 +276,38 @@ def _some(names: Sequence[str]) -> str:
 
 @contextmanager
 def _explained(pretrained: str) -> Iterator[None]:
-    """Report an error of loading a checkpoint as a UserError; silence Transformers meanwhile."""
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        if is_out_of_memory(error):
+    """Report an error of loading or trying a checkpoint as a UserError; silence Transformers meanwhile.
+
+    Meanwhile `torch.load` is refused, so that no pickle file is opened, whatever names it.
+    """
+    with _loading:
+        verbosity = transformers_logging.get_verbosity()
+        bars = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        load, torch.load = torch.load, _refuse_pickle
+        try:
+            yield
+        except PlainloopError:
             raise
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{pretrained} cannot be loaded: {reason}",
-            where="--model",
-            fix="its files are damaged or not a classifier's: copy or download them again"
-            if Path(pretrained).is_dir()
-            else "fetch it once with a network (hf download NAME), give a folder, or set HF_TOKEN "
-            "if it is private; --model demo needs no network",
-        ) from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
+        except Exception as error:  # whatever Transformers raises about these files
+            if is_out_of_memory(error):
+                raise
+            reason = printable(" ".join(str(error).split()) or type(error).__name__, most=200)
+            raise UserError(
+                f"{printable(pretrained, most=300)} cannot be loaded: {reason}",
+                where="--model",
+                fix="its files are damaged or not a classifier's: copy or download them again"
+                if Path(pretrained).is_dir()
+                else "fetch it once with a network (hf download NAME), give a folder, or set HF_TOKEN "
+                "if it is private; --model demo needs no network",
+            ) from error
+        finally:
+            torch.load = load
+            transformers_logging.set_verbosity(verbosity)
+            if bars:
+                transformers_logging.enable_progress_bar()
+
+
+def _refuse_pickle(*_: Any, **__: Any) -> NoReturn:
+    raise ValueError("its weights are pickle, which could run code: convert them to safetensors")

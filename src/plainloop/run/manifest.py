@@ -1,13 +1,19 @@
 """Manifest of a finished run: the sizes and SHA-256 of its files, written last, verified before use."""
 
 import logging
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 
 from plainloop.atomic_file import write_json
-from plainloop.errors import CheckpointError, printable, printable_path
+from plainloop.errors import (
+    CheckpointError,
+    PlainloopError,
+    is_out_of_memory,
+    printable,
+    printable_path,
+)
 from plainloop.run.atomic import MANIFEST_FILE, Listed, compare_file, describe_file, read_manifest
 from plainloop.run.folder import CONFIG_FILE, VERIFIED_FILES, has_saved_model, is_run
 
@@ -55,26 +61,25 @@ def verify_run(folder: Path, *, accept_changed: bool = False) -> Callable[[], No
     if not (folder / MANIFEST_FILE).is_file():
         if is_run(folder) and has_saved_model(folder):
             logger.warning(
-                "%s: no %s, so its files cannot be verified", printable_path(folder), MANIFEST_FILE
+                "%s: no %s to verify its files by", printable_path(folder), MANIFEST_FILE
             )
         return lambda: None
+    listed, changes = {}, []
     try:
         listed = read_manifest(folder)
     except ValueError as error:
-        refuse([str(error)] if is_run(folder) else [])
-        return lambda: None
+        changes = [str(error)]
     if CONFIG_FILE not in listed and not is_run(folder):  # of a checkpoint, or not plainloop's
         return lambda: None
     present = _verified_files(folder)
-    changes = [f"{name}: not in {MANIFEST_FILE}" for name in sorted(present - listed.keys())]
-    changes += [f"{name}: missing" for name in sorted(listed.keys() - present)]
-    small, large = {}, {}
-    for name in present & listed.keys():
-        (large if listed[name][0] > LARGE else small)[name] = listed[name]
-    refuse(changes + _find_changes(folder, small))
-    found: Future[list[str]] = Future()
-    # A daemon: an error in the input ends the process without waiting for it.
-    Thread(target=lambda: found.set_result(_find_changes(folder, large)), daemon=True).start()
+    for name in sorted(present ^ listed.keys()):
+        changes.append(f"{name}: " + ("missing" if name in listed else f"not in {MANIFEST_FILE}"))
+    small, large = (
+        [name for name in sorted(present & listed.keys()) if (listed[name][0] > LARGE) is is_large]
+        for is_large in (False, True)
+    )
+    refuse(changes + _find_changes(folder, listed, small))
+    found = ThreadPoolExecutor(1).submit(_find_changes, folder, listed, large)
     return lambda: refuse(found.result())
 
 
@@ -82,6 +87,35 @@ def _refuse_pipes(folder: Path) -> None:
     for path in (path for pattern in VERIFIED_FILES for path in folder.glob(pattern)):
         if path.exists() and not path.is_file():  # to read a pipe would wait for ever
             raise CheckpointError("no regular file", where=printable_path(path), fix="restore it")
+
+
+@contextmanager
+def explain_damage(*runs: Path, accept_changed: bool) -> Iterator[None]:
+    """Turn an error of using runs into one line, if no manifest vouches for all of their files.
+
+    With a manifest an unexpected error is a bug in plainloop, and keeps its traceback.
+
+    Args:
+        runs: folders of runs, or of their seeds.
+        accept_changed: as in `verify_run`.
+
+    Raises:
+        CheckpointError: instead of an unexpected error.
+    """
+    try:
+        yield
+    except Exception as error:  # of reading them, whatever the damage
+        folders = [each for run in runs for each in [*run.glob("seed-*")] or [run]]
+        vouched = (
+            all((folder / MANIFEST_FILE).is_file() for folder in folders) and not accept_changed
+        )
+        if vouched or is_out_of_memory(error) or isinstance(error, (PlainloopError, OSError)):
+            raise
+        raise CheckpointError(
+            f"its files are damaged: {type(error).__name__}: {printable(error, most=200)}",
+            where=" or ".join(map(printable_path, runs)),
+            fix="restore them, or train the run anew",
+        ) from error
 
 
 def _verified_files(folder: Path) -> set[str]:
@@ -93,6 +127,6 @@ def _verified_files(folder: Path) -> set[str]:
     }
 
 
-def _find_changes(folder: Path, listed: Listed) -> list[str]:
-    reasons = {name: compare_file(folder / name, *listed[name]) for name in sorted(listed)}
+def _find_changes(folder: Path, listed: Listed, names: list[str]) -> list[str]:
+    reasons = {name: compare_file(folder / name, *listed[name]) for name in names}
     return [f"{name}: {reason}" for name, reason in reasons.items() if reason]
