@@ -16,7 +16,7 @@ from plainloop.data.custom.dataset import MYSQL_NULL, drop_empty_end
 from plainloop.data.custom.label_checks import items_of
 from plainloop.data.custom.label_column import plain_labels
 from plainloop.data.files.csv_reader import Layout, check_csv
-from plainloop.data.files.paths import find_files, format_of, own_separator
+from plainloop.data.files.paths import find_files, format_of
 from plainloop.data.files.tables import Source, read_files
 from plainloop.data.files.text import COMPRESSIONS, encoding_of
 from plainloop.data.glue import SAMPLES_DIR, layout_of
@@ -192,7 +192,7 @@ def _only_format(files: list[Path], config: TrainConfig) -> tuple[str, str | Non
                 fix="save the rows as parquet, csv or jsonl",
             )
         if form == "csv":
-            layout = check_csv(file, own_separator(file), options)
+            layout = check_csv(file, options)
             names = "" if layout.names_above else f", named {', '.join(layout.names)}"
             quotes = "" if layout.quotes else " and quotes as text"
             kind += f" with {layout.separator}{quotes}{names}"

@@ -27,6 +27,7 @@ from plainloop.predict.output_files import (
 )
 
 ROWS_PER_CHUNK = 1000
+TEXT = "text"
 OnNull = Literal["error", "empty"]
 
 
@@ -154,6 +155,8 @@ def _null_rows(column: pa.Array) -> list[int]:
 
 def _columns_of_training(task: Task, config: TrainConfig, names: Sequence[str]) -> tuple[str, ...]:
     """Text columns as in the training; for a GLUE task, by name in its files or in plainloop."""
+    if task.layout is None and len(config.text_column) == 1 and names == [TEXT]:
+        return (TEXT,)  # a file of one text a line has no names
     if task.layout is None:
         return tuple(match_name(name, names) for name in config.text_column)
     theirs = tuple(task.layout.columns[name] for name in task.text_columns)

@@ -1,6 +1,7 @@
 """load_run(): open a finished run and predict texts or files with it."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from plainloop.config.read_options import ReadOptions
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task, get_task
-from plainloop.console import progress_bar
+from plainloop.console import print_line, progress_bar
 from plainloop.data.custom.dataset import TEXT_COLUMNS
 from plainloop.data.files.paths import find_files
 from plainloop.data.files.tables import open_files
@@ -264,6 +265,8 @@ class Run:
             check_output(Path(output), inputs=stdin or find_files(paths))
         with open_inputs(paths, stream_format) as files:
             batches = open_files(files, options, rows=ROWS_PER_CHUNK)
+            for note in batches.notes:  # to stderr, because stdout may hold the predictions
+                print_line(f"Found          {note}", sys.stderr)
             inputs = validate_inputs(
                 batches,
                 printable(files[0], most=1000),

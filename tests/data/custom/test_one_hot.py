@@ -73,11 +73,13 @@ def test_typed_columns_are_read(tmp_path, kind):
         FRAME.assign(source=["web", "app"] * 10),
         FRAME.assign(label=["a", "b"] * 10),
         FRAME.assign(country="de"),
+        FRAME.assign(parts=[["a"], ["b"]] * 10),
     ],
-    ids=["two", "one value", "numbers", "another property", "a label", "a constant"],
+    ids=["two", "one value", "numbers", "another property", "a label", "a constant", "lists"],
 )
 def test_other_columns_are_not_taken_for_labels(tmp_path, frame):
     assert found(write(tmp_path, frame)) == ()
+    assert found(write(tmp_path, frame, "a.parquet")) == ()
 
 
 def test_two_columns_are_a_question_that_names_both_answers(tmp_path):

@@ -33,15 +33,20 @@ def find_one_hot(source: Source, config: TrainConfig) -> tuple[str, ...]:
     given = (*config.text_column, config.group_column)
     rest = [name for name in table.column_names if name not in given]
     hot = tuple(name for name in rest if has_zeros_and_ones(table[name]))
+    if len(hot) < FEWEST_FOUND:
+        return ()
     others = [name for name in rest if name not in hot]
     is_rest_text = all(
         tells_rows_apart(name)
         or is_known_text(name)
         or is_long_text(table[name])
-        or pc.count_distinct(table[name]).as_py() == table.num_rows
+        or (
+            not pa.types.is_nested(table[name].type)
+            and pc.count_distinct(table[name]).as_py() == table.num_rows
+        )
         for name in others
     )
-    return hot if len(hot) >= FEWEST_FOUND and is_rest_text else ()
+    return hot if is_rest_text else ()
 
 
 def join_one_hot(source: Source, names: Sequence[str]) -> tuple[Source, str]:

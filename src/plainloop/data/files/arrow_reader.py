@@ -92,7 +92,8 @@ def find_saved_files(folder: Path) -> list[Path]:
         raise UserError(
             "a folder that save_to_disk did not write (no state.json and dataset_info.json)",
             where=where,
-            fix="give a file, or a pattern such as 'DIR/*.csv'",
+            fix="give a file, a pattern such as 'DIR/*.csv', or a folder with a folder of .txt files "
+            "for each class",
         )
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))

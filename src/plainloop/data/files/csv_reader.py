@@ -30,6 +30,7 @@ from plainloop.data.files.text import (
     LINE_BREAK,
     check_is_text,
     open_bytes,
+    own_separator,
     read_lines,
 )
 from plainloop.errors import UserError, printable, printable_path
@@ -39,6 +40,7 @@ MOST_NAMES_SHOWN = 12
 LONGEST_FIELD = 2**24  # characters: more is a quote that was left open
 BLOCK_BYTES, MOST_BLOCK_BYTES = 2**20, 2**31 - 1
 MOST_BYTES_A_CHARACTER = 4  # in UTF-8; a quote that is doubled takes two
+NO_SEPARATOR = "\x1f"  # Arrow and csv want one; no text has this control character
 NO_NAME = "Unnamed: {}"  # as pandas calls a column by its number from 0
 
 
@@ -171,18 +173,18 @@ def long_fields() -> Iterator[None]:
         csv.field_size_limit(limit)
 
 
-def check_csv(path: Path, own: str, options: ReadOptions) -> Layout:
+def check_csv(path: Path, options: ReadOptions) -> Layout:
     """Check all rows of a file, at flat memory.
 
     Args:
         path: a text file.
-        own: the separator that its suffix stands for; empty if it stands for none.
         options: what was said about the file.
 
     Raises:
         UserError: see `_check_rows`.
     """
     check_is_text(path)
+    own = own_separator(path)
     with long_fields():
         dialect = find_dialect(path, own, options)
         try:
@@ -206,6 +208,15 @@ def check_csv(path: Path, own: str, options: ReadOptions) -> Layout:
     if dialect.row_names:
         notes.append("each row begins with a name of its own, as R writes it")
     return replace(layout, left_out=tuple(empty), notes=tuple(notes))
+
+
+def check_lines(path: Path, options: ReadOptions) -> Layout:
+    """Check a file of one text a line: a column without a header, in which quotes are text."""
+    check_is_text(path)
+    lines = Dialect(NO_SEPARATOR, skip=0, width=1, row_names=False, headed=True, fits=1.0)
+    with long_fields():
+        layout = _check_rows(path, lines, replace(options, header=False), quotes=False)
+    return replace(layout, names=["text"], notes=("one text a line",))
 
 
 def _find_empty(path: Path, layout: Layout, names: list[str]) -> list[str]:

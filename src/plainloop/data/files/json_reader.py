@@ -1,4 +1,4 @@
-"""Read JSON files as tables: an array of objects, or one object per line.
+"""Read JSON files as tables: an array of objects, one object a line, or one object with the rows.
 
 Python's `json` parses and Arrow types: Arrow's own JSON reader turns text that looks like a date into a
 timestamp, and does not know lines. Numbers become int64 or float64, text string, lists lists and objects
@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -25,29 +25,47 @@ MISFITS = (pa.ArrowException, OverflowError, UnicodeEncodeError)
 SHAPE = "a JSON file is an array of objects, or one object a line"
 
 Row = dict[str, Any]
+Kind = Literal["json array", "json lines", "json object"]
+_UNITS = {"json array": "row", "json lines": "line", "json object": "row"}
 
 
-def is_json_array(path: Path, encoding: str | None) -> bool:
-    """Whether the first thing in the file opens an array.
+def json_kind(path: Path, encoding: str | None) -> Kind:
+    """Tell by its first two lines what a .json file holds.
 
     Raises:
         UserError: the file is no text in this encoding.
     """
     check_is_text(path)
-    started = (line.lstrip() for line in read_lines(path, encoding) if not line.isspace())
-    return next(started, "").startswith("[")
+    lines = (line.strip() for line in read_lines(path, encoding) if not line.isspace())
+    first, second = next(lines, ""), next(lines, None)
+    if first.startswith("["):
+        return "json array"
+    try:
+        _DECODER.decode(first if second else "")
+    except (ValueError, RecursionError):
+        return "json object" if first.startswith("{") else "json lines"
+    return "json lines"
 
 
-def read_json(path: Path, encoding: str | None, *, array: bool) -> pa.Table:
-    """Read an array of objects, or one object a line.
+def read_json(path: Path, encoding: str | None, kind: Kind) -> tuple[pa.Table, tuple[str, ...]]:
+    """Read an array of objects, one object a line, or one object that holds the rows.
+
+    Returns:
+        The rows, and printable lines that say where in the object they were.
 
     Raises:
         UserError: broken JSON, something else than objects, a key twice in one object, a column of
             more than one kind, or no rows: with the line (in an array, the row).
     """
-    tables = [table for table, _ in _read_blocks(path, encoding, array=array)]
+    notes: tuple[str, ...] = ()
+    rows = _objects_of_lines(path, encoding)
+    if kind != "json lines":
+        value = _parse("".join(read_lines(path, encoding)), 1, printable_path(path))
+        found, notes = (value, ()) if kind == "json array" else _rows_of_object(value, path)
+        rows = iter(found)
+    tables = [table for table, _ in _read_blocks(path, rows, _UNITS[kind])]
     try:
-        return pa.concat_tables(tables, promote_options="permissive")
+        return pa.concat_tables(tables, promote_options="permissive"), notes
     except pa.ArrowInvalid:
         raise _inexact(path) from None
 
@@ -59,11 +77,11 @@ def stream_json_lines(path: Path, encoding: str | None) -> tuple[pa.Schema, Batc
         UserError: see `read_json`.
     """
     schema = pa.schema([])
-    for _, schema in _read_blocks(path, encoding, array=False):  # noqa: B007
+    for _, schema in _read_blocks(path, _objects_of_lines(path, encoding), "line"):  # noqa: B007
         pass
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for table, _ in _read_blocks(path, encoding, array=False):
+        for table, _ in _read_blocks(path, _objects_of_lines(path, encoding), "line"):
             try:
                 full = pa.concat_tables([schema.empty_table(), table], promote_options="permissive")
             except pa.ArrowInvalid:
@@ -82,12 +100,10 @@ def _inexact(path: Path) -> UserError:
 
 
 def _read_blocks(
-    path: Path, encoding: str | None, *, array: bool
+    path: Path, rows: Iterator[Any], unit: str
 ) -> Iterator[tuple[pa.Table, pa.Schema]]:
     """Yield some rows at a time, each with the schema that fits all rows so far."""
-    check_is_text(path)
-    rows = _objects_of_array(path, encoding) if array else _objects_of_lines(path, encoding)
-    unit, where = "row" if array else "line", printable_path(path)
+    where = printable_path(path)
     schema, num_rows = pa.schema([]), 0
     while block := list(islice(rows, ROWS_PER_BLOCK)):
         for row, value in enumerate(block, start=num_rows + 1):
@@ -113,6 +129,7 @@ def _read_blocks(
 
 def _objects_of_lines(path: Path, encoding: str | None) -> Iterator[Any]:
     """Parse each line; blank lines at the end are not rows, and elsewhere they are refused."""
+    check_is_text(path)
     where, blank = printable_path(path), 0
     for number, line in enumerate(read_lines(path, encoding), start=1):
         if not line or line.isspace():
@@ -123,8 +140,38 @@ def _objects_of_lines(path: Path, encoding: str | None) -> Iterator[Any]:
         yield _parse(line, number, where)
 
 
-def _objects_of_array(path: Path, encoding: str | None) -> Iterator[Any]:
-    yield from _parse("".join(read_lines(path, encoding)), 1, printable_path(path))
+def _rows_of_object(value: Row, path: Path) -> tuple[list[Any], tuple[str, ...]]:
+    """The rows of an object: its only list, the rows or columns of pandas' `to_json`, or itself."""
+    lists = [name for name, rows in value.items() if rows and _holds(rows, list, (dict, list))]
+    if (
+        {"columns", "data"} <= value.keys()
+        and lists == ["data"]
+        and not _holds(value["data"], list, dict)
+    ):
+        return [dict(zip(value["columns"], row, strict=False)) for row in value["data"]], ()
+    if lists and (len(lists) > 1 or not _holds(value[lists[0]], list, dict)):
+        raise UserError(
+            f"an object with the lists {printable(', '.join(lists))}",
+            where=printable_path(path),
+            fix="save one list as a file of its own, an array of objects",
+        )
+    if lists:
+        return value[lists[0]], (f"the rows are the list {printable(lists[0])!r}",)
+    if (
+        value
+        and _holds([*value.values()], list, dict)
+        and len({*map(frozenset, value.values())}) == 1
+    ):
+        inner = next(iter(value.values()))
+        if all(map(str.isdecimal, inner)) and not all(map(str.isdecimal, value)):
+            return [{name: value[name][row] for name in value} for row in inner], ()
+        if all(map(str.isdecimal, value)):
+            return [*value.values()], ()
+    return [value], ()
+
+
+def _holds(values: Any, kind: type, items: type | tuple[type, ...]) -> bool:
+    return isinstance(values, kind) and all(isinstance(item, items) for item in values)
 
 
 def _parse(text: str, first_line: int, where: str) -> Any:

@@ -7,11 +7,23 @@ from typing import Literal
 
 from plainloop.config.read_options import ReadOptions
 from plainloop.data.files.arrow_reader import find_saved_files
-from plainloop.data.files.json_reader import is_json_array
-from plainloop.data.files.text import COMPRESSIONS
+from plainloop.data.files.dialect import MOST_ROWS, find_dialect
+from plainloop.data.files.json_reader import json_kind
+from plainloop.data.files.plain_text import FASTTEXT_LABEL, find_classes
+from plainloop.data.files.text import COMPRESSIONS, read_lines, suffix_of
 from plainloop.errors import UserError, nearest, printable, printable_path
 
-Format = Literal["csv", "json array", "json lines", "parquet", "arrow"]
+Format = Literal[
+    "csv",
+    "text lines",
+    "fastText",
+    "folder of classes",
+    "json array",
+    "json lines",
+    "json object",
+    "parquet",
+    "arrow",
+]
 SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -21,6 +33,7 @@ SUFFIXES: dict[str, Format] = {
     ".arrow": "arrow",
     ".feather": "arrow",
 }
+MOST_ROWS_OF_TEXT = 0.9
 COMPRESSED = (".xz", ".zip", ".7z", ".tgz", ".tar")
 SHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 
@@ -51,17 +64,6 @@ def find_files(paths: Sequence[str | Path]) -> list[Path]:
     return files
 
 
-def suffix_of(file: Path) -> str:
-    """A file's suffix in lower case; of a file that is unpacked as it is read, the one before it."""
-    packed = file.suffix.lower() in COMPRESSIONS
-    return (Path(file.stem) if packed else file).suffix.lower()
-
-
-def own_separator(file: Path) -> str:
-    """The separator that a text file's suffix stands for; empty if it stands for none."""
-    return {".csv": ",", ".tsv": "\t"}.get(suffix_of(file), "")
-
-
 def format_of(file: Path, options: ReadOptions) -> Format:
     """Tell a file's format by its suffix, and the two kinds of .json by how it begins.
 
@@ -69,8 +71,12 @@ def format_of(file: Path, options: ReadOptions) -> Format:
         UserError: a suffix that is not known.
     """
     suffix, where = suffix_of(file), printable_path(file)
+    if file.is_dir():
+        return "folder of classes"
     if suffix == ".json":
-        return "json array" if is_json_array(file, options.encoding) else "json lines"
+        return json_kind(file, options.encoding)
+    if suffix == ".txt":
+        return _format_of_text(file, options)
     form = SUFFIXES.get(suffix)
     if form in ("parquet", "arrow") and suffix != file.suffix.lower():
         suffix = file.suffix.lower()
@@ -81,13 +87,31 @@ def format_of(file: Path, options: ReadOptions) -> Format:
     if suffix in SHEETS:
         raise UserError("this is a spreadsheet", where=where, fix="save the sheet as csv")
     what = f"unknown suffix '{printable(suffix)}'" if suffix else "a file without a suffix"
-    raise UserError(what, where=where, fix="use .csv, .tsv, .json, .jsonl, .parquet or .arrow")
+    raise UserError(
+        what, where=where, fix="use .csv, .tsv, .txt, .json, .jsonl, .parquet or .arrow"
+    )
+
+
+def _format_of_text(file: Path, options: ReadOptions) -> Format:
+    """Tell what a .txt file holds: columns, fastText's lines, JSON objects, or one text a line."""
+    first = next((line for line in read_lines(file, options.encoding) if not line.isspace()), "")
+    if first.startswith(FASTTEXT_LABEL):
+        return "fastText"
+    if first.startswith('{"'):
+        return "json lines"
+    found = find_dialect(file, "", options)
+    # In prose a space follows a comma, and a line is a sentence more often than a row of names.
+    prose = f"{found.delimiter} " in first or not found.headed or found.fits < MOST_ROWS_OF_TEXT
+    is_table = (
+        found.width > 1 and found.fits >= MOST_ROWS and (found.delimiter == "\t" or not prose)
+    )
+    return "csv" if is_table or (options.separator or options.header) is not None else "text lines"
 
 
 def _find(given: str | Path) -> list[Path]:
     path = Path(given)
     if path.is_dir():
-        return find_saved_files(path)
+        return [path] if find_classes(path) else find_saved_files(path)
     if path.is_file():
         return [path]
     if path.exists():

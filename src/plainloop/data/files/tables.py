@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 
 from plainloop.config.read_options import ReadOptions
 from plainloop.data.files.arrow_reader import Batches, open_arrow, open_parquet
-from plainloop.data.files.csv_reader import check_csv, read_csv, stream_csv
+from plainloop.data.files.csv_reader import check_csv, check_lines, read_csv, stream_csv
 from plainloop.data.files.json_reader import read_json, stream_json_lines
 from plainloop.data.files.memory_map import hold_on_disk
-from plainloop.data.files.paths import Format, find_files, format_of, own_separator
+from plainloop.data.files.paths import Format, find_files, format_of
+from plainloop.data.files.plain_text import read_classes, read_fasttext
 from plainloop.data.files.text import check_encoding, encoding_of
 from plainloop.errors import UserError, printable, printable_path
 
@@ -208,12 +209,13 @@ def _open_all(
     """Check all files: to stream batches of at most so many rows, or None to hold all rows."""
     files = find_files(paths)
     check_encoding(options.encoding)
-    opened, problems = [], []
+    opened, forms, problems = [], [], []
     for file in files:
         try:
             encoding = encoding_of(file, options.encoding)
             found = replace(options, encoding=encoding)
-            one = _open(file, format_of(file, found), found, rows)
+            forms.append(format_of(file, found))
+            one = _open(file, forms[-1], found, rows)
             if encoding != options.encoding:
                 one = replace(one, notes=(f"its mark says {encoding}", *one.notes))
             if rows is not None and file.stat().st_size <= SMALL_FILE_BYTES:
@@ -224,6 +226,11 @@ def _open_all(
             problems.append(problem)
     if problems:
         raise UserError.together(problems)
+    folders = {file.parent for file in files}
+    if rows is None and {*forms} == {"text lines"} and len(folders) > 1:
+        what = f"{len(files)} files of texts in {len(folders)} folders: are these classes?"
+        fix = f"give the folder of these folders: {printable_path(files[0].parent.parent)}"
+        raise UserError(what, where=printable(paths[0], most=1000), fix=fix)
     return files, opened
 
 
@@ -240,22 +247,20 @@ def _notes(opened: Sequence[OpenedFile], names: Sequence[str]) -> tuple[str, ...
 
 
 def _open(file: Path, form: Format, options: ReadOptions, rows: int | None) -> OpenedFile:
-    if form == "csv":
-        layout = check_csv(file, own_separator(file), options)
-        if rows is None:
-            schema, batches = _held(read_csv(file, layout))
-        else:
-            schema, batches = stream_csv(file, layout)
-        return OpenedFile(
-            schema, batches, "line", layout.first_line, layout.delimiter, layout.notes
-        )
-    if form in ("json array", "json lines"):
-        array = form == "json array"
-        if rows is None or array:
-            schema, batches = _held(read_json(file, options.encoding, array=array))
-        else:
-            schema, batches = stream_json_lines(file, options.encoding)
-        return OpenedFile(schema, batches, "row" if array else "line")
+    if form in ("csv", "text lines"):
+        is_table = form == "csv"
+        layout = check_csv(file, options) if is_table else check_lines(file, options)
+        read = _held(read_csv(file, layout)) if rows is None else stream_csv(file, layout)
+        return OpenedFile(*read, "line", layout.first_line, layout.delimiter, layout.notes)
+    if form == "json lines" and rows is not None:
+        return OpenedFile(*stream_json_lines(file, options.encoding), "line")
+    if form in ("json array", "json lines", "json object"):
+        table, notes = read_json(file, options.encoding, form)
+        return OpenedFile(*_held(table), "line" if form == "json lines" else "row", notes=notes)
+    if form == "fastText":
+        return OpenedFile(*_held(read_fasttext(file, options.encoding)), "line")
+    if form == "folder of classes":
+        return OpenedFile(*_held(read_classes(file, options.encoding)))
     most = rows or ROWS_PER_BATCH
     schema, batches = open_parquet(file, most) if form == "parquet" else open_arrow(file)
     return OpenedFile(schema, lambda: _with_rows(batches(), file))

@@ -64,6 +64,17 @@ def damage_is_the_users(path: Path) -> Iterator[None]:
         ) from None
 
 
+def suffix_of(file: Path) -> str:
+    """A file's suffix in lower case; of a file that is unpacked as it is read, the one before it."""
+    packed = file.suffix.lower() in COMPRESSIONS
+    return (Path(file.stem) if packed else file).suffix.lower()
+
+
+def own_separator(file: Path) -> str:
+    """The separator that a text file's suffix stands for; empty if it stands for none."""
+    return {".csv": ",", ".tsv": "\t"}.get(suffix_of(file), "")
+
+
 def open_bytes(path: Path) -> pa.NativeFile:
     """Open a file to read its bytes, unpacked if its suffix says that it is compressed."""
     return pa.input_stream(str(path), compression=COMPRESSIONS.get(path.suffix.lower()))
@@ -71,7 +82,7 @@ def open_bytes(path: Path) -> pa.NativeFile:
 
 def encoding_of(path: Path, encoding: str | None) -> str | None:
     """The encoding that is given; without one, that of the mark of UTF-16 or UTF-32 in the file."""
-    if encoding is not None:
+    if encoding is not None or path.is_dir():
         return encoding
     first = _read_first(path)
     return next((name for mark, name in MARKS.items() if first.startswith(mark)), None)
