@@ -19,7 +19,7 @@ def parquet_cut_short():
 MISTAKES = {
     "no rows": ("t.csv", "", [], ["t.csv", "empty"]),
     "header only": ("t.csv", "text,label\n", [], ["t.csv", "no rows"]),
-    "spreadsheet": ("t.xlsx", "PK\x03\x04", [], ["t.xlsx", "spreadsheet", "as csv"]),
+    "spreadsheet": ("t.xlsx", "PK\x03\x04", [], ["t.xlsx", "damaged", "as csv"]),
     "unknown suffix": ("t.dat", ROWS, [], ["t.dat", "'.dat'", ".csv, .tsv, .json"]),
     "compressed": ("t.csv", gzip.compress(ROWS.encode()), [], ["t.csv", "gzip", ".gz"]),
     "parquet cut short": ("t.parquet", parquet_cut_short(), [], ["t.parquet"]),

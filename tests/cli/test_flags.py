@@ -134,6 +134,7 @@ OTHERS = TrainConfig(
     group_column="g",
     encoding="cp949",
     separator=";",
+    sheet="Ergebnisse 2024",
     header=False,
     on_null="drop",
     stride=16,

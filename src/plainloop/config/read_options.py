@@ -18,3 +18,6 @@ class ReadOptions:
 
     header: bool | None = None
     """Whether the first row has the columns' names; if not, they are 1, 2, ... Default: it has."""
+
+    sheet: str | None = None
+    """Sheet of a spreadsheet (the extra excel). Default: the only one that has rows."""

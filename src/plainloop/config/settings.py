@@ -129,6 +129,9 @@ class TrainConfig:
     header: Annotated[bool | None, DATA, MAY_DIFFER, NOT_WITH_TASK] = None
     """Whether the first row has the columns' names; if not, they are 1, 2, ... Default: it has."""
 
+    sheet: Annotated[str | None, DATA, MAY_DIFFER, NOT_WITH_TASK] = None
+    """Sheet of a spreadsheet (the extra excel). Default: the only one that has rows."""
+
     on_null: Annotated[Literal["error", "drop", "empty"], DATA, NOT_WITH_TASK, EJECTED] = "error"
     """What to do with a row without a text or label: stop, leave it out, or take the text as empty."""
 
@@ -329,7 +332,12 @@ class TrainConfig:
     @property
     def read_options(self) -> ReadOptions:
         """How to read the files."""
-        return ReadOptions(encoding=self.encoding, separator=self.separator, header=self.header)
+        return ReadOptions(
+            encoding=self.encoding,
+            separator=self.separator,
+            header=self.header,
+            sheet=self.sheet,
+        )
 
     @property
     def best_metric(self) -> str:

@@ -247,7 +247,7 @@ def _check_rows(path: Path, dialect: Dialect, options: ReadOptions, *, quotes: b
             names = [str(number + 1) for number in range(dialect.width)]
         else:
             header = [""] * dialect.row_names + read_header(reader, where)
-            names = _check_header(header, where, headed=dialect.headed or options.header is True)
+            names = check_header(header, where, headed=dialect.headed or options.header is True)
         above = reader.line_num
         rows = count_rows(reader, names, blank_is_row=len(names) == 1)
     except csv.Error:
@@ -357,11 +357,14 @@ def _describe(row: list[str], first: int, last: int) -> str:
     )
 
 
-def _check_header(names: list[str], where: str, *, headed: bool) -> list[str]:
+def check_header(names: list[str], where: str, *, headed: bool) -> list[str]:
     """Refuse a first row that is no header, or whose columns cannot be told apart.
 
     Returns:
         The columns' names. An empty first name is kept: pandas and R write row names like this.
+
+    Raises:
+        UserError: the row is blank, looks like data, or has a name twice.
     """
     if not names:
         raise UserError("line 1 is blank", where=where, fix="begin the file with a header")

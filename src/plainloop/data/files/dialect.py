@@ -115,12 +115,13 @@ def _split(lines: Sequence[str], separator: str, quoting: int, *, skip: bool) ->
         skip=int(skip),
         width=len(names) + row_names,
         row_names=row_names,
-        headed=row_names or not _is_data(names, rows),
+        headed=row_names or not is_data(names, rows),
         fits=widths[len(names) + row_names] / max(1, len(rows)),
     )
 
 
-def _is_data(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+def is_data(names: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a first row is data by this module's rule, seen from the first rows below it."""
     # A row that repeats the header comes from files that were joined, and is no evidence.
     rows = [row for row in rows if len(row) == len(names) and list(row) != list(names)]
     looks = {

@@ -16,6 +16,7 @@ from plainloop.errors import UserError, nearest, printable, printable_path
 Format = Literal[
     "csv",
     "text lines",
+    "sheet",
     "fastText",
     "folder of classes",
     "json array",
@@ -32,10 +33,24 @@ SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
     ".arrow": "arrow",
     ".feather": "arrow",
+    **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "sheet"),
 }
 MOST_ROWS_OF_TEXT = 0.9
 COMPRESSED = (".xz", ".zip", ".7z", ".tgz", ".tar")
-SHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
+
+
+_SQLITE = (
+    "an SQLite database",
+    "sqlite3 -header -csv FILE 'SELECT * FROM TABLE' > rows.csv writes a table of it as csv",
+)
+_PICKLE = (
+    "a pickle, which may run any code when it is read",
+    "if you trust it, pandas.read_pickle(FILE).to_parquet('rows.parquet') converts a table",
+)
+NO_TABLES = {
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3", ".db3"), _SQLITE),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), _PICKLE),
+}
 
 
 def find_files(paths: Sequence[str | Path]) -> list[Path]:
@@ -78,14 +93,15 @@ def format_of(file: Path, options: ReadOptions) -> Format:
     if suffix == ".txt":
         return _format_of_text(file, options)
     form = SUFFIXES.get(suffix)
-    if form in ("parquet", "arrow") and suffix != file.suffix.lower():
+    if form in ("parquet", "arrow", "sheet") and suffix != file.suffix.lower():
         suffix = file.suffix.lower()
     elif form:
         return form
     if suffix in (*COMPRESSED, *COMPRESSIONS):
         raise UserError("this is compressed", where=where, fix="unpack it first")
-    if suffix in SHEETS:
-        raise UserError("this is a spreadsheet", where=where, fix="save the sheet as csv")
+    if suffix in NO_TABLES:
+        what, fix = NO_TABLES[suffix]
+        raise UserError(f"this is {what}", where=where, fix=fix)
     what = f"unknown suffix '{printable(suffix)}'" if suffix else "a file without a suffix"
     raise UserError(
         what, where=where, fix="use .csv, .tsv, .txt, .json, .jsonl, .parquet or .arrow"

@@ -16,6 +16,7 @@ from plainloop.data.files.json_reader import read_json, stream_json_lines
 from plainloop.data.files.memory_map import hold_on_disk
 from plainloop.data.files.paths import Format, find_files, format_of
 from plainloop.data.files.plain_text import read_classes, read_fasttext
+from plainloop.data.files.sheet_reader import read_sheet
 from plainloop.data.files.text import check_encoding, encoding_of
 from plainloop.errors import UserError, printable, printable_path
 
@@ -257,10 +258,13 @@ def _open(file: Path, form: Format, options: ReadOptions, rows: int | None) -> O
     if form in ("json array", "json lines", "json object"):
         table, notes = read_json(file, options.encoding, form)
         return OpenedFile(*_held(table), "line" if form == "json lines" else "row", notes=notes)
-    if form == "fastText":
-        return OpenedFile(*_held(read_fasttext(file, options.encoding)), "line")
-    if form == "folder of classes":
-        return OpenedFile(*_held(read_classes(file, options.encoding)))
+    if form == "sheet":
+        table, first, notes = read_sheet(file, options)
+        return OpenedFile(*_held(table), first=first, notes=notes)
+    if form in ("fastText", "folder of classes"):
+        read_all = read_fasttext if form == "fastText" else read_classes
+        unit = "line" if form == "fastText" else "row"
+        return OpenedFile(*_held(read_all(file, options.encoding)), unit)
     most = rows or ROWS_PER_BATCH
     schema, batches = open_parquet(file, most) if form == "parquet" else open_arrow(file)
     return OpenedFile(schema, lambda: _with_rows(batches(), file))

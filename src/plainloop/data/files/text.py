@@ -16,10 +16,11 @@ COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # what Arrow unpa
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 NOT_TEXT = {
     b"\x1f\x8b": ("compressed with gzip", "name it .gz"),
-    b"PK\x03\x04": ("a zip archive or a spreadsheet", "unzip it, or save the sheet as csv"),
+    b"PK\x03\x04": ("a zip archive or a spreadsheet", "unzip it, or name it .xlsx"),
     b"BZh91AY&SY": ("compressed with bzip2", "name it .bz2"),
     b"\xfd7zXZ\x00": ("compressed with xz", "unxz it first"),
     b"\x28\xb5\x2f\xfd": ("compressed with zstd", "name it .zst"),
+    b"SQLite format 3\0": ("an SQLite database", "name it .sqlite, which says how to export it"),
     b"PAR1": ("a Parquet file", "name it .parquet"),
     b"ARROW1": ("an Arrow file", "name it .arrow"),
 }
