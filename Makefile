@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest --quiet
 
-.PHONY: demo test lint types slow crash crash-matrix distributed notebook browser nightly docs quotes dist pictures tutorial-outputs bench all clean
+.PHONY: demo test lint types slow crash crash-matrix mutants distributed notebook browser nightly docs quotes dist pictures tutorial-outputs bench all clean
 
 demo: $(VENV)/demo-ready
 	$(BIN)/plainloop demo
@@ -30,6 +30,12 @@ crash: $(VENV)/ready
 # Every kind of run stopped at every place: 32 cases, of which the tests do 8.
 crash-matrix: $(VENV)/ready
 	$(BIN)/python tests/crash/matrix.py
+
+# 300 small changes of the training's core, each of which its tests must notice: hours. What has been
+# run is not repeated; delete build/mutants after a change of the source.
+mutants: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet mutmut==3.8.1
+	$(BIN)/python tests/mutation.py
 
 # Real runs of several processes, by each way to launch them.
 distributed: $(VENV)/ready

@@ -429,6 +429,7 @@ def outcome(run: Path) -> dict:
         "best model": {
             path.name: hash_file(path / "model.safetensors")
             for path in list_checkpoints(run / "best")
+            if not find_corruption(path)
         },
         "history": without_times(history),
         **{name: metrics[name] for name in ("evaluations", "best", "saved")},

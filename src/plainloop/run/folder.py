@@ -376,9 +376,11 @@ class RunFolder:
         if had_bars:
             logging.enable_progress_bar()
         tokenizer.save_pretrained(self.path)
-        for name in run_entries(self.path):
-            if (self.path / name).is_file():
-                fsync_path(self.path / name)  # metrics.json below says that all of them are there
+        # Before metrics.json, which says that all of these are there, whatever happens to the power.
+        for path in (self.path / name for name in run_entries(self.path)):
+            if path.is_file():
+                fsync_path(path)
+        fsync_path(self.path)
         self.save_metrics(metrics)
         self.delete_replaced()
 
