@@ -186,8 +186,9 @@ def _apply(names: dict[str, int], operation: tuple) -> None:
             return
         for name in (path, *below):
             names[after + name[len(path) :]] = names.pop(name)
-    elif not below:
-        del names[path]
+    else:  # a folder that is gone was empty: what is below cannot be reached
+        for name in (path, *below):
+            del names[name]
 
 
 def _damaged(content: bytes, before: bytes, draw: random.Random, *, lost: bool) -> bytes:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from plainloop.cli.app import train
 from plainloop.cli.report import report
 from plainloop.config.settings import TrainConfig
-from plainloop.errors import UserError
+from plainloop.errors import CheckpointError, UserError
 from plainloop.experiments.comparison import compare_runs
 from plainloop.experiments.seeds import choose_seeds, load_seeds, seed_folders, summarize_seeds
 from plainloop.metrics.bootstrap import mean_intervals
@@ -93,9 +93,9 @@ def test_a_seed_that_did_not_learn_is_named(config, capsys):
     metrics = json.loads(path.read_text(encoding="utf-8"))
     metrics["analysis"]["validation"]["constant"] = 1
     path.write_text(json.dumps(metrics), encoding="utf-8")
-    report(config.output_dir)
+    report(config.output_dir, accept_changed_files=True)
     assert len(stuck.idx) == 21
-    summary = summarize_seeds(load_seeds(config.output_dir))
+    summary = summarize_seeds(load_seeds(config.output_dir, accept_changed_files=True))
     assert summary["failed"]["43"] == "paraphrase"
     assert "failed to train" in (config.output_dir / "report.html").read_text(encoding="utf-8")
 
@@ -112,7 +112,7 @@ def test_a_finished_seed_is_not_trained_again_and_a_missing_one_is(config, capsy
     damaged = config.output_dir / "seed-43" / "metrics.json"
     metrics = damaged.read_bytes()
     os.truncate(damaged, 700)
-    with pytest.raises(UserError, match=r"seed-43/metrics.json: cannot be read: .* --resume"):
+    with pytest.raises(CheckpointError, match=r"seed-43: changed .*: metrics\.json: 700 bytes"):
         report(config.output_dir)
     capsys.readouterr()
     train(replace(config, resume=True), seeds=(42, 43, 44))

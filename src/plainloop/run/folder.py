@@ -103,14 +103,8 @@ def check_output_dir(config: TrainConfig) -> None:
     # killed while it replaced a run leaves the rest of that run, or what is not of a run.
     moved = replaced_run.has_moved(output_dir)
     replacing = moved is False or (moved and not run_entries(output_dir))
-    if (
-        output_dir.is_dir()
-        and not replacing
-        and any(
-            not fnmatch(entry.name, TEMPORARY_FILES) and entry.name != LOCK_FILE
-            for entry in output_dir.iterdir()
-        )
-    ):
+    names = [entry.name for entry in output_dir.iterdir()] if output_dir.is_dir() else []
+    if not replacing and any(n != LOCK_FILE and not fnmatch(n, TEMPORARY_FILES) for n in names):
         if not is_run(output_dir):
             raise UserError(
                 f"the folder has files and is not a run (no {CONFIG_FILE} of ours)",
@@ -276,13 +270,10 @@ def lock_folder(path: Path, where: str) -> FileLock:
         make_folder(path)
         lock.acquire(timeout=1)  # another process of this run may be checking the folder
     except Timeout:
-        raise UserError(
-            "another process is writing to this folder",
-            where=where,
-            fix="wait until it has ended",
-        ) from None
+        what = "another process is writing to this folder"
+        raise UserError(what, where=where, fix="wait until it has ended") from None
     except OSError as error:
-        what = f"the folder cannot be written: {error.strerror}"
+        what = f"the folder cannot be written: {error.strerror or error}"
         raise MachineError(what, where=where, fix="make it writable") from error
     if (locks := _kept_locks.get()) is not None:
         locks.append(lock)
