@@ -11,6 +11,7 @@ import argparse
 import asyncio
 from typing import Annotated, Any, Generic, TypeVar
 
+import h11
 import uvicorn
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from starlette.applications import Starlette
@@ -19,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 import plainloop as pl
 from plainloop.cli.exits import expected_errors_exit
@@ -26,6 +28,7 @@ from plainloop.cli.exits import expected_errors_exit
 MOST_BYTES = 1_000_000
 MOST_ROWS = 64
 MOST_CHARACTERS = 10_000
+SECONDS_FOR_A_HEADER = 10
 SECONDS_FOR_A_BODY = 10
 MOST_CONNECTIONS = 100
 
@@ -95,6 +98,34 @@ async def answer_error(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": "internal error"}, 500)
 
 
+class TimedProtocol(H11Protocol):
+    """uvicorn's HTTP, which alone would wait for ever for the header of a request.
+
+    Connections that never finish it count for `limit_concurrency`, and would lock out all others.
+    """
+
+    header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.wait_for_a_header()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self.wait_for_a_header()
+
+    def wait_for_a_header(self) -> None:
+        """Close the connection if the next header is not complete in time, however it trickles in."""
+
+        def close_if_waiting() -> None:
+            if self.conn.their_state is h11.IDLE:
+                self.transport.close()
+
+        if self.header_timer:
+            self.header_timer.cancel()
+        self.header_timer = self.loop.call_later(SECONDS_FOR_A_HEADER, close_if_waiting)
+
+
 def main() -> None:
     """Serve until SIGTERM or Ctrl-C; requests in hand are answered first."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -104,7 +135,13 @@ def main() -> None:
     arguments = parser.parse_args()
     with expected_errors_exit():
         app = create_app(pl.load_run(arguments.run))
-    uvicorn.run(app, host=arguments.host, port=arguments.port, limit_concurrency=MOST_CONNECTIONS)
+    uvicorn.run(
+        app,
+        host=arguments.host,
+        port=arguments.port,
+        http=TimedProtocol,
+        limit_concurrency=MOST_CONNECTIONS,
+    )
 
 
 if __name__ == "__main__":

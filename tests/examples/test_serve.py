@@ -1,13 +1,16 @@
 """examples/serve.py: a real server process that answers real requests."""
 
+import http.client
 import json
 import os
 import re
 import signal
 import socket
 import subprocess
+import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 
 import pytest
 from conftest import ROOT, python, write_pairs
@@ -119,6 +122,40 @@ def test_a_body_that_never_ends_is_given_up_while_others_are_answered(served):
         assert ask(address, {"texts": [PAIR]})[0] == 200
         slow.settimeout(60)
         assert b"408" in slow.recv(1000)
+
+
+def test_connections_that_never_finish_a_header_lock_out_nobody_for_long(served):
+    _, address = served
+    host, port = address.removeprefix("http://").split(":")
+    slow = [socket.create_connection((host, int(port))) for _ in range(100)]
+    try:
+        for number, connection in enumerate(slow):  # some send nothing, some a part of a header
+            connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n" if number % 2 else b"")
+        deadline = time.monotonic() + 60
+        while True:
+            time.sleep(1)
+            for connection in slow[1::2]:  # it trickles in
+                with suppress(OSError):
+                    connection.sendall(b"X: y\r\n")
+            with suppress(OSError, ValueError):  # 503 is no JSON
+                if ask(address, {"texts": [PAIR]})[0] == 200:
+                    break
+            assert time.monotonic() < deadline
+        slow[0].settimeout(20)
+        assert slow[0].recv(1) == b"", "it was closed"
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_a_connection_is_kept_for_the_next_request(served):
+    host, port = served[1].removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    for _ in range(3):
+        connection.request("GET", "/health")
+        assert json.load(connection.getresponse())["status"] == "ok"
+        time.sleep(0.5)
+    connection.close()
 
 
 def test_a_run_on_single_texts_takes_texts_and_sigterm_ends_the_server(
