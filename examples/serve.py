@@ -107,10 +107,12 @@ class TimedProtocol(H11Protocol):
     header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a header."""
         super().connection_made(transport)
         self.wait_for_a_header()
 
     def on_response_complete(self) -> None:
+        """Begin to wait for the next one."""
         super().on_response_complete()
         self.wait_for_a_header()
 

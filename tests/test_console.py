@@ -146,6 +146,26 @@ def test_control_characters_of_the_data_reach_no_terminal(capsys):
     assert capsys.readouterr().out == "Found          a\\x1b[31m\\r\\n\\u202eb\n"
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_what_a_terminal_cannot_encode_is_escaped(monkeypatch, encoding):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("sys.stdout", stream)
+    console.say("Found", "label 猫")
+    console.print_line("猫\n猫")
+    stream.seek(0)
+    assert stream.read() == "Found          label \\u732b\n\\u732b\\n\\u732b\n"
+
+
+def test_a_terminal_that_cannot_encode_a_label_gets_the_whole_help_and_every_line(run_command):
+    """What others print, such as rich, is escaped by the stream itself."""
+    script = (
+        "from plainloop.cli.exits import expected_errors_exit\n"
+        "with expected_errors_exit():\n    print('猫')"
+    )
+    said = run_command("-c", script, PYTHONIOENCODING="cp1252").stdout
+    assert said == "\\u732b\n"
+
+
 def draw(columns, monkeypatch, steps=(10, 20), losses=(0.7, 0.5), encoding="utf-8"):
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     console = Console(width=columns, file=stream)

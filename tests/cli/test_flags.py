@@ -250,6 +250,52 @@ def test_a_file_that_cannot_be_used_is_refused_with_its_name(settings_file, cont
     assert caught.value.fix
 
 
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("seed: 1\nepochs: 2\n'seed': 3\n", 3),
+        ("lr_scheduler_kwargs:\n  a: 1\n  a: 1\n", 3),
+        ("{seed: 1, seed: 1}", 1),
+    ],
+)
+def test_a_key_given_twice_is_refused_and_not_the_last_taken(settings_file, content, line):
+    path = settings_file(content)
+    with pytest.raises(UserError) as caught:
+        read_settings(path)
+    name = "a" if "kwargs" in content else "seed"
+    assert str(caught.value) == (
+        f"{path}, line {line}: '{name}' is given twice; keep one of the two"
+    )
+
+
+def test_a_merged_mapping_may_be_overridden(settings_file):
+    path = settings_file("lr_scheduler_kwargs: {<<: {a: 1, b: 2}, b: 3}\n")
+    assert read_settings(path) == {"lr_scheduler_kwargs": {"a": 1, "b": 3}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "encoding: {1: 2}",
+        "lr_scheduler_kwargs: {1: 2}",
+        "lr_scheduler_kwargs: {a: [1]}",
+        "seed: &a {x: *a}",
+        "text_column: &a [*a]",
+        "train_file: [{a: b}]",
+        "[" * 3000,
+        "seed: !!float ''",
+        "seed: !!timestamp x",
+    ],
+    ids=lambda content: content[:30],
+)
+def test_what_no_setting_has_is_a_line(settings_file, content):
+    path = settings_file(content)
+    with pytest.raises(UserError) as caught:
+        read_settings(path)
+    assert len(caught.value.lines()) == 1
+    assert str(caught.value).startswith(str(path))
+
+
 def test_a_character_that_yaml_does_not_allow_is_not_called_an_encoding(settings_file):
     path = settings_file("seed: \x01\n")
     with pytest.raises(UserError, match=r"not YAML: .*not allowed") as caught:

@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT to the real command: it stops soon, says what it saved, and goes on from it."""
 
+import json
 import os
 import pty
 import re
@@ -15,10 +16,12 @@ from pathlib import Path
 import pytest
 from conftest import python, write_pairs
 
+from plainloop.config.settings import TrainConfig
 from plainloop.errors import StoppedError
 from plainloop.run.atomic import find_corruption
 from plainloop.run.checkpoints import list_checkpoints
 from plainloop.run.signals import StopRequest
+from plainloop.training import fine_tune
 
 ENDLESS = ("--epochs", "100000", "--logging-steps", "1")
 NEVER = ("--save-strategy", "no")
@@ -121,7 +124,7 @@ def command(tmp_path, tiny_model, tiny_data):
 def test_a_signal_in_a_step_saves_and_the_same_command_goes_on_from_there(command):
     train = command()
     stopped = 0
-    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)):
         train.wait_for(lambda: train.steps() > stopped + 3)  # noqa: B023
         train.process.send_signal(number)
         ended, errors = train.end()
@@ -130,7 +133,7 @@ def test_a_signal_in_a_step_saves_and_the_same_command_goes_on_from_there(comman
         history = (train.run / "history.jsonl").read_text()
         steps = [int(step) for step in re.findall(r'"step": (\d+)', history)]
         assert steps == list(range(1, stopped + 1)), "none is missing or there twice"
-        if number == signal.SIGTERM:
+        if number != signal.SIGHUP:
             train.start("--resume")
 
 
@@ -224,6 +227,60 @@ def test_a_second_signal_ends_at_once_and_the_old_checkpoint_is_whole(command, t
 
 
 # What the process does with a signal, without a process.
+
+
+@pytest.mark.parametrize(
+    ("place", "save_strategy"),
+    [("finish_trackers", "epoch"), ("evaluate_saved", "epoch"), ("finish_trackers", "no")],
+)
+def test_a_signal_after_the_last_step_ends_the_run_with_its_model_saved(
+    tiny_model, tiny_data, tmp_path, place, save_strategy
+):
+    """Before the model is saved, and in the evaluation of the saved one."""
+    function = getattr(fine_tune, place)
+
+    def interrupted(*arguments, **settings):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return function(*arguments, **settings)
+
+    folder = tmp_path / "run"
+    config = TrainConfig(
+        task="demo",
+        model=str(tiny_model),
+        data_dir=tiny_data,
+        max_steps=2,
+        save_strategy=save_strategy,
+        output_dir=folder,
+    )
+    with pytest.MonkeyPatch.context() as patch, StopRequest() as stop:
+        patch.setattr(fine_tune, place, interrupted)
+        with pytest.raises(StoppedError) as caught:
+            fine_tune.fine_tune(config, stop=stop)
+    again = {
+        "epoch": f"for its scores and pages: plainloop train --config {folder}/run.yaml --resume",
+        "no": f"for its scores: plainloop evaluate {folder}",
+    }[save_strategy]
+    what = f"stopped by SIGTERM after the training; the model is saved in {folder}"
+    assert str(caught.value) == f"{what}; {again}"
+    assert caught.value.exit_code == 143
+    assert (folder / "model.safetensors").is_file()
+    assert "analysis" not in json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_a_hangup_that_was_ignored_at_the_start_stays_ignored():
+    """As nohup does it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.signal_number is None
+            os.kill(os.getpid(), signal.SIGURG)  # for the handlers to run
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with StopRequest() as stop, pytest.raises(StoppedError) as caught:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert caught.value.exit_code == 129
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_signal_that_a_library_swallows_before_the_training_still_stops_it():

@@ -10,6 +10,7 @@ from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError
 from plainloop.training import prepare
 from plainloop.training.prepare import check_trackers
+from plainloop.training.trackers import mlflow_name, track
 
 SETTINGS = {"num_train_epochs": 2, "learning_rate": 1e-3}
 
@@ -40,6 +41,54 @@ def test_mlflows_store_holds_them_too(run, tmp_path, monkeypatch):
     losses = [each.value for each in client.get_metric_history(found.info.run_id, "train/loss")]
     assert losses == pytest.approx(result.series("loss"))
     assert found.data.metrics["eval/f1"] == pytest.approx(result.metrics["saved"]["f1"])
+
+
+NAMES = [
+    "c++",
+    "q&a (help)",
+    "a//b",
+    "/",
+    "..",
+    ".",
+    "a/",
+    "",
+    "x" * 300,
+    "猫 é",
+    "\n",
+    "\ud800",
+    "a.b",
+]
+
+
+def test_mlflow_takes_every_labels_name_and_tells_them_apart():
+    validation = pytest.importorskip("mlflow.utils.validation")
+    names = {label: mlflow_name(f"eval/f1/{label}") for label in NAMES}
+    for name in names.values():
+        validation._validate_metric(name, 0.5, 0, 0)
+    assert len(set(names.values())) == len(NAMES)
+    assert names["c++"] == "eval/f1/c_2b__2b_"
+    unchanged = ["train/loss", "eval/f1/a.b", "eval/f1/a/b", "eval/f1/a: b"]
+    assert [mlflow_name(name) for name in unchanged] == unchanged
+
+
+def test_mlflow_gets_no_more_values_at_once_than_it_takes_and_the_others_all(run):
+    class Tracker:
+        def __init__(self, name):
+            self.name, self.logged = name, []
+
+        def log(self, values, step):
+            self.logged.append(dict(values))
+            assert step == 7
+
+    class Accelerator:
+        trackers = (Tracker("mlflow"), Tracker("other"))
+
+    values = {f"eval/f1/{number}": float(number) for number in range(1200)}
+    track(Accelerator, values, 7)
+    mlflow, other = Accelerator.trackers
+    assert [len(batch) for batch in mlflow.logged] == [500, 500, 200]
+    assert {name: value for batch in mlflow.logged for name, value in batch.items()} == values
+    assert other.logged == [values]
 
 
 @pytest.fixture

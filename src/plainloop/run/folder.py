@@ -27,7 +27,7 @@ from plainloop.config.marks import OF_CALL
 from plainloop.config.settings import TrainConfig, marked
 from plainloop.config.settings_file import read_settings_file
 from plainloop.console import say
-from plainloop.errors import MachineError, UserError, printable_path
+from plainloop.errors import CheckpointError, MachineError, UserError, printable_path
 from plainloop.metrics.decision_rule import DECISION_FILE, OLD_DECISION_FILE
 from plainloop.metrics.row_predictions import PREDICTIONS_FOLDER
 from plainloop.model import lora
@@ -93,7 +93,9 @@ def check_output_dir(config: TrainConfig) -> None:
     """Check that a run with these settings may write its folder; nothing is changed.
 
     Raises:
-        UserError: the folder holds a run or other files already, or cannot be written.
+        UserError: the folder holds a run or other files already.
+        MachineError: it cannot be written.
+        CheckpointError: as `refuse_pipes`, in a run to resume.
     """
     output_dir = config.run_path
     where = f"--output-dir {output_dir}"
@@ -128,12 +130,24 @@ def check_output_dir(config: TrainConfig) -> None:
     existing = output_dir
     while not existing.exists():
         existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(
-            f"{existing} is not a folder that can be written",
-            where=where,
-            fix="choose another folder",
-        )
+    if not existing.is_dir():
+        raise UserError(f"{existing} is not a folder", where=where, fix="choose another folder")
+    if not os.access(existing, os.W_OK):
+        what = f"{existing} cannot be written"
+        raise MachineError(what, where=where, fix="choose another folder")
+    if is_resuming(config):
+        refuse_pipes(output_dir)
+
+
+def refuse_pipes(path: Path) -> None:
+    """Check that the files of a run are files: reading or writing a pipe would wait for ever.
+
+    Raises:
+        CheckpointError: one is a pipe, a folder or a device.
+    """
+    for file in (file for pattern in VERIFIED_FILES for file in path.glob(pattern)):
+        if file.exists() and not file.is_file():
+            raise CheckpointError("no regular file", where=printable_path(file), fix="restore it")
 
 
 def run_entries(path: Path) -> list[str]:

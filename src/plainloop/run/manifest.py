@@ -15,7 +15,13 @@ from plainloop.errors import (
     printable_path,
 )
 from plainloop.run.atomic import MANIFEST_FILE, Listed, compare_file, describe_file, read_manifest
-from plainloop.run.folder import CONFIG_FILE, VERIFIED_FILES, has_saved_model, is_run
+from plainloop.run.folder import (
+    CONFIG_FILE,
+    VERIFIED_FILES,
+    has_saved_model,
+    is_run,
+    refuse_pipes,
+)
 
 LARGE = 16 * 2**20  # bytes; hashing that much takes about 10 ms
 
@@ -57,7 +63,7 @@ def verify_run(folder: Path, *, accept_changed: bool = False) -> Callable[[], No
                 fix="restore it, or give --accept-changed-files if you changed it on purpose",
             )
 
-    _refuse_pipes(folder)
+    refuse_pipes(folder)
     if not (folder / MANIFEST_FILE).is_file():
         if is_run(folder) and has_saved_model(folder):
             logger.warning(
@@ -81,12 +87,6 @@ def verify_run(folder: Path, *, accept_changed: bool = False) -> Callable[[], No
     refuse(changes + _find_changes(folder, listed, small))
     found = ThreadPoolExecutor(1).submit(_find_changes, folder, listed, large)
     return lambda: refuse(found.result())
-
-
-def _refuse_pipes(folder: Path) -> None:
-    for path in (path for pattern in VERIFIED_FILES for path in folder.glob(pattern)):
-        if path.exists() and not path.is_file():  # to read a pipe would wait for ever
-            raise CheckpointError("no regular file", where=printable_path(path), fix="restore it")
 
 
 @contextmanager

@@ -77,8 +77,8 @@ def mlflow_name(name: str) -> str:
 
     shown = re.sub(r"[^/\w.\- :]", number, name)
     if posixpath.normpath(shown) != shown:
-        kind, metric, label = shown.split("/", 2)
-        shown = f"{kind}/{metric}/" + re.sub("[/.]", number, label)
+        kind, metric_and_label = shown.split("/", 1)
+        shown = f"{kind}/" + re.sub("[/.]", number, metric_and_label)
     if len(shown) <= MLFLOW_LONGEST_NAME:
         return shown
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
