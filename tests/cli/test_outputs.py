@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 from conftest import python
@@ -160,10 +161,16 @@ def test_a_training_outlives_the_readers_of_its_output(folder):
     shutil.rmtree(folder / "new")
 
 
-def test_a_closed_stdout_is_no_error_and_nothing_is_printed_into_a_file(folder):
+def test_a_closed_stdout_is_no_error_and_nothing_is_printed_into_a_file(tmp_path):
     """The next file that is opened would get its number."""
-    command = 'exec "$0" "$@" >&-'
-    words = [python(), "-m", "plainloop", *EVALUATE, "scores.json"]
-    subprocess.run(["sh", "-c", command, *words], cwd=folder, check=True, capture_output=True)
-    assert (folder / "scores.json").read_text(encoding="utf-8").startswith('{\n  "validation"')
-    (folder / "scores.json").unlink()
+    script = (
+        "import sys\n"
+        "from plainloop.cli.exits import expected_errors_exit\n"
+        "with expected_errors_exit(), open('file', 'w') as file:\n"
+        "    print('printed')\n"
+        "    print('printed', file=sys.stderr, flush=True)\n"
+        "    file.write('content')\n"
+    )
+    command = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', sys.executable, "-c", script]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "content"
