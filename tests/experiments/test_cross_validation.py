@@ -91,7 +91,7 @@ def test_each_row_is_held_out_once_and_labels_are_spread(problem_type):
     labels = np.array([0] * 20 + [1] * 10)
     given = labels if single else np.eye(2, dtype=int)[labels]
     held_out = []
-    for rest, fold in split_folds(given, task_of(problem_type), 5):
+    for rest, fold in split_folds(given, task_of(problem_type), 5, np.arange(30)):
         assert sorted([*rest, *fold]) == list(range(30))
         if single:
             assert labels[fold].sum() == 2
@@ -102,7 +102,16 @@ def test_each_row_is_held_out_once_and_labels_are_spread(problem_type):
 def test_a_label_with_fewer_rows_than_folds_is_no_obstacle():
     labels = np.array([0] * 9 + [1])
     task = task_of("single_label_classification")
-    assert len([*split_folds(labels, task, 5)]) == 5
+    assert len([*split_folds(labels, task, 5, np.arange(10))]) == 5
+
+
+def test_rows_of_equal_texts_are_in_one_fold():
+    labels, copies = np.arange(40) % 2, np.arange(40) % 20
+    task = task_of("single_label_classification")
+    for rest, fold in split_folds(labels, task, 5, copies):
+        assert sorted([*rest, *fold]) == list(range(40))
+        assert not set(copies[rest]) & set(copies[fold])
+        assert len(fold) == 8
 
 
 @pytest.mark.parametrize("num_folds", [1, 0, -2, NUM_ROWS + 1])

@@ -127,3 +127,17 @@ def test_a_first_score_that_is_no_number_is_not_the_best(greater_is_better):
     _, ours = note([math.nan, 0.5], **settings)
     _, theirs = note_as_trainer([math.nan, 0.5], **settings)
     assert ours == theirs == [False, True]
+
+
+def test_an_undefined_score_is_the_worst_and_costs_patience():
+    config = TrainConfig(metric_for_best_model="roc_auc", early_stopping_patience=2)
+    state = TrainState()
+    assert not state.record_evaluation({"loss": 0.5}, config)
+    assert state.evaluations_without_gain == 1
+    assert state.record_evaluation({"loss": 0.5, "roc_auc": 0.6}, config)
+    assert (state.best_score, state.evaluations_without_gain) == (0.6, 0)
+    for _ in range(2):
+        assert not state.out_of_patience(config)
+        assert not state.record_evaluation({"loss": 0.5}, config)
+    assert state.out_of_patience(config)
+    assert state.best_score == 0.6

@@ -113,3 +113,71 @@ def test_every_file_that_is_missing_has_its_line(settings, tmp_path):
         load_inputs(TrainConfig(**settings | wrong))
     where = {line.partition(":")[0] for line in str(caught.value).splitlines()}
     assert where == {str(tmp_path / "no-data"), "no-test.tsv"}
+
+
+def csv_of(path, rows):
+    lines = ["text,label", *(",".join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def refusal(settings, path, rows, **more):
+    given = {"model": settings["model"], "output_dir": settings["output_dir"], **more}
+    with pytest.raises(UserError) as caught:
+        load_inputs(TrainConfig(train_file=(csv_of(path, rows),), **given))
+    assert not settings["output_dir"].exists()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "said"),
+    [
+        (
+            [(f"text {n}", "a" if n < 15 else "b") for n in range(30)],
+            {"max_train_samples": 8},
+            "train: every row has the same label 'a': there is nothing to learn; give rows of other",
+        ),
+        (
+            [("", "ab"[n % 2]) for n in range(30)],
+            {"group_duplicates": False},
+            "every text is empty",
+        ),
+        (
+            [(f"text {n}", 3.5) for n in range(30)],
+            {"problem_type": "regression"},
+            "train: every row has the same label: there is nothing to learn",
+        ),
+        (
+            [(f"text {n}", f"{n + 1}e20") for n in range(30)],
+            {"problem_type": "regression"},
+            "standardise them: mean, deviation = ",
+        ),
+    ],
+    ids=["one label left", "empty texts", "constant target", "targets beyond float32"],
+)
+def test_what_check_calls_impossible_is_refused_before_training(
+    settings, tmp_path, rows, more, said
+):
+    assert said in refusal(settings, tmp_path / "f.csv", rows, **more)
+    given = {"train_file": (str(tmp_path / "f.csv"),), "model": settings["model"], **more}
+    inputs = load_inputs(TrainConfig(**given), refuse=False)
+    [error] = inputs.check.quick.errors
+    assert said.partition("; ")[0] in str(error)
+
+
+def test_a_metric_that_the_validation_labels_leave_undefined_is_refused(settings, tmp_path):
+    rows = [(f"text {n}", "ab"[n % 2]) for n in range(30)]
+    held_out = csv_of(tmp_path / "v.csv", [("text x", "a"), ("text z", "a")])
+    more = {"validation_file": (held_out,), "metric_for_best_model": "roc_auc"}
+    assert refusal(settings, tmp_path / "f.csv", rows, **more) == (
+        "--metric-for-best-model: roc_auc is not defined for the labels of these validation rows: "
+        "none or all have 'a', 'b'; choose another metric, or a --validation-file with and without "
+        "each label"
+    )
+    for name in ("accuracy", "f1_macro", "loss", None):
+        config = TrainConfig(
+            train_file=(str(tmp_path / "f.csv"),),
+            model=settings["model"],
+            **more | {"metric_for_best_model": name},
+        )
+        assert load_inputs(config).raw.num_rows["validation"] == 2

@@ -35,11 +35,10 @@ def check(
 
     if report is not None:
         check_output(report, "--report", [*config_files.get(), *input_paths(config)])
-    inputs = load_inputs(replace(config, dry_run=True))
+    inputs = load_inputs(replace(config, dry_run=True), refuse=False)
     from plainloop.console import print_line, say
     from plainloop.data.batches.tokenize import check_tokenizer
-    from plainloop.data.quality.summary import check_data
-    from plainloop.errors import UserError
+    from plainloop.data.quality.summary import check_data, refuse_impossible
     from plainloop.model.load import load_tokenizer
 
     tokenizer = load_tokenizer(inputs.pretrained)
@@ -52,6 +51,7 @@ def check(
         tokenizer=tokenizer,
         max_length=config.max_length,
         show=inputs.check.show,
+        pair=inputs.check.pair,
     )
     for line in findings.lines():
         print_line(line)
@@ -59,7 +59,4 @@ def check(
         with open_output(report, "--report") as file:
             file.write(json_bytes(findings.to_dict()))
         say("All of it", str(report))
-    if findings.errors:
-        raise UserError.together(
-            [UserError(str(finding), fix="mend the data") for finding in findings.errors]
-        )
+    refuse_impossible(findings.found)

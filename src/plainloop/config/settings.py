@@ -120,6 +120,9 @@ class TrainConfig:
     group_column: Annotated[str | None, DATA, NOT_WITH_TASK, EJECTED] = None
     """Column whose equal values stay on one side of that split."""
 
+    group_duplicates: Annotated[bool, DATA, MAY_DIFFER, EJECTED] = True
+    """Keep rows with equal texts on one side of that split, and of --cv."""
+
     encoding: Annotated[str | None, DATA, MAY_DIFFER, NOT_WITH_TASK] = None
     """Encoding of text files, as in latin-1 or cp949. Default: UTF-8."""
 

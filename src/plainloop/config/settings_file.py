@@ -50,4 +50,7 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         raise UserError("not a mapping", where=str(path), fix="write lines like seed: 42")
     if settings.get("eval_strategy") is False:
         settings["eval_strategy"] = "no"  # YAML 1.1 reads an unquoted no as false
+    # A run.yaml has every setting. One without this is of a run whose split was by rows.
+    if {"task", "train_file", "validation_seed", "ddp_timeout"} <= settings.keys():
+        settings.setdefault("group_duplicates", False)
     return settings

@@ -11,6 +11,7 @@ from plainloop.atomic_file import write_json
 from plainloop.config.settings import METRIC_SCHEDULES, TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.console import say
+from plainloop.data.custom.split import number_texts, one_of_each
 from plainloop.errors import UserError
 from plainloop.experiments.seeds import train_unless_finished
 from plainloop.metrics.analysis import analyse
@@ -60,7 +61,11 @@ def find_label_errors(inputs: Inputs, num_folds: int, stop: StopRequest) -> None
 
     train, folder = inputs.raw["train"], inputs.config.run_path / CV_FOLDER
     labels, paths = np.array(train["label"][:]), []
-    for number, (rest, fold) in enumerate(split_folds(labels, inputs.task, num_folds), 1):
+    table = train.with_format("arrow")[:]
+    copies = number_texts(table[name] for name in inputs.task.text_columns)
+    if not inputs.config.group_duplicates:
+        copies = np.arange(len(labels))
+    for number, (rest, fold) in enumerate(split_folds(labels, inputs.task, num_folds, copies), 1):
         config = config_of_fold(inputs.config, number)
         paths.append(config.run_path)
         raw = DatasetDict(train=train.select(rest), validation=train.select(fold))
@@ -88,7 +93,7 @@ def find_label_errors(inputs: Inputs, num_folds: int, stop: StopRequest) -> None
 
 
 def split_folds(
-    labels: NDArray[np.int64], task: Task, num_folds: int
+    labels: NDArray[np.int64], task: Task, num_folds: int, copies: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Split the rows into shuffled folds, stratified if each label has a row for each fold.
 
@@ -96,6 +101,7 @@ def split_folds(
         labels: int64 (rows,), or multi-hot (rows, num_labels).
         task: the task; multi-label rows are not stratified.
         num_folds: at most the number of rows.
+        copies: a number for each row; rows of one number are in one fold.
 
     Yields:
         For each fold the indices of the training rows and of the held-out rows, int (n,) each.
@@ -103,10 +109,14 @@ def split_folds(
     from sklearn.model_selection import KFold, StratifiedKFold
 
     single = task.problem_type == "single_label_classification"
-    stratifies = single and np.unique(labels, return_counts=True)[1].min() >= num_folds
+    chosen, unit_of_row = one_of_each(copies, labels if single else None)
+    units = labels[chosen]
+    stratifies = single and np.unique(units, return_counts=True)[1].min() >= num_folds
     kind = StratifiedKFold if stratifies else KFold
     folds = kind(num_folds, shuffle=True, random_state=SEED)
-    yield from folds.split(np.zeros(len(labels)), labels)
+    for _, held_out in folds.split(np.zeros(len(units)), units):
+        is_held_out = np.isin(unit_of_row, held_out)
+        yield np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
 
 
 def config_of_fold(config: TrainConfig, number: int) -> TrainConfig:

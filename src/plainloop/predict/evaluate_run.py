@@ -112,7 +112,7 @@ def _read_own_splits(run: Run) -> "DatasetDict":
         merge_lora=False,
         dry_run=True,  # writes nothing, so it accepts an output folder that holds a run
     )
-    raw = load_inputs(config).raw
+    raw = load_inputs(config, refuse=False).raw
     del raw["train"]
     return raw
 

@@ -14,6 +14,7 @@ from plainloop.predict.loaded_run import Run
 from plainloop.report import plots
 from plainloop.run.folder import CONFIG_FILE, run_settings
 
+LEAKS, LEAKED_SHARE, FEW_ROWS = ("in_train_too", "shared_side"), 0.01, 50
 MOST_CHARACTERS = 1000  # per text; longer ones are cut
 SCORE_NAMES = {
     "f1": "F1",
@@ -186,6 +187,7 @@ def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, A
         "several": task.problem_type == "multi_label_classification",
         "constant": None if constant is None else shown_label(constant, names),
         "constant_means": CONSTANT,
+        "caveats": caveats(metrics, split),
         "chosen": CHOSEN if chose_how_long(config, split) else None,
         "baseline": compare_with_baselines(of, baselines, headline) if split == "validation" else None,
         "baselines": baselines,
@@ -245,6 +247,20 @@ def compare_with_baselines(
     if sign * score > sign * scored[name]:
         verdict = "clearly better" if worst > sign * scored[name] else "better"
     return {"name": name, "verdict": verdict, "means": VERDICTS[verdict]}
+
+
+def caveats(metrics: Mapping[str, Any], split: str) -> list[str]:
+    """Sentences on why a split's score is too good or uncertain: shared texts, few rows."""
+    rows = metrics["analysis"][split]["rows"]
+    notes = [
+        f"The score is too good: {finding['message']}."
+        for finding in metrics.get("data", {}).get("findings", ())
+        if finding.get("kind") in LEAKS
+        and finding["message"].startswith(f"{split}: ")
+        and finding["count"] >= LEAKED_SHARE * rows
+    ]
+    few = f"{rows} rows are too few for a score to be trusted (see its interval)."
+    return [*notes, few] if rows < FEW_ROWS else notes
 
 
 def chose_how_long(config: TrainConfig, split: str) -> bool:

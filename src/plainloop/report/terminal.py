@@ -10,6 +10,7 @@ from plainloop.report.content import (
     CHOSEN,
     CONSTANT,
     SCORE_NAMES,
+    caveats,
     chose_how_long,
     compare_with_baselines,
     main_split,
@@ -52,7 +53,9 @@ def draw_run(run: Run) -> None:
             ["", "score", "95 % interval", *(["simple"] if best else [])],
             rows,
             title=f"{split}, {of['rows']:,} rows",
-            notes=verdict_notes(run, of, split, best) if split == main_split(metrics) else (),
+            notes=[*verdict_notes(run, of, split, best), *caveats(metrics, split)]
+            if split == main_split(metrics)
+            else (),
         )
     losses = {
         "training": series(read_history(run), "loss"),

@@ -57,10 +57,13 @@ class TrainState:
         """Record an evaluation; return whether it is the best so far.
 
         Patience works as in `transformers.EarlyStoppingCallback`: it restarts if the score beats
-        the previous best by more than the threshold.
+        the previous best by more than the threshold. A score that is not defined is the worst.
         """
         self.evaluations.append({"step": self.step, "epoch": self.epoch, **scores})
         score = scores.get(config.best_metric, math.nan)
+        if math.isnan(score):
+            self.evaluations_without_gain += 1
+            return False
         gain = None if self.best_score is None else score - self.best_score
         if gain is not None and not config.more_is_better:
             gain = -gain
@@ -68,7 +71,7 @@ class TrainState:
             self.evaluations_without_gain = 0
         else:
             self.evaluations_without_gain += 1
-        is_best = not math.isnan(score) if gain is None else gain > 0
+        is_best = gain is None or gain > 0
         if is_best:
             self.best_score, self.best_step = score, self.step
         return is_best

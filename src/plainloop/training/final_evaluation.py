@@ -98,11 +98,17 @@ def evaluate_saved(
 
 
 def describe_findings(findings: "Findings") -> dict[str, Any]:
-    """Convert findings for metrics.json: rows per split, baseline scores, severity and message."""
+    """Convert findings for metrics.json: rows per split, baseline scores, findings and the rows they concern."""
     return {
         "rows": {name: split.rows for name, split in findings.splits.items()},
         "baselines": findings.baselines,
         "findings": [
-            {"severity": finding.severity, "message": str(finding)} for finding in findings.found
+            {
+                "kind": finding.kind,
+                "severity": finding.severity,
+                "message": str(finding),
+                "count": finding.count,
+            }
+            for finding in findings.found
         ],
     }

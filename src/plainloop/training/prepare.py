@@ -5,9 +5,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from plainloop.config.marks import CLASSES_ONLY, NOT_WITH_TASK
 from plainloop.config.settings import TrainConfig, marked
@@ -16,9 +17,12 @@ from plainloop.config.validation import check_config, flag
 from plainloop.data.custom.dataset import read_custom_dataset
 from plainloop.data.files.paths import find_files
 from plainloop.data.glue import layout_of, read_splits
-from plainloop.data.quality.summary import DataCheck
+from plainloop.data.quality.findings import MOST_SHOWN, read_arrays
+from plainloop.data.quality.summary import DataCheck, find_impossible, refuse_impossible
 from plainloop.errors import UserError, nearest
+from plainloop.metrics.formulas import one_hot
 from plainloop.metrics.scorer import score_names
+from plainloop.metrics.task_metric import TaskMetric
 from plainloop.metrics.thresholds import THRESHOLD_METRICS
 from plainloop.model.lora import check_peft
 from plainloop.model.pretrained import go_offline_if_unreachable, head_labels, resolve_model
@@ -49,8 +53,12 @@ class Inputs:
     found: tuple[str, ...] = ()
 
 
-def load_inputs(config: TrainConfig) -> Inputs:
+def load_inputs(config: TrainConfig, *, refuse: bool = True) -> Inputs:
     """Check the settings, resolve the model, read and check the data; nothing is written.
+
+    Args:
+        config: the settings.
+        refuse: whether data are refused with which a training is impossible.
 
     Raises:
         UserError: all independent problems together, a line each.
@@ -89,6 +97,9 @@ def load_inputs(config: TrainConfig) -> Inputs:
             check_fits_task(config, inputs.task)
     if problems or inputs is None:
         raise UserError.together(problems)
+    if refuse:
+        splits = read_arrays(inputs.raw, inputs.task)
+        refuse_impossible(find_impossible(splits, inputs.task))
     check_labels(config, inputs)
     return inputs
 
@@ -170,7 +181,9 @@ def _load_custom(config: TrainConfig, pretrained: str) -> Inputs:
         go_offline_if_unreachable()
     labels = head_labels(pretrained) if pretrained else None
     data = read_custom_dataset(config, labels)
-    check = DataCheck(data.raw, data.task, data.show)
+    is_split = not (config.validation_file or config.group_column or "validation" in data.sources)
+    pair = data.config.text_column if is_split else ()
+    check = DataCheck(data.raw, data.task, data.show, pair=pair)
     return Inputs(data.config, data.task, pretrained, data.raw, check, data.found)
 
 
@@ -241,6 +254,34 @@ def _find_wrong_thresholds(config: TrainConfig, task: Task) -> list[UserError]:
     return []
 
 
+def check_best_metric(config: TrainConfig, task: Task, held_out: NDArray[Any]) -> None:
+    """Check that the labels of the validation rows define the metric for the best model.
+
+    Raises:
+        UserError: it is not defined for them, whatever is predicted.
+    """
+    name = config.metric_for_best_model
+    if name in (None, "loss") or config.eval_strategy == "no" or not len(held_out):
+        return
+    metric = TaskMetric(task.metrics, task.problem_type, task.label_names)
+    logits = np.random.default_rng(0).normal(size=(len(held_out), task.num_labels))
+    metric.add_batch(predictions=logits, references=held_out)
+    if name in metric.compute():
+        return
+    what = f"{name} is not defined for the labels of these validation rows"
+    if task.problem_type != "regression":
+        count = one_hot(held_out, task.num_labels).sum(axis=0)
+        lacking = [
+            task.label_names[n] for n in np.flatnonzero((count == 0) | (count == len(held_out)))
+        ]
+        what += f": none or all have {', '.join(map(repr, lacking[:MOST_SHOWN]))}"
+    raise UserError(
+        what,
+        where="--metric-for-best-model",
+        fix="choose another metric, or a --validation-file with and without each label",
+    )
+
+
 def check_labels(config: TrainConfig, inputs: Inputs) -> None:
     """Check that there are enough rows per label for balanced weights, thresholds and calibration.
 
@@ -250,6 +291,7 @@ def check_labels(config: TrainConfig, inputs: Inputs) -> None:
             cross-fitting needs one to choose by and one to score; or calibration has only one row.
     """
     held_out = np.asarray(inputs.raw["validation"]["label"][:])
+    check_best_metric(config, inputs.task, held_out)
     if (config.threshold_metric or config.threshold_costs) and held_out.ndim == 1:
         counts = [int((held_out == label).sum()) for label in (0, 1)]
         if min(counts) < 2:  # noqa: PLR2004

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from plainloop.config.settings import TrainConfig
+from plainloop.console import say
 from plainloop.data.batches.loaders import Batch
 from plainloop.errors import DivergedError, StoppedError
 from plainloop.metrics.scorer import Scores
@@ -121,6 +122,11 @@ class Session:
         state.evaluation_due = False
         self.raise_if_diverged(scores["loss"])
         self.raise_if_weights_diverged(model)
+        metric_name = config.best_metric
+        known_before = all(metric_name in one for one in state.evaluations)
+        if metric_name not in scores and known_before and self.accelerator.is_main_process:
+            what = f"{metric_name} is not defined for the predictions of step {state.step}"
+            say("Warning", f"{what}: it counts as the worst score, here and later")
         if state.record_evaluation(scores, config) and config.load_best_model_at_end and self.run:
             with collective_timeout(config.ddp_timeout):
                 self.run.checkpoints.save_best(model, state.step)

@@ -16,6 +16,7 @@ from header_sets import (
     cycle,
 )
 
+from plainloop.data.custom.column_types import has_zeros_and_ones
 from plainloop.data.custom.columns import find_columns
 from plainloop.data.files.tables import Source
 from plainloop.errors import UserError
@@ -60,7 +61,11 @@ def test_what_is_not_clear_is_asked_with_all_candidates_and_the_flag(columns, te
         asked.append(f"train.csv: the text may be {shown}; {flags}")
     if labels:
         shown = " or ".join(map(repr, labels))
-        asked.append(f"train.csv: the label may be {shown}; --label-column NAME decides")
+        names = " ".join(map(repr, labels))
+        fix = f"--label-column {labels[0]!r} takes one, --label-column {names} several in a row"
+        if not all(has_zeros_and_ones(pa.chunked_array([columns[name]])) for name in labels):
+            fix = "--label-column NAME decides"
+        asked.append(f"train.csv: the label may be {shown}; {fix}")
     assert refusal(columns).splitlines() == asked
 
 

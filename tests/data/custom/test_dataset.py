@@ -24,14 +24,15 @@ def read(path, **settings):
 
 
 def test_a_csv_becomes_a_task_and_two_parts(tmp_path):
-    own = read(csv_of(tmp_path / "reviews.csv", ROWS * 5), validation_fraction=0.2)
+    given = [(f"{text} {n}", label) for n, (text, label) in enumerate(ROWS * 5)]
+    own = read(csv_of(tmp_path / "reviews.csv", given), validation_fraction=0.2)
     assert own.task.name == "reviews"
     assert own.task.label_names == ("no", "yes")
     assert own.task.text_columns == ("text",)
     assert own.raw.num_rows == {"train": 16, "validation": 4}
     for rows in own.raw.values():
         for row in rows:
-            assert ROWS[row["idx"] % 4] == (row["text"], own.task.label_names[row["label"]])
+            assert given[row["idx"]] == (row["text"], own.task.label_names[row["label"]])
     assert sorted([*own.raw["train"]["idx"], *own.raw["validation"]["idx"]]) == list(range(20))
     assert any("4 of 20 rows, seed 42" in line for line in own.found)
     resolved = own.config
@@ -96,7 +97,7 @@ def test_a_row_without_a_text_is_dropped_or_empty_as_asked(tmp_path, on_null, te
 
 
 def test_a_group_stays_on_one_side(tmp_path):
-    rows = [(*ROWS[n % 4], f"user {n // 4}") for n in range(40)]
+    rows = [(f"{ROWS[n % 4][0]} {n}", ROWS[n % 4][1], f"user {n // 4}") for n in range(40)]
     path = csv_of(tmp_path / "g.csv", rows, "text,label,user")
     own = read(path, group_column="user", validation_fraction=0.3)
     sides = [{row["idx"] // 4 for row in own.raw[part]} for part in ("train", "validation")]
@@ -184,3 +185,15 @@ def test_a_label_in_another_unicode_form_is_explained(tmp_path):
         UserError, match=r"\(line 2\) is not among .* another Unicode form \(NFC, NFD\)"
     ):
         read(train, validation_file=(other,))
+
+
+def test_rows_of_equal_texts_stay_on_one_side_unless_a_run_has_the_older_rule(tmp_path):
+    rows = [(f"text {n % 20}", "ab"[n % 2]) for n in range(40)]
+    path = csv_of(tmp_path / "d.csv", rows)
+    own = read(path, validation_fraction=0.3)
+    sides = [{row["text"] for row in own.raw[part]} for part in ("train", "validation")]
+    assert not sides[0] & sides[1]
+    assert len(sides[1]) == 6
+    by_rows = read(path, validation_fraction=0.3, group_duplicates=False)
+    assert by_rows.raw["validation"]["idx"][:] != own.raw["validation"]["idx"][:]
+    assert by_rows.raw.num_rows == {"train": 28, "validation": 12}

@@ -1,10 +1,11 @@
 """The validation part: disjoint, complete, stratified, groups on one side, the same for a seed."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, strategies as st
 
-from plainloop.data.custom.split import split_rows
+from plainloop.data.custom.split import number_texts, one_of_each, split_rows
 from plainloop.errors import UserError
 
 SINGLE = "single_label_classification"
@@ -63,7 +64,14 @@ def test_targets_and_several_labels_are_drawn_evenly():
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [([0, 0, 1], "has 1 row, and each class needs one"), ([0], "1 rows are too few")],
+    [
+        (
+            [0, 0, 1],
+            r"too few rows with different texts for classes 1 \(\[2\]\): each class needs one",
+        ),
+        ([0, 0, 1, 2, 3, 4, 5, 6, 7], r"classes 1 .*, 5 \(\[6\]\) \(\+2 more\): each class"),
+        ([0], "1 rows are too few"),
+    ],
 )
 def test_too_few_rows_are_refused(labels, message):
     with pytest.raises(UserError, match=message):
@@ -89,3 +97,73 @@ def test_a_class_in_one_group_cannot_be_on_both_sides():
         split_rows(
             (groups == 3).astype(int), SINGLE, validation_fraction=0.2, seed=0, groups=groups
         )
+
+
+def test_integer_classes_of_one_row_are_offered_as_numbers():
+    names = [str(n) for n in range(8)]
+    with pytest.raises(UserError, match="or --problem-type regression if these are numbers"):
+        split_rows(
+            np.arange(8).repeat([1, 2, 2, 2, 2, 2, 2, 2]),
+            SINGLE,
+            validation_fraction=0.5,
+            seed=0,
+            label_names=names,
+        )
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2)), min_size=4, max_size=60),
+    seed=st.integers(0, 99),
+    kind=st.sampled_from([SINGLE, "regression"]),
+)
+def test_equal_texts_are_on_one_side_and_every_class_on_both(rows, seed, kind):
+    copies, labels = np.array(rows).T
+    try:
+        train, held_out = split_rows(
+            labels, kind, validation_fraction=0.3, seed=seed, copies=copies
+        )
+    except UserError:
+        texts_of_class = [set(copies[labels == label].tolist()) for label in set(labels.tolist())]
+        assert min(map(len, texts_of_class)) < 5
+        return
+    assert sorted([*train, *held_out]) == list(range(len(rows)))
+    assert not set(copies[train]) & set(copies[held_out])
+    if kind == SINGLE:
+        assert set(labels[train]) == set(labels[held_out]) == set(labels)
+
+
+def test_without_copies_the_split_is_the_one_without_the_rule():
+    labels = np.arange(100) % 3
+    for kind in (SINGLE, "regression"):
+        plain, ruled = (
+            split_rows(labels, kind, validation_fraction=0.2, seed=7, copies=copies)
+            for copies in (None, np.arange(100))
+        )
+        assert all(map(np.array_equal, plain, ruled))
+
+
+def test_groups_that_share_a_text_are_on_one_side():
+    groups = np.repeat(np.arange(20), 5)
+    copies = np.arange(100)
+    copies[5], copies[99] = copies[0], copies[0]  # groups 0, 1 and 19
+    labels = np.arange(100) % 2
+    for seed in range(10):
+        _, held_out = split_rows(
+            labels, SINGLE, validation_fraction=0.3, seed=seed, groups=groups, copies=copies
+        )
+        assert len({group in set(groups[held_out]) for group in (0, 1, 19)}) == 1
+
+
+def test_texts_are_equal_in_all_columns_without_white_space():
+    first = pa.chunked_array([["a", "b "], ["b", "a"]])
+    assert number_texts([first]).tolist() == [0, 1, 1, 0]
+    assert number_texts([first, pa.array(["x", "x", "x", "z"])]).tolist() == [0, 2, 2, 1]
+
+
+def test_one_row_of_each_text_is_of_the_rarest_class():
+    copies, labels = np.array([4, 4, 2, 2, 2, 4]), np.array([0, 1, 0, 0, 2, 0])
+    chosen, unit_of_row = one_of_each(copies, labels)
+    assert chosen.tolist() == [1, 4]
+    assert unit_of_row.tolist() == [0, 0, 1, 1, 1, 0]
+    chosen, unit_of_row = one_of_each(np.array([3, 1, 2]))
+    assert (chosen.tolist(), unit_of_row.tolist()) == ([0, 1, 2], [0, 1, 2])

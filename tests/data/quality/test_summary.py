@@ -604,3 +604,31 @@ def test_the_real_files_have_what_is_known_of_them(glue):
     majority = found.baselines["most frequent label"]
     assert majority["accuracy"] == pytest.approx(721 / 1043)
     assert majority["matthews_correlation"] == 0
+
+
+def of_kind(findings, kind):
+    return [finding for finding in findings.found if finding.kind == kind]
+
+
+def test_a_premise_that_many_pairs_share_is_found_with_the_flag():
+    task = make_task(columns=("text", "text_pair"))
+    rows = [(f"premise {n // 4}", f"hypothesis {n}", n // 2 % 2) for n in range(48)]
+    raw = make_raw(task, rows[:40:2] + rows[40:44], rows[1:40:2] + rows[44:])
+    pair = ("premise", "hypothesis")
+    [found] = of_kind(check_data(raw, task, quick=True, pair=pair), "shared_side")
+    assert (found.split, found.count) == ("validation", 20)
+    assert "20 rows with a premise that train has in another pair" in str(found)
+    assert str(found).endswith("--group-column premise separates them")
+    assert not of_kind(check_data(raw, task, quick=True), "shared_side")
+
+
+def test_targets_far_from_a_new_heads_outputs_are_found_with_the_lines_that_standardise():
+    task = make_task(REGRESSION)
+    rows = [(f"text number {n}", 270_000.0 + 1000 * (n % 2)) for n in range(24)]
+    [found] = of_kind(check(task, rows[:20], rows[20:]), "target_scale")
+    assert found.severity == "warning"
+    wanted = "mean, deviation = "
+    assert wanted in found.message
+    assert "; target = (target - mean) / deviation" in found.message
+    small = [(text, target / 100_000) for text, target in rows]
+    assert not of_kind(check(task, small[:20], small[20:]), "target_scale")

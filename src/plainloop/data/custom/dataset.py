@@ -15,7 +15,7 @@ from plainloop.data.custom.columns import Columns, find_columns, match_name
 from plainloop.data.custom.label_column import plain_labels
 from plainloop.data.custom.labels import Labels, encode_labels, infer_labels
 from plainloop.data.custom.one_hot import find_one_hot, join_one_hot
-from plainloop.data.custom.split import split_rows
+from plainloop.data.custom.split import number_texts, split_rows
 from plainloop.data.files.tables import Source, read_files
 from plainloop.data.glue import to_dataset
 from plainloop.data.hub import load_hub_dataset
@@ -119,14 +119,19 @@ def read_custom_dataset(
             what = f"{len(left_out)} rows without a text or label are left out"
             found.append(f"{split}: {what}: {source.show(left_out)} (--on-null drop)")
     if "validation" not in tables:
-        groups = _groups(train.table, config.group_column, tables["train"])
+        table = tables["train"]
+        groups = _groups(train.table, config.group_column, table)
+        texts = [table[name] for name in TEXT_COLUMNS[: len(columns.text)]]
+        idx = table["idx"].to_numpy()
         rows, held_out = split_rows(
             _as_array(tables["train"]["label"], labels),
             labels.problem_type,
             validation_fraction=config.validation_fraction,
             seed=config.split_seed,
             groups=groups,
+            copies=number_texts(texts) if config.group_duplicates else None,
             label_names=labels.label_names,
+            show=lambda rows: train.show(idx[rows].tolist()),
         )
         tables["validation"] = tables["train"].take(pa.array(held_out))
         tables["train"] = tables["train"].take(pa.array(rows))

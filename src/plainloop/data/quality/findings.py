@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from plainloop.config.tasks import Task
+from plainloop.data.custom.split import number_texts
 from plainloop.errors import printable
 
 if TYPE_CHECKING:
@@ -127,14 +128,12 @@ def _labels_of(column: pa.ChunkedArray, task: Task) -> NDArray[Any]:
 def _number_rows(splits: Sequence[Split]) -> list[Codes]:
     """Number the rows of all splits, so that equal texts, and equal rows, are equal numbers."""
     lengths = [len(split.idx) for split in splits]
-    codes = np.zeros(sum(lengths), np.int64)
-    for column in zip(*(split.trimmed for split in splits), strict=True):
-        chunks = [chunk for texts in column for chunk in texts.chunks]
-        # Unifying the dictionaries of many chunks would take quadratic time.
-        joined = pa.chunked_array(chunks, pa.large_string()).combine_chunks()
-        numbers = pc.dictionary_encode(joined).indices.to_numpy()
-        codes = np.unique(codes * (len(codes) + 1) + numbers, return_inverse=True)[1]
-    of_texts = np.split(codes.astype(np.int64), np.cumsum(lengths)[:-1])
+    columns = zip(*(split.trimmed for split in splits), strict=True)
+    codes = number_texts(
+        pa.chunked_array([chunk for texts in column for chunk in texts.chunks], pa.large_string())
+        for column in columns
+    )
+    of_texts = np.split(codes, np.cumsum(lengths)[:-1])
     given = [split.labels for split in splits if split.labels is not None]
     if not given:
         return [Codes(texts, None) for texts in of_texts]
@@ -215,6 +214,31 @@ def _find_shared(split: Split, codes: Codes, train: Codes, show: ShowRows) -> It
         other = np.count_nonzero(shared & ~np.isin(codes.rows, train.rows))
         message += f" ({other} with another label)" if other else ""
     yield at_rows("in_train_too", message, split, np.flatnonzero(shared), show=show)
+
+
+def find_shared_side(
+    splits: Sequence[Split], columns: Sequence[str], show: ShowRows
+) -> Iterator[Finding]:
+    """A text of a pair that most validation rows share with training rows, as premises often are.
+
+    Args:
+        splits: train and validation among them.
+        columns: the names of both text columns in the file that plainloop split.
+        show: see `check_data`.
+    """
+    by_name = {split.name: split for split in splits}
+    train, held_out = by_name["train"], by_name["validation"]
+    for number, name in enumerate(columns if len(columns) > 1 else ()):
+        shared = pc.is_in(
+            held_out.trimmed[number], value_set=train.trimmed[number].combine_chunks()
+        )
+        rows = np.flatnonzero(shared.to_numpy() & ~held_out.empty)
+        if 2 * len(rows) > len(held_out.idx):
+            message = f"with a {printable(name)} that train has in another pair"
+            found = at_rows("shared_side", message, held_out, rows, show=show)
+            yield replace(
+                found, shown=f"{found.shown}; --group-column {printable(name)} separates them"
+            )
 
 
 def find_in_labels(splits: Sequence[Split], task: Task, show: ShowRows) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
 """Data check: summary of the splits, problems in the rows, and baseline scores."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,29 @@ from plainloop.config.tasks import Task
 from plainloop.console import progress_bar
 from plainloop.data.quality import findings
 from plainloop.data.quality.baselines import score_baselines
-from plainloop.data.quality.findings import MOST_SHOWN, Finding, ShowRows, Split, count_labels
-from plainloop.errors import printable
+from plainloop.data.quality.findings import (
+    MOST_SHOWN,
+    Finding,
+    Severity,
+    ShowRows,
+    Split,
+    count_labels,
+)
+from plainloop.errors import UserError, printable
 from plainloop.metrics.scorer import Scores
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
 TOKENIZED_TOGETHER = 1000
+LARGE_TARGET, LARGEST_TARGET = 1000, 1e18  # the square of 2e19 is infinite in float32
+FIXES = {
+    "no_rows": "give a file with rows",
+    "no_labels": "give a labelled file",
+    "only_empty_texts": "name another --text-column",
+    "one_label": "give rows of other labels (--max-train-samples takes the first rows)",
+    "target_scale": "write the standardised targets into the file",
+}
 NO_LIMIT = 10**9  # a tokenizer without a limit gives 1e30
 MOST_LABELS_SHOWN = 20
 Distribution = dict[str, float]  # min, median, mean, percentile_95, max; empty without a value
@@ -131,6 +146,7 @@ def check_data(
     max_length: int | None = None,
     quick: bool = False,
     show: ShowRows = show_rows,
+    pair: Sequence[str] = (),
 ) -> Findings:
     """Find problems in a data set before a model is trained on it.
 
@@ -141,12 +157,14 @@ def check_data(
         max_length: tokens kept of a row; None: the tokenizer's own limit.
         quick: leave out tokens, characters of a wrong encoding, and baselines.
         show: split and row numbers (from 0, all of a finding) -> the rows as a user finds them.
+        pair: the text columns of a file that plainloop split, without regard to groups.
     """
     splits = findings.read_arrays(raw, task)
     found = [
         *find_impossible(splits, task),
         *findings.find_in_texts(splits, task, show),
         *findings.find_in_labels(splits, task, show),
+        *findings.find_shared_side(splits, pair, show),
     ]
     summaries = {split.name: _summarize(split, task) for split in splits}
     first = Findings(task.name, task.problem_type, None, summaries, {}, _by_severity(found))
@@ -195,17 +213,19 @@ class DataCheck:
         task: see `check_data`.
         show: see `check_data`.
         baselines: whether to fit the baselines.
+        pair: see `check_data`.
     """
 
     raw: "DatasetDict"
     task: Task
     show: ShowRows = show_rows
     baselines: bool = True
+    pair: tuple[str, ...] = ()
 
     @cached_property
     def quick(self) -> Findings:
         """The findings to be shown before training."""
-        return check_data(self.raw, self.task, quick=True, show=self.show)
+        return check_data(self.raw, self.task, quick=True, show=self.show, pair=self.pair)
 
     @cached_property
     def complete(self) -> Findings:
@@ -232,6 +252,35 @@ def find_impossible(splits: Sequence[Split], task: Task) -> Iterator[Finding]:
                     name = f" '{printable(task.label_names[split.labels[0]], most=40)}'"
                 message = f"every row has the same label{name}: there is nothing to learn"
                 yield Finding("one_label", "error", message, split.name)
+            elif task.problem_type == "regression":
+                yield from _find_scale(split.labels)
+
+
+def refuse_impossible(found: Iterable[Finding]) -> None:
+    """Raise the findings that make training impossible.
+
+    Raises:
+        UserError: there are such findings; a line for each.
+    """
+    errors = [finding for finding in found if finding.severity == "error"]
+    if errors:
+        raise UserError.together([UserError(str(one), fix=FIXES[one.kind]) for one in errors])
+
+
+def _find_scale(targets: NDArray[Any]) -> Iterator[Finding]:
+    """Targets whose squares overflow float32, or that are far from where a new head begins."""
+    mean, deviation = float(np.mean(targets, dtype=float)), float(np.std(targets, dtype=float))
+    largest = float(np.abs(targets).max())
+    if largest > LARGE_TARGET:
+        what = (
+            f"targets of up to {largest:.3g} (mean {mean:.6g}, standard deviation {deviation:.6g})"
+        )
+        severity: Severity = "error" if largest > LARGEST_TARGET else "warning"
+        lines = (
+            f"mean, deviation = {mean:.6g}, {deviation:.6g}; target = (target - mean) / deviation"
+        )
+        why = f"{what} are far from a new head's outputs near 0; standardise them: {lines}"
+        yield Finding("target_scale", severity, why, "train")
 
 
 def describe(values: ArrayLike) -> Distribution:
