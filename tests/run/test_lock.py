@@ -15,6 +15,7 @@ from plainloop.errors import MachineError, UserError
 from plainloop.experiments import cross_validation, seeds as several_seeds
 from plainloop.predict.loaded_run import load_run
 from plainloop.run.folder import check_output_dir, keep_locks, lock_folder
+from plainloop.training.fine_tune import fine_tune
 
 BUSY = "another process is writing to this folder; wait until it has ended"
 
@@ -53,6 +54,20 @@ def test_a_lock_is_kept_until_the_block_ends_also_by_an_error(tmp_path):
     assert not is_locked(tmp_path)
     lock_folder(tmp_path, "--output-dir")
     assert not is_locked(tmp_path), "without the block with the last reference"
+
+
+def test_a_failed_training_whose_error_is_kept_lets_go_of_its_folder(config, monkeypatch):
+    """As in a notebook, whose cell is run again."""
+    with monkeypatch.context() as patch:
+        patch.setattr("plainloop.training.fine_tune.train", raise_error)
+        with pytest.raises(RuntimeError) as caught:
+            fine_tune(config)
+    assert caught.value.__traceback__ is not None
+    assert fine_tune(replace(config, overwrite=True))["steps"] == 6
+
+
+def raise_error(*_args, **_kwargs):
+    raise RuntimeError
 
 
 def watch(monkeypatch, owner, name, *folders):

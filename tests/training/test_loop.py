@@ -18,7 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from plainloop.data.batches.loaders import EpochRandomSampler
 from plainloop.errors import DivergedError
 from plainloop.run.checkpoints import list_checkpoints, step_of
-from plainloop.training import evaluation, loop, progress, session, steps
+from plainloop.training import evaluation, fine_tune as fine_tuning, loop, progress, session, steps
 
 # Nothing hides a wrong gradient here: a constant learning rate, clipping active, no dropout.
 STRICT = {
@@ -349,6 +349,18 @@ def test_a_loss_or_weight_that_is_not_finite_is_seen_before_anything_is_saved(
         saved = [load_file(path) for path in folder.rglob("step-*/model.safetensors")]
         assert len(saved) == (len(kept) or step // 12)
         assert all(tensor.isfinite().all() for each in saved for tensor in each.values())
+
+
+def test_a_buffer_that_is_rightly_infinite_as_of_a_mask_ends_no_training(run, monkeypatch):
+    create = fine_tuning.create_model
+
+    def with_mask(*args):
+        model, new = create(*args)
+        model.register_buffer("mask", torch.full((2,), -math.inf), persistent=False)
+        return model, new
+
+    monkeypatch.setattr(fine_tuning, "create_model", with_mask)
+    assert run(num_train_epochs=1).metrics["steps"] == STEPS_PER_EPOCH
 
 
 def test_a_finished_run_can_be_trained_on(run: RunTiny):

@@ -250,11 +250,14 @@ _kept_locks: ContextVar[list[FileLock] | None] = ContextVar("kept_locks", defaul
 
 @contextmanager
 def keep_locks() -> Iterator[None]:
-    """Keep the folders that are locked in this block locked until it ends.
+    """Keep the folders that are locked in this block locked until it ends, or one around it.
 
     Otherwise a lock is released with the last reference to it: with the `RunFolder` of a training,
-    before its pages are written.
+    before its pages are written; or, in a notebook, not before the last traceback is forgotten.
     """
+    if _kept_locks.get() is not None:
+        yield
+        return
     locks: list[FileLock] = []
     before = _kept_locks.set(locks)
     try:

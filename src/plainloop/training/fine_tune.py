@@ -17,7 +17,7 @@ from plainloop.metrics.task_metric import TaskMetric
 from plainloop.model.load import create_model, first_forward, load_tokenizer
 from plainloop.model.unpadded.execution import choose_execution
 from plainloop.run.accelerator import create_accelerator
-from plainloop.run.folder import summarize
+from plainloop.run.folder import keep_locks, summarize
 from plainloop.run.resume import open_run
 from plainloop.run.signals import StopRequest
 from plainloop.training.announce import describe_run
@@ -35,6 +35,7 @@ from plainloop.training.progress import describe_scores
 from plainloop.training.trackers import finish_trackers, start_trackers
 
 
+@keep_locks()
 def fine_tune(
     config: TrainConfig, inputs: Inputs | None = None, stop: StopRequest | None = None
 ) -> dict[str, Any]:

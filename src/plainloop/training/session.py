@@ -194,13 +194,14 @@ class Session:
         raise self._diverged(f"the loss is {loss} ({', '.join(details)})")
 
     def raise_if_weights_diverged(self, model: nn.Module) -> None:
-        """Check that all weights are finite, on any process.
+        """Check that all weights are finite, on every process.
 
         Raises:
             DivergedError: they are not.
         """
-        tensors = (*model.parameters(), *model.buffers())
-        shards = (each.to_local() if hasattr(each, "to_local") else each for each in tensors)
+        # No buffers: that of an attention mask may rightly be infinite.
+        weights = model.parameters()
+        shards = (each.to_local() if hasattr(each, "to_local") else each for each in weights)
         broken = sum(float(not shard.isfinite().all()) for shard in shards)
         if all_reduce_sum(broken, self.accelerator) > 0:
             raise self._diverged("the weights are not finite")
