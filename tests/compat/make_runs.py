@@ -1,11 +1,12 @@
 """Make the finished runs that later versions must go on reading.
 
-    python tests/compat/make_runs.py FOLDER
+    python tests/compat/make_runs.py FOLDER [RUN ...]
 
-Writes data, a random model and three runs into the folder: `single` (one label, calibrated, with its
-checkpoints), `seeds` (two seeds) and `multi` (several labels a row). tests/compat/v0.1.0 was made
-by this script with the code of the commit that added it. A new version gets a folder of its own; no
-file of an old one is made again.
+Writes data, a random model and runs into the folder: `single` (one label, calibrated, with its
+checkpoints), `seeds` (two seeds), `multi` (several labels a row) and `listed` (as `single` without
+checkpoints, for what only its manifest adds). tests/compat/v0.1.0 was made by this script with the
+code of the commit that added it, and v0.1.0-manifest, of `listed` alone. A new version gets a folder of
+its own; no file of an old one is made again.
 """
 
 import csv
@@ -26,6 +27,7 @@ SHARED = ("--model", "model", "--epochs", "2", "--lr", "1e-2", "--logging-steps"
 RUNS = {
     "single": ("--train-file", "rows.csv", "--calibrate", "--load-best-model-at-end", *SHARED),
     "seeds": ("--train-file", "rows.csv", "--seeds", "2", "--save-strategy", "no", *SHARED),
+    "listed": ("--train-file", "rows.csv", "--calibrate", "--save-strategy", "no", *SHARED),
     "multi": ("--train-file", "tags.jsonl", "--save-strategy", "no", *SHARED),
 }
 
@@ -82,14 +84,17 @@ def write_rows(folder: Path) -> None:
             file.write(json.dumps({"text": text, "labels": sorted((subject, thing))}) + "\n")
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, names: list[str]) -> None:
     """Make data, model and runs. Pages, which can be written again, are left out."""
     folder.mkdir(parents=True)
     write_rows(folder)
     write_model(folder / "model")
-    for name, words in RUNS.items():
+    for name in names or RUNS:
         subprocess.run(
-            [sys.executable, "-m", "plainloop", "train", *words, "--output-dir", name, "--quiet"],
+            [
+                *(sys.executable, "-m", "plainloop", "train", *RUNS[name]),
+                *("--output-dir", name, "--quiet"),
+            ],
             cwd=folder,  # so that no path of this machine is written
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             check=True,
@@ -100,4 +105,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

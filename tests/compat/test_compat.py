@@ -9,6 +9,7 @@ import pytest
 from plainloop import load_run
 from plainloop.cli.app import app
 from plainloop.cli.flags import run_app
+from plainloop.errors import CheckpointError
 
 VERSIONS = sorted(path for path in Path(__file__).parent.glob("v*") if path.is_dir())
 SCORES = {
@@ -16,24 +17,41 @@ SCORES = {
     "multi": "f1_micro",
     "seeds/seed-42": "accuracy",
     "seeds/seed-43": "accuracy",
+    "listed": "accuracy",
 }
 
 
-@pytest.fixture(params=VERSIONS, ids=lambda path: path.name)
-def old(request, tmp_path, monkeypatch):
-    """A copy of the runs of a version, as the folder that the test is in."""
-    folder = tmp_path / "old"
-    shutil.copytree(request.param, folder)
-    monkeypatch.chdir(folder)
-    return folder
+@pytest.fixture
+def old(tmp_path, monkeypatch):
+    """Copy the runs of a version into a folder, which the test is then in."""
+
+    def old(version):
+        shutil.copytree(version, tmp_path / "old")
+        monkeypatch.chdir(tmp_path / "old")
+
+    return old
+
+
+def each(*names):
+    """Every version that has a run, with the run's name."""
+    return pytest.mark.parametrize(
+        ("version", "name"),
+        [
+            pytest.param(version, name, id=f"{version.name}-{name}")
+            for version in VERSIONS
+            for name in names
+            if (version / name).is_dir()
+        ],
+    )
 
 
 def test_old_runs_are_there():
     assert VERSIONS
 
 
-@pytest.mark.parametrize("name", SCORES)
-def test_an_old_run_predicts_what_it_predicted(old, name):
+@each(*SCORES)
+def test_an_old_run_predicts_what_it_predicted(old, version, name):
+    old(version)
     rows = "tags.jsonl" if name == "multi" else "rows.csv"
     run_app(app, ["predict", name, "--file", rows, "--output", "predicted.jsonl"])
     assert len(Path("predicted.jsonl").read_text(encoding="utf-8").splitlines()) == 100
@@ -44,22 +62,44 @@ def test_an_old_run_predicts_what_it_predicted(old, name):
     assert again["loss"] == pytest.approx(saved["loss"], rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["single", "seeds", "multi"])
-def test_an_old_run_gets_its_page_again(old, name):
+@each("single", "seeds", "multi", "listed")
+def test_an_old_run_gets_its_page_again(old, version, name):
+    old(version)
     run_app(app, ["report", name])
     assert "<html" in Path(name, "report.html").read_text(encoding="utf-8")
 
 
-def test_the_decision_of_an_old_run_is_used(old):
-    assert load_run("single").decision.temperature != 1
+@each("single", "listed")
+def test_the_decision_of_an_old_run_is_used(old, version, name):
+    old(version)
+    assert load_run(name).decision.temperature != 1
 
 
-def test_old_runs_are_compared(old):
+@each("single", "listed")
+def test_a_warning_says_of_an_old_run_that_nothing_lists_its_files(old, version, name, caplog):
+    old(version)
+    load_run(name).verify()
+    assert ("no manifest.json" in caplog.text) is (name == "single")
+
+
+@each("listed")
+def test_a_changed_file_of_an_old_run_is_noticed(old, version, name):
+    old(version)
+    Path(name, "decision_rule.json").unlink()
+    with pytest.raises(CheckpointError, match=r"decision_rule\.json: missing"):
+        load_run(name)
+
+
+@each("seeds")
+def test_old_runs_are_compared(old, version, name):
+    old(version)
     run_app(app, ["compare", "seeds/seed-42", "seeds/seed-43", "--output", "compared.json"])
     assert Path("compared.json").is_file()
 
 
-def test_an_old_run_is_ejected(old):
+@each("seeds")
+def test_an_old_run_is_ejected(old, version, name):
+    old(version)
     run_app(app, ["eject", "seeds/seed-42", "-o", "ejected.py"])
     source = Path("ejected.py").read_text(encoding="utf-8")
     compile(source, "ejected.py", "exec")
@@ -67,8 +107,15 @@ def test_an_old_run_is_ejected(old):
     assert "accelerator.backward(loss)" in source
 
 
-def test_an_old_run_goes_on_where_it_stopped(old):
+@each("single")
+def test_an_old_run_goes_on_where_it_stopped(old, version, name):
     """Its last checkpoint is of its last step, so the weights do not move."""
+    old(version)
     before = Path("single/model.safetensors").read_bytes()
-    run_app(app, ["train", "--config", "single/run.yaml", "--resume", "--force"])
+    resume = ["train", "--config", "single/run.yaml", "--resume"]
+    with pytest.raises(CheckpointError, match=r"it was saved by plainloop 0\.1\.0"):
+        run_app(app, resume)
+    run_app(app, [*resume, "--force"])
     assert Path("single/model.safetensors").read_bytes() == before
+    wanted = load_run(version / "single").decision.temperature
+    assert load_run("single").decision.temperature == pytest.approx(wanted, rel=1e-6)

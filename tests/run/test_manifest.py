@@ -180,6 +180,16 @@ def test_a_change_on_purpose_is_accepted_with_a_warning(copy, caplog):
         assert caplog.messages == [message], name
 
 
+@pytest.mark.parametrize("large", [100, manifest.LARGE])
+def test_a_training_does_not_start_from_weights_that_were_changed(copy, monkeypatch, large):
+    monkeypatch.setattr(manifest, "LARGE", large)
+    flip(copy / "model.safetensors")
+    before = content(copy.parent)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: SHA-256 differs"):
+        run_app(app, ["train", "--task", "demo", "--model", "run", "--output-dir", "new"])
+    assert content(copy.parent) == before
+
+
 def test_large_files_are_compared_in_a_thread_before_they_are_used(copy, monkeypatch, caplog):
     monkeypatch.setattr(manifest, "LARGE", 100)
     assert load_run(copy).predict([("a cat", "a dog")])

@@ -60,7 +60,8 @@ def verify_run(folder: Path, *, accept_changed: bool = False) -> Callable[[], No
             raise CheckpointError(
                 f"changed since the run was finished: {printable('; '.join(changes), most=300)}",
                 where=printable_path(folder),
-                fix="restore it, or give --accept-changed-files if you changed it on purpose",
+                fix="restore it; if you changed it on purpose, give --accept-changed-files, or to train "
+                f"from it delete {MANIFEST_FILE}",
             )
 
     refuse_pipes(folder)

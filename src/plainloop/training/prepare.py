@@ -27,6 +27,7 @@ from plainloop.metrics.thresholds import THRESHOLD_METRICS
 from plainloop.model.lora import check_peft
 from plainloop.model.pretrained import go_offline_if_unreachable, head_labels, resolve_model
 from plainloop.run.folder import check_output_dir
+from plainloop.run.manifest import verify_run
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -62,6 +63,7 @@ def load_inputs(config: TrainConfig, *, refuse: bool = True) -> Inputs:
 
     Raises:
         UserError: all independent problems together, a line each.
+        CheckpointError: the model is a finished run of which a file was changed.
     """
     problems: list[UserError] = []
     pretrained, inputs = "", None
@@ -77,6 +79,10 @@ def load_inputs(config: TrainConfig, *, refuse: bool = True) -> Inputs:
         check_config(config)
     with noted():
         pretrained = resolve_model(config.model)
+        if not config.dry_run:
+            verify_run(
+                Path(pretrained)
+            )()  # of a finished run, whose weights the training starts from
     with noted():
         if config.lora_rank is not None:
             check_peft("--lora-rank")
