@@ -1,5 +1,6 @@
 """What --model names: the embedded model, a folder, or a name on the hub."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -65,7 +66,12 @@ def test_a_model_folder_is_taken_as_it_is(copy, monkeypatch):
 
 
 def test_weights_in_several_files_are_weights(copy):
-    (copy / "model.safetensors").rename(copy / "model-00001-of-00001.safetensors")
+    part = "model-00001-of-00001.safetensors"
+    (copy / "model.safetensors").rename(copy / part)
+    with pytest.raises(UserError, match="no weights"):
+        resolve_model(str(copy))
+    content = {"metadata": {}, "weight_map": {"a": part}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(content), encoding="utf-8")
     assert resolve_model(str(copy)) == str(copy)
 
 
