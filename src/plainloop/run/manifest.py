@@ -71,7 +71,8 @@ def verify_run(folder: Path, *, accept_changed: bool = False) -> Callable[[], No
                 "%s: no %s to verify its files by", printable_path(folder), MANIFEST_FILE
             )
         return lambda: None
-    listed, changes = {}, []
+    listed: Listed = {}
+    changes: list[str] = []
     try:
         listed = read_manifest(folder)
     except ValueError as error:
