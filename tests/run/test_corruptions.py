@@ -21,6 +21,12 @@ from plainloop.run.checkpoints import Checkpoints
 SEED = 0
 ALLOWED = {"missing", "a dangling link", "a pipe", "a folder", "without folder", "folder: None"}
 PARTS = [pytest.param(25, id="drawn"), pytest.param(None, id="all", marks=pytest.mark.nightly)]
+NO_DAMAGE = {
+    *("missing", "a dangling link", "a pipe", "a folder"),  # a run without a manifest
+    *("without folder", "folder: None"),  # a checkpoint of plainloop 0.1.0
+    *("longer", "one byte less"),  # white space at the end
+}
+"""What may be done to a manifest."""
 COMMANDS = {
     "predict": ("predict", "run", "--file", "rows.tsv", "--output", "out.csv"),
     "evaluate": ("evaluate", "run", "--output", "out.json"),
@@ -62,9 +68,7 @@ def drawn(folder, part):
     found = [
         (name, label, damage)
         for name, label, damage in corruptions(folder)
-        # A run whose manifest is gone is one that has none.
-        if name != "manifest.json"
-        or label not in ("missing", "a dangling link", "a pipe", "a folder")
+        if name != "manifest.json" or label not in NO_DAMAGE
     ]
     for name, label, damage in random.Random(SEED).sample(found, part or len(found)):
         path = folder / name
@@ -81,9 +85,9 @@ def drawn(folder, part):
 def test_no_corruption_of_a_finished_run_is_used(run, part, capsys):
     tried = 0
     for what, words in zip(drawn(run, part), itertools.cycle(COMMANDS.values()), strict=False):
-        with pytest.raises(PlainloopError) as caught:
+        print(what)
+        with pytest.raises(CheckpointError) as caught:
             run_app(app, [*words])
-        assert isinstance(caught.value, CheckpointError), what
         assert "\n" not in str(caught.value), what
         assert {path.name for path in run.parent.iterdir()} == {"run", "other", "rows.tsv"}, what
         tried += 1
