@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from plainloop.atomic_file import TEMPORARY_FILES, atomic_file, write_json, write_text
+from plainloop.atomic_file import (
+    TEMPORARY_FILES,
+    atomic_file,
+    json_bytes,
+    make_folder,
+    write_json,
+    write_text,
+)
 from plainloop.run.folder import load_metrics
 
 WRITER = """
@@ -172,3 +179,52 @@ def test_a_number_that_json_does_not_have_leaves_the_old_file(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"loss": float("nan")})
     assert json.loads(path.read_text(encoding="utf-8")) == {"loss": 1.0}
+
+
+def test_json_is_indented_and_ends_with_a_line_break():
+    assert json_bytes({"a": [1]}) == b'{\n  "a": [\n    1\n  ]\n}\n'
+
+
+@pytest.fixture
+def flushed(monkeypatch):
+    """The paths that are flushed, in their order."""
+    paths, fsync = [], os.fsync
+
+    def watched(descriptor):
+        paths.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    return paths
+
+
+def test_each_new_folder_is_flushed_in_its_parent(tmp_path, flushed):
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+    assert sorted(flushed) == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    flushed.clear()
+    make_folder(tmp_path / "a" / "b")
+    assert flushed == [tmp_path / "a"], "one that is there may not have been flushed yet"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP])
+def test_a_parent_that_cannot_be_flushed_is_no_error_and_a_full_disk_is(
+    tmp_path, monkeypatch, number
+):
+    errors = [number]
+
+    def fail(_descriptor):
+        raise OSError(errors[0], os.strerror(errors[0]))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    make_folder(tmp_path / "a")
+    assert (tmp_path / "a").is_dir()
+    errors[0] = errno.ENOSPC
+    with pytest.raises(OSError, match="No space left"):
+        make_folder(tmp_path / "b")
+
+
+def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path):
+    (tmp_path / "a").touch()
+    with pytest.raises(OSError, match="Not a directory"):
+        make_folder(tmp_path / "a" / "b")

@@ -14,6 +14,7 @@ from transformers import (
 from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError
 from plainloop.training.optim import (
+    check_schedule,
     count_training_steps,
     create_optimizer,
     create_scheduler,
@@ -58,6 +59,7 @@ def test_adamw_has_the_settings_and_leaves_out_what_is_frozen():
         (459, {"gradient_accumulation_steps": 4}, 345),
         (10, {"num_train_epochs": 0.25}, 3),
         (10, {"max_steps": 7}, 7),
+        (10, {"max_steps": 1}, 1),
     ],
 )
 def test_training_steps_are_counted_as_the_trainer_counts_them(batches, settings, steps):
@@ -118,6 +120,24 @@ def test_schedules_by_a_metric_know_which_way_is_better(name, metric, mode):
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1e-3)
     config = TrainConfig(lr_scheduler_type=name, metric_for_best_model=metric)
     assert create_scheduler(optimizer, 20, config).mode == mode
+
+
+@pytest.mark.parametrize(("given", "steps"), [(0, 0), (1, 1), (5, 5), (0.25, 5), (0.01, 1)])
+def test_a_warm_up_is_a_number_of_steps_or_a_share_of_them(given, steps):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
+    config = TrainConfig(
+        lr_scheduler_type="constant_with_warmup", warmup_steps=given, learning_rate=1.0
+    )
+    found = rates(create_scheduler(optimizer, 20, config), optimizer, 20)
+    assert [rate < 1 for rate in found] == [True] * steps + [False] * (20 - steps)
+
+
+def test_a_schedule_is_checked_before_there_is_a_model():
+    check_schedule(TrainConfig())
+    with pytest.raises(UserError) as caught:
+        check_schedule(TrainConfig(lr_scheduler_kwargs={"num_cyles": 2.0}))
+    assert caught.value.where == "--lr-scheduler-kwargs"
+    assert caught.value.fix == "see transformers.get_scheduler for what this schedule takes"
 
 
 def test_a_setting_that_the_schedule_does_not_take_is_named():
