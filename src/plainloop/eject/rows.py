@@ -17,7 +17,7 @@ from plainloop.data.custom.label_checks import items_of
 from plainloop.data.custom.label_column import plain_labels
 from plainloop.data.files.csv_reader import Layout, check_csv
 from plainloop.data.files.paths import find_files, format_of
-from plainloop.data.files.tables import Source, read_files
+from plainloop.data.files.tables import Source, open_files, read_files
 from plainloop.data.files.text import COMPRESSIONS, encoding_of
 from plainloop.data.glue import SAMPLES_DIR, layout_of
 from plainloop.eject.literals import literal
@@ -127,6 +127,7 @@ def rows_of_files(inputs: Inputs) -> Rows:
     settings["COLUMNS"] = {**columns, "labels": config.label_column}
 
     sources = [read_files(files, config.read_options) for files in given.values()]
+    _check_top_level(given["train"], config)
     _check_are_as_written(sources, config, task)
     numbers = _label_numbers(sources, config, task)
     if any(task.label_names[number] != text for text, number in numbers.items()):
@@ -168,6 +169,14 @@ def rows_of_files(inputs: Inputs) -> Rows:
         on_null="error" if np.concatenate(has_text).all() else config.on_null,
         validation_rows=validation_rows,
     )
+
+
+def _check_top_level(files: list[Path], config: TrainConfig) -> None:
+    names = open_files(files, config.read_options).schema.names
+    inside = [name for name in (*config.text_column, config.label_column) if name not in names]
+    if inside:
+        what, fix = "values inside objects are not ejected", "save the rows as csv or flat jsonl"
+        raise UserError(what, where=f"column {inside[0]!r}", fix=fix)
 
 
 def _only_format(files: list[Path], config: TrainConfig) -> tuple[str, str | None, Layout | None]:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.data.custom.columns import find_columns, match_name
+from plainloop.data.files.nested import add_named
 from plainloop.data.files.tables import Source
 from plainloop.errors import UserError
 from plainloop.predict.output_columns import name_columns
@@ -108,8 +109,8 @@ def validate_inputs(
     for batch in batches:
         names = batch.schema.names
         if found is None:
-            source = Source(pa.Table.from_batches([batch]), where)
             wanted = tuple(text_column) or _columns_of_training(task, config, names)
+            source = Source(add_named(pa.Table.from_batches([batch]), wanted), where)
             text = find_columns(source, text_column=wanted, labelled=False).text
             if len(text) != len(task.text_columns):
                 raise UserError(
@@ -119,7 +120,8 @@ def validate_inputs(
                 )
             check_schema(batch.schema, form, where)
             found = ValidatedInputs(text, name_columns(task, names, where), 0)
-        nulls = {row for name in found.text for row in _null_rows(batch[name])}
+        texts = add_named(pa.Table.from_batches([batch]), found.text)
+        nulls = {row for name in found.text for row in _null_rows(texts[name])}
         without_text += [num_rows + row for row in sorted(nulls)]
         if form in DELIMITERS:
             with_nul += [num_rows + row for row in rows_with_nul(batch)]

@@ -16,6 +16,7 @@ from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task, get_task
 from plainloop.console import print_line, progress_bar
 from plainloop.data.custom.dataset import TEXT_COLUMNS
+from plainloop.data.files.nested import add_named
 from plainloop.data.files.paths import find_files
 from plainloop.data.files.tables import open_files
 from plainloop.errors import UserError, nearest, printable, printable_path
@@ -283,13 +284,14 @@ class Run:
             def predicted() -> Iterator[pa.Table]:
                 """Yield each chunk with the added columns."""
                 for batch in batches:
+                    table = pa.Table.from_batches([batch])
+                    with_texts = add_named(table, inputs.text)
                     texts = [
-                        pc.fill_null(batch[name].cast(pa.string()), "").to_pylist()
+                        pc.fill_null(with_texts[name].cast(pa.string()), "").to_pylist()
                         for name in inputs.text
                     ]
                     logits = classifier.logits(texts, batch_size)
                     columns = make_columns(logits, self.task, self.config.label_separator, decision)
-                    table = pa.Table.from_batches([batch])
                     for name, column in zip(inputs.added, columns, strict=True):
                         table = table.append_column(name, column)
                     yield table

@@ -155,5 +155,5 @@ def test_an_object_of_several_lists_is_asked_about_and_a_row_is_a_row(tmp_path):
         with pytest.raises(UserError, match="an object with the lists train") as caught:
             read_files([write(tmp_path, json.dumps(value), "a.json")])
         assert "a file of its own" in caught.value.fix
-    row = {"text": "a", "labels": ["x", "y"], "meta": {"n": 1}}
+    row = {"text": "a", "labels": ["x", "y"], "meta": 1}
     assert rows_of(write(tmp_path, json.dumps(row, indent=1), "a.json")) == [row]

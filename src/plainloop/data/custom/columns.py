@@ -189,7 +189,7 @@ def find_columns(
 
 def match_name(name: str, names: Sequence[str]) -> str:
     """The column of this name; if there is none, the only one that differs by case, space, - or _."""
-    alike = [other for other in names if _key(other) == _key(name)]
+    alike = [other for other in names if _folded(other) == _folded(name)]
     return alike[0] if name not in names and len(alike) == 1 else name
 
 
@@ -343,6 +343,11 @@ def _columns_are(names: Sequence[str]) -> str:
 
 
 def _key(name: str) -> str:
+    """What a column is known by: of data.text, the value text."""
+    return _folded(name.rpartition(".")[2] or name)
+
+
+def _folded(name: str) -> str:
     return re.sub(r"[\s_-]", "", name).casefold()
 
 

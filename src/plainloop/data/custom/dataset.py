@@ -16,6 +16,7 @@ from plainloop.data.custom.label_column import plain_labels
 from plainloop.data.custom.labels import Labels, encode_labels, infer_labels
 from plainloop.data.custom.one_hot import find_one_hot, join_one_hot
 from plainloop.data.custom.split import number_texts, split_rows
+from plainloop.data.files.nested import add_named
 from plainloop.data.files.tables import Source, read_files
 from plainloop.data.glue import to_dataset
 from plainloop.data.hub import load_hub_dataset
@@ -67,6 +68,12 @@ def read_custom_dataset(
         UserError: what is wrong with the files, columns or labels, with the rows at fault.
     """
     sources = {split: drop_empty_end(source) for split, source in _read_sources(config).items()}
+    label = config.label_column or ()
+    named = [*config.text_column, *([label] if isinstance(label, str) else label)]
+    sources = {
+        split: replace(source, table=add_named(source.table, named))
+        for split, source in sources.items()
+    }
     hot = find_one_hot(sources["train"], config)
     why = "--label-column" if config.label_column else "the only other columns"
     if hot:
@@ -175,6 +182,8 @@ def read_rows(
     Raises:
         UserError: a column or a text is missing, or a label cannot be used.
     """
+    named = [*columns.text, *([columns.label] if labels and columns.label else [])]
+    source = replace(source, table=add_named(source.table, named))
     names = source.table.column_names
     label = match_name(columns.label, names) if labels and columns.label else None
     text_names = [match_name(name, names) for name in columns.text]

@@ -104,7 +104,7 @@ def format_of(file: Path, options: ReadOptions) -> Format:
         raise UserError(f"this is {what}", where=where, fix=fix)
     what = f"unknown suffix '{printable(suffix)}'" if suffix else "a file without a suffix"
     raise UserError(
-        what, where=where, fix="use .csv, .tsv, .txt, .json, .jsonl, .parquet or .arrow"
+        what, where=where, fix="use .csv, .tsv, .json, .jsonl, .txt, .xlsx, .parquet or .arrow"
     )
 
 

@@ -14,6 +14,7 @@ from plainloop.data.files.arrow_reader import Batches, open_arrow, open_parquet
 from plainloop.data.files.csv_reader import check_csv, check_lines, read_csv, stream_csv
 from plainloop.data.files.json_reader import read_json, stream_json_lines
 from plainloop.data.files.memory_map import hold_on_disk
+from plainloop.data.files.nested import flatten_objects
 from plainloop.data.files.paths import Format, find_files, format_of
 from plainloop.data.files.plain_text import read_classes, read_fasttext
 from plainloop.data.files.sheet_reader import read_sheet
@@ -49,7 +50,8 @@ class Source:
     """A table that was read from files.
 
     Attributes:
-        table: columns as in the file. csv and tsv: string, never null. Others: their own types.
+        table: columns as in the file, objects as a column for each value. csv and tsv: string, never
+            null. Others: their own types.
         path: what messages call it: the file, folder or pattern that was given, or the first of several.
         parts: the files, in the order of their rows; without them rows are only counted.
         notes: printable lines: what was found about how the files are written.
@@ -132,7 +134,10 @@ def read_files(paths: Sequence[str | Path], options: ReadOptions = ReadOptions()
     ]
     where = printable(paths[0], most=1000)
     return Source(
-        hold_on_disk(pa.concat_tables(tables)), where, tuple(parts), _notes(opened, names)
+        hold_on_disk(flatten_objects(pa.concat_tables(tables))),
+        where,
+        tuple(parts),
+        _notes(opened, names),
     )
 
 
