@@ -91,12 +91,49 @@ def write_glue(folder: Path) -> None:
     )
 
 
+def write_survey(path: Path) -> None:
+    """A csv file as a German Excel saves it: a column of texts, three of 0 and 1."""
+    rows = [("Kommentar", "Preis", "Service", "Qualität")]
+    rows += [
+        (f"{text[:-1]}; really", *(n >> bit & 1 for bit in range(3)))
+        for n, (text, _) in enumerate(reviews())
+    ]
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file, delimiter=";", lineterminator="\r\n").writerows(rows)
+
+
+def write_exports(folder: Path) -> None:
+    """What Label Studio, doccano and Prodigy export."""
+    rows = [*enumerate(reviews())]
+    studio = [
+        {
+            "id": n,
+            "data": {"text": text},
+            "annotations": [{"completed_by": 1, "result": [{"value": {"choices": [label]}}]}],
+        }
+        for n, (text, label) in rows
+    ]
+    doccano = [
+        {"id": n, "text": text, "label": [label], "Comments": []} for n, (text, label) in rows
+    ]
+    prodigy = [
+        {"text": text, "_input_hash": n, "options": [], "accept": [label], "answer": "accept"}
+        for n, (text, label) in rows
+    ]
+    (folder / "label-studio.json").write_text(json.dumps(studio, indent=2), encoding="utf-8")
+    write(folder / "doccano.jsonl", [[json.dumps(row)] for row in doccano])
+    write(folder / "prodigy.jsonl", [[json.dumps(row)] for row in prodigy])
+
+
 def write_samples(folder: Path) -> None:
     """GLUE/, files of one's own, and the finished runs runs/reviews and runs/mrpc.
 
     The files: reviews.csv and new.csv, without its labels; pairs.csv; tags.csv, of several labels a
-    row; prices.csv, of numbers; shards/1.jsonl, shards/2.jsonl and dev.jsonl.
+    row; prices.csv, of numbers; shards/1.jsonl, shards/2.jsonl and dev.jsonl; survey.csv, from Excel;
+    label-studio.json, doccano.jsonl and prodigy.jsonl.
     """
+    write_survey(folder / "survey.csv")
+    write_exports(folder)
     write_glue(folder / "GLUE")
     write_csv(folder / "reviews.csv", [("text", "label"), *reviews()])
     write_csv(

@@ -9,6 +9,7 @@ from plainloop.config.read_options import ReadOptions
 from plainloop.console import say
 from plainloop.data.custom.columns import Columns, match_name
 from plainloop.data.custom.dataset import drop_empty_end, read_rows
+from plainloop.data.custom.decimal_commas import with_decimal_points
 from plainloop.data.custom.label_checks import items_of
 from plainloop.data.custom.label_column import plain_labels
 from plainloop.data.custom.labels import Labels, are_label_numbers
@@ -126,6 +127,8 @@ def _read_files(run: Run, files: Sequence[str | Path], options: ReadOptions) -> 
         label = run.config.label_column
         if isinstance(label, tuple):
             source, label = join_one_hot(source, label)
+        if run.config.label_separator is None:
+            source = with_decimal_points(source, label or "")
         columns = Columns(run.config.text_column, label, ())
         table = read_rows(source, columns, _labels_of(run, source, label), run.config)
     else:

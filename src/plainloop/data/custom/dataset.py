@@ -12,6 +12,7 @@ from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.data.custom.column_types import can_be_text, filled
 from plainloop.data.custom.columns import Columns, find_columns, match_name
+from plainloop.data.custom.decimal_commas import with_decimal_points
 from plainloop.data.custom.label_column import plain_labels
 from plainloop.data.custom.labels import Labels, encode_labels, infer_labels
 from plainloop.data.custom.one_hot import find_one_hot, join_one_hot
@@ -68,22 +69,8 @@ def read_custom_dataset(
         UserError: what is wrong with the files, columns or labels, with the rows at fault.
     """
     sources = {split: drop_empty_end(source) for split, source in _read_sources(config).items()}
-    label = config.label_column or ()
-    named = [*config.text_column, *([label] if isinstance(label, str) else label)]
-    sources = {
-        split: replace(source, table=add_named(source.table, named))
-        for split, source in sources.items()
-    }
-    hot = find_one_hot(sources["train"], config)
     why = "--label-column" if config.label_column else "the only other columns"
-    if hot:
-        joined = {split: join_one_hot(source, hot) for split, source in sources.items()}
-        sources = {split: source for split, (source, _) in joined.items()}
-        config = replace(
-            config,
-            label_column=joined["train"][1],
-            problem_type=config.problem_type or "multi_label_classification",
-        )
+    sources, config, hot = _join_label_columns(sources, config)
     assert not isinstance(config.label_column, tuple)  # noqa: S101 - they are one now
     train = sources["train"]
     columns = find_columns(
@@ -93,6 +80,9 @@ def read_custom_dataset(
         group_column=config.group_column,
     )
     assert columns.label is not None  # noqa: S101
+    if config.label_separator is None:
+        sources = {s: with_decimal_points(one, columns.label) for s, one in sources.items()}
+        train = sources["train"]
     drop, known = config.on_null == "drop", checkpoint_labels or ()
     labels = infer_labels(
         plain_labels(
@@ -234,6 +224,32 @@ def read_rows(
     if "label" in data:
         keep = pc.and_(keep, pc.is_valid(table["label"]))
     return table.filter(keep)
+
+
+def _join_label_columns(
+    sources: dict[str, Source], config: TrainConfig
+) -> tuple[dict[str, Source], TrainConfig, tuple[str, ...]]:
+    """Add the columns that dotted names stand for, and one for the labels that several columns hold.
+
+    Returns:
+        The sources, the settings with one label column, and the columns that it replaces, if any.
+    """
+    label = config.label_column or ()
+    named = [*config.text_column, *([label] if isinstance(label, str) else label)]
+    sources = {
+        split: replace(source, table=add_named(source.table, named))
+        for split, source in sources.items()
+    }
+    hot = find_one_hot(sources["train"], config)
+    if not hot:
+        return sources, config, ()
+    joined = {split: join_one_hot(source, hot) for split, source in sources.items()}
+    one_label = replace(
+        config,
+        label_column=joined["train"][1],
+        problem_type=config.problem_type or "multi_label_classification",
+    )
+    return {split: source for split, (source, _) in joined.items()}, one_label, hot
 
 
 def _read_sources(config: TrainConfig) -> dict[str, Source]:
