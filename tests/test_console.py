@@ -201,3 +201,16 @@ def test_a_terminal_without_unicode_gets_a_table_and_no_curve(monkeypatch):
 def test_any_finite_losses_are_drawn(losses, shown, monkeypatch):
     assert shown in draw(80, monkeypatch, losses=losses)
     assert "(loss)" not in draw(80, monkeypatch, steps=(1,), losses=(0.5,))
+
+
+KEEPING = """
+import logging, sys
+from plainloop.console import outliving_readers, say
+with outliving_readers():
+    logging.kept = sys.stdout, sys.stderr
+    say("Saved", "run")
+"""
+
+
+def test_what_is_printed_into_a_file_is_there_although_a_library_keeps_the_stream(run_command):
+    assert run_command("-c", KEEPING, new=True).stdout == f"{'Saved':<14} run\n"

@@ -127,7 +127,11 @@ def outliving_readers() -> Iterator[None]:
         for number, stream in ((1, sys.stdout), (2, sys.stderr))
     )
     with redirect_stdout(out), redirect_stderr(err):
-        yield
+        try:
+            yield
+        finally:  # a library may keep a stream until Python has ended, and it would not be flushed
+            out.flush()
+            err.flush()
 
 
 def progress_bar(
