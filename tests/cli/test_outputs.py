@@ -62,6 +62,7 @@ def folder(trained, tiny_model, tmp_path):
 
 CHECK = ["check", "--train-file", "train.csv", "--model", "model", "--report"]
 EVALUATE = ["evaluate", "run", "-o"]
+TRAIN = ["train", "-o", "run", "--overwrite", "--train-file"]
 EJECT = ["eject", "--config", "settings.py", "--overwrite", "-o"]
 
 
@@ -84,6 +85,11 @@ EJECT = ["eject", "--config", "settings.py", "--overwrite", "-o"]
             ["predict", "run", "--file", "new.csv", "-o", "run/predictions/validation.parquet"],
             "is a file of the run",
         ),
+        (
+            [*TRAIN, "run/predictions/validation.parquet", "--model", "model"],
+            "--overwrite would delete run/predictions/validation.parquet, which the new run reads",
+        ),
+        ([*TRAIN, "train.csv", "--model", "run"], "--overwrite would delete run, which"),
         ([*EJECT, "settings.py"], "--script settings.py: is an input too"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",

@@ -183,7 +183,7 @@ def _read_tsv(path: Path, header: tuple[str, ...], *, skips_short_rows: bool) ->
             fix="mend these lines: fields are separated by one tab each",
         )
     if rows.wrong:
-        logger.warning("%s: %d rows lack fields and are left out", path, rows.num_wrong)
+        logger.warning("%s: %d rows lack fields and are left out", where, rows.num_wrong)
     check_has_rows(rows, where)
     return read_counted(path, names, rows, delimiter="\t", header=not header)
 

@@ -10,7 +10,7 @@ import numpy as np
 from plainloop.atomic_file import write_json
 from plainloop.config.settings import LESS_IS_BETTER, TrainConfig
 from plainloop.console import draws_on_terminal, emit, say
-from plainloop.errors import UserError, printable
+from plainloop.errors import UserError
 from plainloop.experiments.seeds_page import write_seeds_report
 from plainloop.metrics.bootstrap import LEVEL, NUM_RESAMPLES, SEED, mean_intervals
 from plainloop.metrics.row_predictions import RowPredictions
@@ -215,7 +215,6 @@ def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
     order = np.argsort(scores[headline]["by_seed"], kind="stable")
     low, high = seeds[order[0]], seeds[order[-1]]
     less = headline in LESS_IS_BETTER
-    label_names = [printable(name) for name in task.label_names]
     constants = [each["analysis"][split].get("constant") for each in metrics]
     return {
         "task": task.name,
@@ -227,7 +226,7 @@ def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
         "best": low if less else high,
         "worst": high if less else low,
         "failed": {
-            str(seed): shown_label(constant, label_names)
+            str(seed): shown_label(constant, task.label_names)
             for seed, constant in zip(seeds, constants, strict=True)
             if constant is not None
         },

@@ -19,14 +19,19 @@ from plainloop.data.files.paths import find_files
 from plainloop.data.glue import layout_of, read_splits
 from plainloop.data.quality.findings import MOST_SHOWN, read_arrays
 from plainloop.data.quality.summary import DataCheck, find_impossible, refuse_impossible
-from plainloop.errors import UserError, nearest
+from plainloop.errors import UserError, nearest, printable_path
 from plainloop.metrics.formulas import one_hot
 from plainloop.metrics.scorer import score_names
 from plainloop.metrics.task_metric import TaskMetric
 from plainloop.metrics.thresholds import THRESHOLD_METRICS
 from plainloop.model.lora import check_peft
-from plainloop.model.pretrained import go_offline_if_unreachable, head_labels, resolve_model
-from plainloop.run.folder import check_output_dir
+from plainloop.model.pretrained import (
+    DEMO_MODEL,
+    go_offline_if_unreachable,
+    head_labels,
+    resolve_model,
+)
+from plainloop.run.folder import check_output_dir, run_of_file
 from plainloop.run.manifest import verify_run
 
 if TYPE_CHECKING:
@@ -91,6 +96,7 @@ def load_inputs(config: TrainConfig, *, refuse: bool = True) -> Inputs:
     with noted():
         if not config.dry_run:
             check_output_dir(config)
+            check_overwritten(config)
     with noted():
         check_source(config)
         if config.task:
@@ -112,7 +118,7 @@ def load_inputs(config: TrainConfig, *, refuse: bool = True) -> Inputs:
 
 def input_paths(config: TrainConfig) -> list[Path]:
     """The files that the settings read, and the model's folder: what an output must not replace."""
-    paths = [Path(config.model)]
+    paths = [Path(config.model)] if config.model != DEMO_MODEL else []
     for given in (config.train_file, config.validation_file, config.test_file):
         for path in given:
             with suppress(UserError):  # a missing file is reported when it is read
@@ -122,6 +128,20 @@ def input_paths(config: TrainConfig) -> list[Path]:
         names = [*layout.files.values(), *layout.test_files.values()]
         paths += [config.data_dir / name for name in names]
     return paths
+
+
+def check_overwritten(config: TrainConfig) -> None:
+    """Check that --overwrite does not delete what the new run reads.
+
+    Raises:
+        UserError: the model or a training file is a part of the run that is replaced.
+    """
+    run = config.run_path.resolve()
+    for path in input_paths(config) if config.overwrite else ():
+        if run in (path.resolve(), run_of_file(path)):
+            where = f"--output-dir {printable_path(config.run_path)}"
+            what = f"--overwrite would delete {printable_path(path)}, which the new run reads"
+            raise UserError(what, where=where, fix="choose another folder")
 
 
 def check_trackers(config: TrainConfig) -> None:
