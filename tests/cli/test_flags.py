@@ -60,6 +60,9 @@ def test_no_flags_give_the_defaults():
         (["--label-column", "a b", "c", "--seed", "1"], {"label_column": ("a b", "c"), "seed": 1}),
         (["--class-weights", "balanced"], {"class_weights": "balanced"}),
         (["--class-weights", "1", "2.5", "--seed", "1"], {"class_weights": (1.0, 2.5), "seed": 1}),
+        (["a.csv", "b.csv", "--seed", "1"], {"train_file": ("a.csv", "b.csv"), "seed": 1}),
+        (["--seed", "1", "a.csv"], {"train_file": ("a.csv",), "seed": 1}),
+        (["--overwrite", "a.csv"], {"train_file": ("a.csv",), "overwrite": True}),
         (["--lr-scheduler-kwargs.num_cycles", "2"], {"lr_scheduler_kwargs": {"num_cycles": 2.0}}),
     ],
     ids=" ".join,
@@ -206,12 +209,13 @@ OTHERS = TrainConfig(
     ],
     ids=["defaults", "no defaults", "words"],
 )
-def test_the_run_yaml_of_a_run_gives_its_settings_again(tmp_path, config):
-    run = RunFolder.create(dataclasses.replace(config, output_dir=tmp_path / "run"))
+def test_the_run_yaml_of_a_run_gives_its_settings_again(tmp_path, monkeypatch, config):
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder.create(dataclasses.replace(config, output_dir=Path("run")))
     # But for how the command was called: a run is not replaced because it once replaced another.
     assert parse("--config", run.path / "run.yaml") == dataclasses.replace(
         config,
-        output_dir=tmp_path / "run",
+        output_dir=Path("run"),
         overwrite=False,
         dry_run=False,
         resume=False,
@@ -357,11 +361,10 @@ def test_config_without_a_file_is_refused():
         (["--batch-size", "3.6"], ["--batch-size", "3.6"]),
         (["--lr", "fast"], ["--lr", '"fast"', "float"]),
         (["--lr"], ["--lr", "requires an argument"]),
-        (["--sed", "1"], ["--sed", "did you mean --seed?"]),
+        (["--sed", "1"], ["unknown flag --sed", "did you mean --seed?"]),
         (["--lr-scheduler-type", "linaer"], ['"linaer"', 'Did you mean "linear"?']),
         (["--eval-strategy", "never"], ['"never"', '"no", "steps", "epoch"']),
         (["--seed", "1", "--seed", "2"], ["--seed", "multiple times"]),
-        (["stray"], ["stray"]),
     ],
     ids=" ".join,
 )
@@ -381,3 +384,65 @@ def test_a_settings_file_leaves_nothing_behind_for_the_next_command_line(setting
 
     assert run_app(app, ["--config", str(settings_file("seed: 7\n"))]).seed == 7
     assert run_app(app, []).seed == 42
+
+
+def test_a_file_without_a_flag_beats_that_of_the_settings_file(settings_file):
+    path = settings_file("train_file: [a.csv]\n")
+    assert parse("--config", path, "b.csv").train_file == ("b.csv",)
+    assert parse("--config", path).train_file == ("a.csv",)
+
+
+# what people type -> what is named
+EXPECTED = {
+    "--train-fil": "--train-file",
+    "--data": "--train-file",
+    "--text": "--text-column",
+    "--label_column_name": "--label-column",
+    "--target=y": "--label-column",
+    "--val-file": "--validation-file",
+    "--dev_file": "--validation-file",
+    "--test-size": "--validation-fraction",
+    "--model_name_or_path": "--model",
+    "--dataset_name": "--dataset",
+    "--max_seq_length": "--max-length",
+    "--limit": "--max-train-samples",
+    "--num_epochs": "--num-train-epochs",
+    "--bs": "--batch-size",
+    "--per_gpu_train_batch_size": "--batch-size",
+    "--scheduler": "--lr-scheduler-type",
+    "--warmup_ratio": "--warmup-steps",
+    "--evaluation_strategy": "--eval-strategy",
+    "--class_weight": "--class-weights",
+    "--patience": "--early-stopping-patience",
+    "--out": "--output-dir",
+    "--output": "--output-dir",
+    "--overwrite_output_dir": "--overwrite",
+    "--no_cuda": "--use-cpu",
+    "--wandb": "--report-to",
+    "--fp16": "accelerate launch --mixed_precision",
+    "--num_labels": "leave it out: labels are found in the data",
+    "--do_train": "leave it out",
+    "--verbose": "see test --help",
+}
+
+
+@pytest.mark.parametrize(("given", "named"), EXPECTED.items())
+def test_a_flag_that_people_expect_names_the_nearest(given, named):
+    what, _, fix = refusal(given, "1").partition("; ")
+    assert what == f"test: unknown flag {given}"
+    assert fix in (f"did you mean {named}?", named) or named in fix
+
+
+def test_every_flag_that_is_named_exists():
+    from plainloop.cli import expected_flags
+    from plainloop.cli.app import app
+
+    flags = {
+        name
+        for command in ("train", "predict", "evaluate")
+        for argument in app[command].assemble_argument_collection()
+        for name in argument.names
+    }
+    names = expected_flags.EXPECTED
+    wanted = {word for answer in names if answer[:2] == "--" for word in answer.split()}
+    assert wanted - flags == set()

@@ -234,10 +234,100 @@ def test_a_mistake_is_one_line_before_torch_is_imported(
     assert [part for part in fragments if part not in line] == []
 
 
-def test_all_that_is_missing_is_said_at_once(refused, folder, tmp_path):
+def test_all_that_is_wrong_is_said_at_once(refused, folder, tmp_path):
     copy_run(folder, tmp_path)
-    lines = refused("predict", "runs/run")
-    assert [line.split(":")[1].strip() for line in lines] == ["--file", "--output"]
+    flags = ["--text", "a", "--task", "ax", "--batch-size", "0", "--data-dir", "."]
+    lines = refused("predict", "runs/run", "in.csv", *flags)
+    said = {line.split(":")[1].strip() for line in lines}
+    assert said == {"--text", "--task", "--batch-size", "--data-dir"}
+
+
+def predictions(out):
+    rows = list(csv.DictReader(io.StringIO(out, newline=""), strict=True))
+    assert all(list(row) == ["text", "label", "probability_no", "probability_yes"] for row in rows)
+    return {row.pop("text"): row for row in rows}
+
+
+def test_texts_of_the_command_line_lines_of_stdin_and_a_file_give_the_same(folder, tmp_path):
+    texts = ["The cat sees a car", 'a "quoted", boat', "= üni\tcode"]
+    command_line = command("predict", folder / "run", "--text", *texts)
+    lines = command("predict", folder / "run", stdin=subprocess.PIPE)
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    file = command("predict", folder / "run", tmp_path / "in.jsonl")
+    outputs = [
+        command_line.communicate()[0],
+        lines.communicate("\ufeff".encode() + "\r\n".join([*texts, "", ""]).encode())[0],
+        file.communicate()[0],
+    ]
+    assert [process.returncode for process in (command_line, lines, file)] == [0, 0, 0]
+    assert list(predictions(outputs[0].decode())) == texts
+    assert outputs[1:] == outputs[:1] * 2
+
+
+@pytest.mark.parametrize(
+    ("stdin", "fragments"),
+    [
+        (b"", ["nothing to predict", "--text"]),
+        (b"id,text\n1,a\n", ["first line, id,text,", "table", "--file -"]),
+        (b"text\na\n", ["first line, text,", "table"]),
+        (b'"id"\t"text"\n', ["table"]),
+        (b'{"id": 1, "text": "a"}\n', ["table"]),
+        (b"a\n\nb\n", ["no text in row 2", "--on-null empty"]),
+        (b"a\n\xff\n", ["stdin, line 2: not UTF-8"]),
+    ],
+)
+def test_lines_of_stdin_that_are_no_texts_are_refused(folder, stdin, fragments):
+    process = command("predict", folder / "run", stdin=subprocess.PIPE)
+    out, errors = process.communicate(stdin)
+    assert (process.returncode, out) == (2, b"")
+    [line] = errors.decode().splitlines()
+    assert [part for part in fragments if part not in line] == []
+
+
+def test_pairs_are_two_texts_after_each_other_or_a_line_with_a_tab(tiny_model, tmp_path):
+    from plainloop.config.settings import TrainConfig
+    from plainloop.training.fine_tune import fine_tune
+
+    rows = ROWS.replace("text", "first,second").replace(",yes", ",b,yes").replace(",no", ",b,no")
+    (tmp_path / "pairs.csv").write_text(rows, encoding="utf-8")
+    fine_tune(
+        TrainConfig(
+            train_file=(str(tmp_path / "pairs.csv"),),
+            text_column=("first", "second"),
+            output_dir=tmp_path / "run",
+            model=str(tiny_model),
+            max_steps=1,
+            save_strategy="no",
+        )
+    )
+    words = command("predict", tmp_path / "run", "--text", "a cat", "a dog", "a boy", "a girl")
+    lines = command("predict", tmp_path / "run", stdin=subprocess.PIPE)
+    out = words.communicate()[0]
+    assert lines.communicate(b"a cat\ta dog\na boy\ta girl\n")[0] == out
+    read = list(csv.DictReader(io.StringIO(out.decode(), newline="")))
+    assert [(row["first"], row["second"]) for row in read] == [
+        ("a cat", "a dog"),
+        ("a boy", "a girl"),
+    ]
+    one = command("predict", tmp_path / "run", "--text", "a cat", "a dog", "a boy")
+    out, errors = one.communicate()
+    assert (one.returncode, out) == (2, b"")
+    assert b"text 2: the run predicts first and second, and this has 1 texts" in errors
+
+
+def test_an_unknown_flag_is_no_file(refused, folder, tmp_path):
+    copy_run(folder, tmp_path)
+    assert refused("predict", "runs/run", "--texts", "a") == [
+        "error: plainloop predict: unknown flag --texts; did you mean --text?"
+    ]
+
+
+def test_evaluate_takes_the_file_without_a_flag(run_command, folder):
+    named = run_command(
+        "-m", "plainloop", "evaluate", folder / "run", "--file", folder / "train.csv"
+    )
+    bare = run_command("-m", "plainloop", "evaluate", folder / "run", folder / "train.csv")
+    assert bare.stdout == named.stdout
 
 
 @pytest.mark.parametrize(

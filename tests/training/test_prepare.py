@@ -5,7 +5,7 @@ import pytest
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import get_task
 from plainloop.errors import UserError
-from plainloop.training.prepare import check_fits_task, load_inputs
+from plainloop.training.prepare import check_fits_task, check_source, load_inputs
 
 
 @pytest.fixture
@@ -181,3 +181,11 @@ def test_a_metric_that_the_validation_labels_leave_undefined_is_refused(settings
             **more | {"metric_for_best_model": name},
         )
         assert load_inputs(config).raw.num_rows["validation"] == 2
+
+
+def test_a_task_that_is_named_as_a_file_is_told_its_flag(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="mrpc: no such file; --task mrpc"):
+        check_source(TrainConfig(train_file=("mrpc",)))
+    (tmp_path / "mrpc").mkdir()
+    check_source(TrainConfig(train_file=("mrpc",)))

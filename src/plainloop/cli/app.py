@@ -48,6 +48,8 @@ def train(
     --config FILE reads settings from a YAML file such as a run's run.yaml; flags beat it.
 
     Examples:
+        plainloop train reviews.csv
+
         plainloop train --task demo --model demo
 
         plainloop train --task mrpc --data-dir glue --model demo --output-dir runs/mrpc

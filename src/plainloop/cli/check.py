@@ -21,7 +21,7 @@ def check(
     impossible.
 
     Examples:
-        plainloop check --train-file reviews.csv --model demo
+        plainloop check reviews.csv --model demo
 
         plainloop check --task cola --data-dir glue --model demo --report check.json
 

@@ -10,6 +10,7 @@ from plainloop.config.read_options import ReadOptions
 
 def evaluate(
     run: Path,
+    files: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
     /,
     *,
     file: Annotated[
@@ -24,16 +25,18 @@ def evaluate(
     Examples:
         plainloop evaluate runs/reviews
 
-        plainloop evaluate runs/reviews --file labelled.csv --output scores.json
+        plainloop evaluate runs/reviews labelled.csv --output scores.json
 
         plainloop evaluate runs/mrpc --file glue/MRPC/dev.tsv
 
     Args:
         run: Folder of the run.
+        files: The same as --file.
         file: Labelled rows with the columns of the training file, or in the task's layout.
         output: JSON file for the scores of each split or file.
         accept_changed_files: Use files of the run that were changed since it was finished, with a warning.
     """
+    file += files
     from plainloop.atomic_file import json_bytes
     from plainloop.data.files.paths import find_files
     from plainloop.predict.evaluate_run import describe_labels, evaluate_run

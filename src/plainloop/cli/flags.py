@@ -1,15 +1,16 @@
 """Parse flags and --config FILE into settings: flags override the file, the file the defaults."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownOptionError
 from cyclopts.config import Dict
 
+from plainloop.cli.expected_flags import nearest_flag
 from plainloop.config.settings import TrainConfig
 from plainloop.config.settings_file import read_settings_file
 from plainloop.errors import UserError, nearest
@@ -41,11 +42,20 @@ def run_app(app: App, tokens: Sequence[str]) -> Any:
         # cyclopts says what is wrong, then how to fix it, over several lines. Split at the first
         # full stop, it becomes an error of one line as all others.
         command = " ".join([app.name[0], *(error.command_chain or ())])
+        if isinstance(error, UnknownOptionError) and error.token.source == "cli":
+            flags = [name for argument in error.argument_collection for name in argument.names]
+            raise unknown_flag(error.token.keyword or error.token.value, flags, command) from None
         what, _, fix = " ".join(str(error).split()).partition(". ")
         fix = fix[:1].lower() + fix[1:].rstrip(".") or f"see {command} --help"
         raise UserError(what.rstrip("."), where=command, fix=fix) from None
     finally:
         app.config = ()
+
+
+def unknown_flag(given: str, flags: Iterable[str], command: str) -> UserError:
+    """The error for a flag that a command does not have, which names the nearest that it has."""
+    fix = nearest_flag(given, list(flags)) or f"see {command} --help"
+    return UserError(f"unknown flag {given}", where=command, fix=fix)
 
 
 def parse_config(tokens: Sequence[str], *, program: str, description: str) -> TrainConfig:

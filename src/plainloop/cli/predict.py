@@ -1,25 +1,31 @@
 """`plainloop predict`: predict files, stdin or GLUE's test sets with a finished run."""
 
+import inspect
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from plainloop.cli.flags import unknown_flag
 from plainloop.config.read_options import ReadOptions
+from plainloop.config.validation import flag
 from plainloop.errors import UserError
 
 _SEVERAL = Parameter(consume_multiple=True, negative=(), show_default=False)
-_STREAM = Parameter(allow_leading_hyphen=True, show=False)
+_OR_STDIN = Parameter(allow_leading_hyphen=True, show_default=False)
 
 
 def predict(
     run: Path,
-    stdin: Annotated[Literal["-"] | None, _STREAM] = None,
+    files: Annotated[tuple[str, ...], _OR_STDIN] = (),
     /,
     *,
     file: Annotated[tuple[str, ...], _SEVERAL] = (),
+    text: Annotated[tuple[str, ...], _SEVERAL] = (),
     output: Annotated[str | None, Parameter(alias="-o", allow_leading_hyphen=True)] = None,
     text_column: Annotated[tuple[str, ...], _SEVERAL] = (),
     options: ReadOptions = ReadOptions(),
@@ -33,18 +39,23 @@ def predict(
     bf16: Annotated[bool, Parameter(negative=())] = False,
     accept_changed_files: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Predict every row of a file with a finished run.
+    """Predict texts, or every row of a file, with a finished run.
 
-    All columns are kept, in the same order of rows; added are label (prediction, if there is a
-    column label) and probability_NAME for each label; for a regression prediction alone. The output
-    has its name only when it is whole.
+    Without --text and files, the texts are the lines of stdin; the two texts of a pair are
+    separated by a tab. All columns of a file are kept, in the same order of rows; added are label
+    (prediction, if there is a column label) and probability_NAME for each label; for a regression
+    prediction alone. The output has its name only when it is whole.
 
     Examples:
-        plainloop predict runs/reviews --file new.csv --output predicted.csv
+        plainloop predict runs/reviews --text "I would buy it again."
+
+        cat texts.txt | plainloop predict runs/reviews
+
+        plainloop predict runs/reviews new.csv --output predicted.csv
 
         plainloop predict runs/reviews --file 'shards/*.jsonl' --output predicted.parquet
 
-        cat new.csv | plainloop predict runs/reviews --file - --output - > predicted.csv
+        cat new.csv | plainloop predict runs/reviews - > predicted.csv
 
         plainloop predict runs/mrpc --glue-submission submission --data-dir glue
 
@@ -52,12 +63,13 @@ def predict(
 
     Args:
         run: Folder of the run.
-        stdin: The - of --file -.
+        files: The same as --file.
         file: csv, tsv, json, jsonl, parquet, arrow, a save_to_disk folder, or a glob; - for stdin.
-        output: File to write: csv, tsv, jsonl or parquet, by suffix; - for stdout.
+        text: Texts to predict; of a run on pairs the two texts of a row, one after the other.
+        output: File to write: csv, tsv, jsonl or parquet, by suffix; - for stdout. Default: stdout.
         text_column: Column of the text, or two for a pair. Default: those of the training.
         on_null: What to do with a row without a text: stop, or take it as empty.
-        format: Format of stdin and stdout.
+        format: Format of stdout, and of the stdin of --file -.
         spreadsheet_safe: Put a ' before texts that a spreadsheet would run: = + - @, tab, return.
         batch_size: Rows that run at once.
         glue_submission: Folder for the files that GLUE's server takes, instead of --file.
@@ -67,16 +79,27 @@ def predict(
         accept_changed_files: Use files of the run that were changed since it was finished, with a warning.
     """
     # cyclopts does not accept - as a value of a flag with several values, so that the - of
-    # `--file -` arrives as a positional argument.
-    file += (stdin,) if stdin else ()
-    of_files = {"--file": file, "--output": output}
-    if glue_submission is None:
-        _check_flags("without", of_files, {"--data-dir": data_dir, "--task": task}, batch_size)
+    # `--file -` arrives as a positional argument, and with it each flag that is unknown.
+    for word in files:
+        if word.startswith("-") and word != "-":
+            flags = map(flag, inspect.signature(predict).parameters)
+            raise unknown_flag(word, flags, "plainloop predict")
+    file += files
+    reading = {"--text-column": text_column, **{flag(k): v for k, v in asdict(options).items()}}
+    if glue_submission is not None:
+        streams: dict[str, object] = {"--file": file, "--text": text, "--output": output}
+        _check_flags({"with --glue-submission": {**streams, **reading}}, batch_size, data_dir)
     else:
-        useless = {**of_files, "--text-column": text_column}
-        _check_flags("with", {"--data-dir": data_dir}, useless, batch_size)
+        useless: dict[str, dict[str, object]] = {
+            "without --glue-submission": {"--data-dir": data_dir, "--task": task},
+            "with --file": {"--text": file and text},
+            "without --file": {} if file else reading,
+        }
+        _check_flags(useless, batch_size)
+    output = output or "-"
 
     from plainloop.console import print_line
+    from plainloop.predict.input_files import group_texts, open_texts, read_lines
     from plainloop.predict.loaded_run import load_run
     from plainloop.run.machine_limits import explain_resource_errors
     from plainloop.run.manifest import explain_damage
@@ -99,17 +122,19 @@ def predict(
             ):
                 print_line(f"Predicted      {path}")
             return
-        assert output is not None  # noqa: S101
-        added = opened.predict_file(
-            file,
-            output,
-            text_column=text_column,
-            options=options,
-            on_null=on_null,
-            stream_format=format,
-            spreadsheet_safe=spreadsheet_safe,
-            batch_size=batch_size,
-        )
+        columns = opened.config.text_column or opened.task.text_columns
+        rows = group_texts(text, columns) if text else read_lines(columns)
+        with nullcontext(file) if file else open_texts(rows, columns) as paths:
+            added = opened.predict_file(
+                paths,
+                output,
+                text_column=text_column,
+                options=options if file else ReadOptions(),
+                on_null=on_null,
+                stream_format=format,
+                spreadsheet_safe=spreadsheet_safe,
+                batch_size=batch_size,
+            )
         # To stderr, because stdout may hold the predictions.
         if opened.decision:
             from plainloop.metrics.decision_rule import format_decision
@@ -122,34 +147,30 @@ def predict(
 
 
 def _check_flags(
-    with_or_without: str,
-    needed: Mapping[str, object],
-    useless: Mapping[str, object],
-    batch_size: int,
+    useless: Mapping[str, Mapping[str, object]], batch_size: int, data_dir: object = True
 ) -> None:
-    """Check the flags that prediction with or without --glue-submission needs.
+    """Check the flags of a prediction together.
 
     Args:
-        with_or_without: the word in the message, before --glue-submission.
-        needed: flag -> value of the flags that are required.
-        useless: flag -> value of the flags that would have no effect.
+        useless: which other flag is given or not -> flag -> value of those that then do nothing.
         batch_size: rows per batch.
+        data_dir: GLUE's folder, if it is needed.
 
     Raises:
         UserError: every flag that is missing, has no effect or is out of range.
     """
     problems = [
-        UserError("is missing", where=flag, fix="give it, or see plainloop predict --help")
-        for flag, value in needed.items()
-        if not value
-    ]
-    problems += [
-        UserError(
-            f"has no effect {with_or_without} --glue-submission", where=flag, fix="leave it out"
-        )
-        for flag, value in useless.items()
+        UserError(f"has no effect {why}", where=name, fix="leave it out")
+        for why, values in useless.items()
+        for name, value in values.items()
         if value
     ]
+    if not data_dir:
+        problems.append(
+            UserError(
+                "is missing", where="--data-dir", fix="give it, or see plainloop predict --help"
+            )
+        )
     if batch_size < 1:
         problems.append(
             UserError(f"{batch_size} is out of range", where="--batch-size", fix="give at least 1")

@@ -77,14 +77,17 @@ NOTHING_IS_TRAINED = NotEjected("leave it out: nothing is trained here")
 class TrainConfig:
     """The settings of a training run."""
 
+    # First and not by keyword alone, so that `plainloop train reviews.csv` takes it.
+    train_file: Annotated[tuple[str, ...], FILES, DATA, MAY_DIFFER] = field(
+        default=(), kw_only=False
+    )
+    """One's own rows: csv, tsv, json, jsonl, parquet, arrow, a save_to_disk folder; or a glob."""
+
     task: Annotated[str | None, DATA, EJECTED] = None
     """Embedded or GLUE data: demo, cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte or wnli."""
 
     data_dir: Annotated[Path | None, DATA, MAY_DIFFER] = None
     """Folder that holds the task's own folder (MRPC/train.tsv, ...). Without it: from the hub."""
-
-    train_file: Annotated[tuple[str, ...], FILES, DATA, MAY_DIFFER] = ()
-    """One's own rows: csv, tsv, json, jsonl, parquet, arrow, a save_to_disk folder; or a glob."""
 
     validation_file: Annotated[tuple[str, ...], FILES, DATA, MAY_DIFFER, NOT_WITH_TASK] = ()
     """Rows to evaluate on. Default: a part of the training rows."""

@@ -1,11 +1,15 @@
 """Settings files: YAML mappings of setting names to values, such as a run's run.yaml."""
 
+import glob
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from plainloop.errors import UserError, nearest
+
+PATHS = ("train_file", "validation_file", "test_file", "data_dir", "output_dir")
 
 
 class _Loader(yaml.SafeLoader):
@@ -23,6 +27,9 @@ class _Loader(yaml.SafeLoader):
 
 def read_settings_file(path: Path) -> dict[str, Any]:
     """Read a settings file; names and values are not checked.
+
+    The relative paths in a run's own run.yaml start at the folder that the run was made in, which is
+    found by its output folder. Those of another file start at the current folder.
 
     Raises:
         UserError: no such file, not UTF-8, not YAML, or not a mapping.
@@ -53,4 +60,26 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     # A run.yaml has every setting. One without this is of a run whose split was by rows.
     if {"task", "train_file", "validation_seed", "ddp_timeout"} <= settings.keys():
         settings.setdefault("group_duplicates", False)
+    recorded, folder = Path(str(settings.get("output_dir"))), path.parent.absolute()
+    is_here = recorded.is_dir() and recorded.samefile(folder)
+    if not is_here and folder.parts[-len(recorded.parts) :] == recorded.parts:
+        return rebase(settings, folder.parents[len(recorded.parts) - 1])
     return settings
+
+
+def rebase(settings: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Let the relative paths of settings start at `base`, the model if it is a folder there."""
+    moved = {name: settings[name] for name in PATHS if name in settings}
+    if (base / str(settings.get("model"))).is_dir():
+        moved["model"] = settings["model"]
+    for name, value in moved.items():
+        if isinstance(value, str):
+            moved[name] = _below(base, value)
+        elif isinstance(value, list):
+            moved[name] = [_below(base, str(path)) for path in value]
+    return {**settings, **moved}
+
+
+def _below(base: Path, path: str) -> str:
+    """A path or pattern that starts at `base`, whose own name is no pattern."""
+    return str(Path(glob.escape(str(base))) / path if glob.has_magic(path) else base / path)

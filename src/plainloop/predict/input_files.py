@@ -1,5 +1,7 @@
-"""Validate the files to predict, before the model is loaded."""
+"""Validate the files and texts to predict, before the model is loaded."""
 
+import json
+import re
 import shutil
 import sys
 import tempfile
@@ -7,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +19,7 @@ from plainloop.config.tasks import Task
 from plainloop.data.custom.columns import find_columns, match_name
 from plainloop.data.files.nested import add_named
 from plainloop.data.files.tables import Source
-from plainloop.errors import UserError
+from plainloop.errors import UserError, printable
 from plainloop.predict.output_columns import name_columns
 from plainloop.predict.output_files import (
     DELIMITERS,
@@ -67,12 +69,85 @@ def open_inputs(
         return
     if len(paths) > 1:
         raise UserError("is stdin, which is read alone", where="--file -", fix="give it alone")
-    with tempfile.TemporaryDirectory(prefix="plainloop-") as folder:
-        file = Path(folder) / f"stdin.{stream_format}"
-        with file.open("wb") as spooled:
-            shutil.copyfileobj(sys.stdin.buffer, spooled)
+    with _spooled(f"stdin.{stream_format}") as (path, file):
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.close()
+        yield [path]
+
+
+@contextmanager
+def open_texts(
+    rows: Iterable[Sequence[str | None]], columns: Sequence[str]
+) -> Iterator[Sequence[str | Path]]:
+    """Yield a temporary file of texts, which is read as the files to predict are.
+
+    Args:
+        rows: the texts of each row; None is a missing one.
+        columns: their names.
+
+    Raises:
+        UserError: a row has another number of texts, or there are none.
+    """
+    number = 0
+    with _spooled("texts.jsonl") as (path, file):
+        for number, row in enumerate(rows, start=1):
+            if len(row) != len(columns):
+                raise UserError(
+                    f"the run predicts {' and '.join(columns)}, and this has {len(row)} texts",
+                    where=f"text {number}",
+                    fix="give two for each row; on stdin a tab separates them",
+                )
+            file.write(json.dumps(dict(zip(columns, row, strict=True))).encode() + b"\n")
+        if not number:
+            raise UserError(
+                "nothing to predict", fix="give a file, --text TEXT, or lines of text on stdin"
+            )
+        file.close()
+        yield [path]
+
+
+def group_texts(texts: Sequence[str], columns: Sequence[str]) -> list[Sequence[str]]:
+    """The rows of texts that were given one after the other."""
+    return [texts[start : start + len(columns)] for start in range(0, len(texts), len(columns))]
+
+
+def read_lines(columns: Sequence[str]) -> Iterator[list[str | None]]:
+    """Yield the texts of each line of stdin; a blank line has None, and the last ones are none.
+
+    Raises:
+        UserError: it is not UTF-8, or its first line is that of a csv, tsv or jsonl file.
+    """
+    blank = 0
+    for number, line in enumerate([] if sys.stdin.isatty() else sys.stdin.buffer, start=1):
         try:
-            yield [file]
+            text = line.decode("utf-8" if number > 1 else "utf-8-sig").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise UserError(
+                "not UTF-8", where=f"stdin, line {number}", fix="convert it to UTF-8"
+            ) from None
+        cells = {cell.strip(' "') for cell in re.split(r"[,;\t:{}]", text)}
+        if number == 1 and not cells.isdisjoint(columns):
+            raise UserError(
+                f"the first line, {printable(text)}, is not a text but of a table",
+                where="stdin",
+                fix="--file - reads csv, and with --format also tsv and jsonl",
+            )
+        if not text.strip():
+            blank += 1
+            continue
+        yield from [[None] * len(columns)] * blank
+        yield text.split("\t") if len(columns) > 1 else [text]
+        blank = 0
+
+
+@contextmanager
+def _spooled(name: str) -> Iterator[tuple[Path, BinaryIO]]:
+    """A temporary file, open to be written, whose folder is in no message."""
+    with tempfile.TemporaryDirectory(prefix="plainloop-") as folder:
+        path = Path(folder) / name
+        try:
+            with path.open("wb") as file:
+                yield path, file
         except UserError as error:
             texts = [str(problem).replace(f"{folder}/", "") for problem in error.problems()]
             raise UserError.together([UserError(text) for text in texts]) from None

@@ -1,6 +1,7 @@
 """Run fingerprint: the settings, tokenized rows, machine and versions that the numbers depend on."""
 
 import json
+import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +32,7 @@ def run_fingerprint(
 ) -> dict[str, Mapping[str, Any]]:
     """Everything that a run's numbers depend on, by group; a resumed run must have the same."""
     settings = config.to_dict()
+    settings["model"] = relative_model(config.model, config.run_path)
     return {
         "settings": {name: settings[name] for name in settings if name not in MAY_DIFFER_ON_RESUME},
         # What the loaders give, from whatever files and cache it comes.
@@ -43,6 +45,11 @@ def run_fingerprint(
         },
         "versions": {name: version(name) for name in PACKAGES},
     }
+
+
+def relative_model(model: str, folder: Path) -> str:
+    """A model's folder relative to that of the run, from wherever it is named; or its other name."""
+    return os.path.relpath(model, folder) if Path(model).is_dir() else model
 
 
 def check_fingerprint(
@@ -66,6 +73,10 @@ def check_fingerprint(
     saved, ours = (json.loads(json.dumps(side)) for side in (saved, ours))
     for side in (saved, ours):
         side.setdefault("machine", {}).setdefault("products", "default")  # 0.1.0 had no choice
+    # Until 0.1.0 it was saved as it was given.
+    was_given = relative_model(saved.get("settings", {}).get("model", ""), path.parents[1])
+    if was_given == ours["settings"]["model"]:
+        saved["settings"]["model"] = was_given
     differences = []
     if "rows" in saved:
         differences = ["it was saved by plainloop 0.1.0, whose rows cannot be compared with ours"]

@@ -25,7 +25,7 @@ from plainloop.atomic_file import (
 )
 from plainloop.config.marks import OF_CALL
 from plainloop.config.settings import TrainConfig, marked
-from plainloop.config.settings_file import read_settings_file
+from plainloop.config.settings_file import read_settings_file, rebase
 from plainloop.console import say
 from plainloop.errors import CheckpointError, MachineError, UserError, printable_path
 from plainloop.metrics.decision_rule import DECISION_FILE, OLD_DECISION_FILE
@@ -336,6 +336,8 @@ class RunFolder:
             old = printable_path(replaced_run.path_of(path))
             say("Old run", f"kept in {old} until the new run has {until}")
         settings = {**run_settings(config), "output_dir": str(path)}
+        if path.is_absolute() or ".." in path.parts:  # it cannot say where the others start
+            settings = rebase(settings, Path.cwd())
         write_text(path / CONFIG_FILE, yaml.safe_dump(settings, sort_keys=False))
         return cls(path, lock)
 

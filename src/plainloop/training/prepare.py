@@ -174,7 +174,17 @@ def check_source(config: TrainConfig) -> None:
     if not given:
         raise UserError(
             "nothing to train on",
-            fix=f"give --train-file, --dataset, or --task: one of {', '.join(TASKS)}",
+            fix="name a file before all flags (plainloop train FILE), or give --dataset, or --task: "
+            f"one of {', '.join(TASKS)}",
+        )
+    if (
+        config.train_file[:1]
+        and config.train_file[0] in TASKS
+        and not Path(config.train_file[0]).exists()
+    ):
+        name = config.train_file[0]
+        raise UserError(
+            "no such file", where=name, fix=f"--task {name} trains on the rows of that task"
         )
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} name different rows", fix="give one of them")
