@@ -48,7 +48,17 @@ def other_value(name):
     if Path in kinds:
         return Path("elsewhere")
     default = getattr(TrainConfig(), name)
-    return ("other",) if isinstance(default, tuple) else "other"
+    [wanted] = [
+        typing.get_args(one.type)[0] for one in dataclasses.fields(TrainConfig) if one.name == name
+    ]
+    literals = [
+        one
+        for one in (wanted, *typing.get_args(wanted))
+        if typing.get_origin(one) is typing.Literal
+    ]
+    choices = [choice for one in literals for choice in typing.get_args(one) if choice != default]
+    other = choices[0] if choices else "other"
+    return (other,) if isinstance(default, tuple) else other
 
 
 def test_every_field_declares_something():

@@ -408,10 +408,28 @@ def test_a_value_is_predicted_without_scores(own_runs):
     assert row["scores"] == {}
 
 
-@pytest.mark.parametrize("texts", ["one text", [("a", "pair")], [None]])
-def test_what_is_not_a_list_of_texts_is_refused(own_runs, texts):
-    with pytest.raises(UserError, match="predicts texts; give a list of str"):
+@pytest.mark.parametrize(
+    "texts", [[("a", "pair")], ["a", None], 3, {"text": "a"}, pa.table({"text": ["a"]}).to_pandas()]
+)
+def test_what_is_no_text_is_refused(own_runs, texts):
+    with pytest.raises(UserError, match=r"predicts texts, and number \d .* is "):
         own_runs("one label").run.predict(texts)
+
+
+def test_one_text_is_a_list_of_one(own_runs):
+    run = own_runs("one label").run
+    [row] = run.predict("the cat")
+    assert [row] == run.predict(["the cat"]) == run.predict(pa.array(["the cat"]).to_pandas())
+    assert len(run.predict(("the cat", "a dog"))) == 2
+
+
+def test_one_pair_is_a_list_of_one(demo_run):
+    run = demo_run
+    pair = ("the cat sees a car", "a dog")
+    [row] = run.predict(pair)
+    assert [row] == run.predict([pair]) == run.predict(list(pair)) == run.predict([list(pair)])
+    with pytest.raises(UserError, match="predicts pairs of texts"):
+        run.predict("the cat")
 
 
 def test_a_null_text_is_named_or_taken_as_empty(own_runs, tmp_path):

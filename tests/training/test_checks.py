@@ -160,3 +160,33 @@ def test_all_mistakes_of_a_step_are_named_at_once():
         run(Summed(), optimized=Summed(), early=True)
     lines = str(found.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["optimizer step 1"] * 4
+
+
+def loader(**settings):
+    return torch.utils.data.DataLoader(list(range(10)), batch_size=4, **settings)
+
+
+def test_exact_resume_is_promised_for_our_own_order_alone(capsys):
+    from plainloop.data.batches.loaders import EpochRandomSampler
+    from plainloop.training.checks import check_train_dataloader
+
+    run = SimpleNamespace(folder="here")
+    accelerator = pl.create_accelerator(use_cpu=True)
+    for ours in (loader(sampler=EpochRandomSampler(10, 1)),):
+        check_train_dataloader(ours, run)
+        check_train_dataloader(accelerator.prepare(ours), run)
+    assert capsys.readouterr().out == ""
+    for own in (loader(shuffle=True), loader()):
+        check_train_dataloader(accelerator.prepare(own), None)
+        assert capsys.readouterr().out == ""
+        check_train_dataloader(accelerator.prepare(own), run)
+        assert "exact resume is not promised" in capsys.readouterr().out
+
+
+def test_a_loader_whose_batches_cannot_be_counted_is_refused():
+    from plainloop.training.checks import check_train_dataloader
+
+    iterable = torch.utils.data.DataLoader(iter([1]), batch_size=1)
+    for wrong in (iterable, torch.utils.data.DataLoader([1], batch_sampler=[[0]])):
+        with pytest.raises(ValueError, match="train_dataloader needs"):
+            check_train_dataloader(wrong, None)

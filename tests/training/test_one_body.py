@@ -6,7 +6,8 @@ from conftest import ROOT
 
 # What fine_tune() does besides; train.py does nothing that fine_tune() does not.
 ONLY_IN_FINE_TUNE = [
-    "inputs, stop = (inputs or load_inputs(config), stop or StopRequest())",
+    "inputs = inputs or load_inputs(config, train_dataset, eval_dataset)",
+    "stop = stop or StopRequest()",
     "check_schedule(config)",
     "for line in inputs.found:",
     "if accelerator.is_main_process:",

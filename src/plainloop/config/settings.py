@@ -7,10 +7,11 @@ without marks is safe: a resume compares it, and `plainloop eject` refuses it.
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from cyclopts import Parameter
 
+from plainloop.config.coercion import coerce
 from plainloop.config.flag_types import (
     DATA,
     EVAL,
@@ -44,6 +45,7 @@ from plainloop.config.marks import (
 )
 from plainloop.config.read_options import ReadOptions
 from plainloop.config.tasks import ProblemType
+from plainloop.errors import UserError, printable
 
 METRIC_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
 """The schedules that step after an evaluation, by its metric, not after an optimizer step."""
@@ -334,6 +336,26 @@ class TrainConfig:
 
     dry_run: Annotated[bool, RUN, OF_CALL, NOTHING_IS_TRAINED] = False
     """Do everything up to the first forward pass, train nothing, write no run."""
+
+    def __post_init__(self) -> None:
+        """Convert each value to its field's type.
+
+        Raises:
+            UserError: every value that cannot be converted, by the name of its field.
+        """
+        problems = []
+        for one in fields(self):
+            value, wanted = getattr(self, one.name), get_args(one.type)[0]
+            if value is one.default:
+                continue
+            try:
+                object.__setattr__(self, one.name, coerce(value, wanted))
+            except ValueError as error:
+                what = f"cannot be {printable(repr(value))}"
+                fix = str(error) or f"see --{one.name.replace('_', '-')} of plainloop train --help"
+                problems.append(UserError(what, where=one.name, fix=fix))
+        if problems:
+            raise UserError.together(problems)
 
     @property
     def read_options(self) -> ReadOptions:

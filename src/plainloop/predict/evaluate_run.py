@@ -16,7 +16,7 @@ from plainloop.data.custom.labels import Labels, are_label_numbers
 from plainloop.data.custom.one_hot import join_one_hot
 from plainloop.data.files.tables import Source, read_files
 from plainloop.data.glue import read_glue_tsv, to_dataset
-from plainloop.errors import UserError, printable
+from plainloop.errors import UserError, printable, printable_path
 from plainloop.metrics.scorer import Scores
 from plainloop.model.matrix_products import use_products
 from plainloop.predict.loaded_run import Run
@@ -104,6 +104,12 @@ def describe_labels(scores: Scores) -> list[str]:
 
 def _read_own_splits(run: Run) -> "DatasetDict":
     """Read the run's evaluation splits in the same way as the training."""
+    if not (run.config.task or run.config.train_file or run.config.dataset):
+        raise UserError(
+            "its rows were given in Python and are in no file",
+            where=printable_path(run.path),
+            fix="give labelled rows with --file",
+        )
     config = replace(
         run.config,
         # The saved model: the base model may be gone, or have other labels.

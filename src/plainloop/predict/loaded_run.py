@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -107,12 +107,7 @@ def _to_config(settings: Mapping[str, Any], path: Path) -> TrainConfig:
             where=printable_path(path),
             fix="use the version of plainloop that wrote the run, or mend the file",
         )
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
-    }
-    for name in ("data_dir", "output_dir"):
-        values[name] = Path(values[name]) if values.get(name) else None
-    return TrainConfig(**values)
+    return TrainConfig(**settings)
 
 
 def _read_task(folder: Path, config: TrainConfig) -> Task:
@@ -174,12 +169,15 @@ class Run:
         return decision
 
     def predict(
-        self, texts: Sequence[str] | Sequence[tuple[str, str]], *, batch_size: int = BATCH_SIZE
+        self,
+        texts: str | tuple[str, str] | Iterable[str] | Iterable[tuple[str, str]],
+        *,
+        batch_size: int = BATCH_SIZE,
     ) -> list[dict[str, Any]]:
         """Predict texts, or text pairs if the run was trained on pairs.
 
         Args:
-            texts: one text or pair per row.
+            texts: one text or pair per row, or a single one.
             batch_size: rows per batch.
 
         Returns:
@@ -193,16 +191,21 @@ class Run:
             DivergedError: a logit is not finite.
         """
         num_texts = len(self.task.text_columns)
-        rows = [tuple(row) if isinstance(row, (tuple, list)) else (row,) for row in texts]
-        if isinstance(texts, str) or any(
-            len(row) != num_texts or not all(isinstance(text, str) for text in row) for row in rows
-        ):
-            wanted = "texts" if num_texts == 1 else "pairs of texts"
-            raise UserError(
-                f"{printable_path(self.path)} predicts {wanted}",
-                where="predict()",
-                fix=f"give a list of {'str' if num_texts == 1 else '(str, str)'}",
-            )
+        # Of a frame the iteration would give the names of its columns.
+        is_one = isinstance(texts, (str, Mapping)) or hasattr(texts, "columns")
+        given: list[Any] = [texts] if is_one or not hasattr(texts, "__iter__") else list(texts)
+        if num_texts > 1 and len(given) == num_texts and all(isinstance(t, str) for t in given):
+            given = [given]  # one pair
+        rows = [tuple(row) if isinstance(row, (tuple, list)) else (row,) for row in given]
+        for number, row in enumerate(rows):
+            if len(row) != num_texts or not all(isinstance(text, str) for text in row):
+                wanted = "texts" if num_texts == 1 else "pairs of texts"
+                raise UserError(
+                    f"{printable_path(self.path)} predicts {wanted}, and number {number} (from 0) "
+                    f"is {printable(repr(given[number]))}",
+                    where="predict()",
+                    fix=f"give a list of {'str' if num_texts == 1 else '(str, str)'}, or one",
+                )
         if not rows:
             return []
         decision = self.decision

@@ -13,8 +13,11 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 from plainloop.console import say
+from plainloop.data.batches.loaders import Batch, EpochRandomSampler
+from plainloop.data.batches.weighted_sampler import EpochWeightedSampler
 from plainloop.errors import UserError
 from plainloop.run.resume import OpenRun
 from plainloop.run.rng import RngState
@@ -26,6 +29,32 @@ INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by
 MOST_SHOWN = 5  # parameters in a message
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 """There the optimizer holds other tensors than the model, and no check of the step is made."""
+
+
+def check_train_dataloader(dataloader: DataLoader[Batch], run: OpenRun | None) -> None:
+    """Check that the batches can be counted; warn that a resume may be inexact with one's own order.
+
+    Raises:
+        ValueError: the loader is empty, or has no length or batch size.
+    """
+    sampler = dataloader.batch_sampler
+    if not hasattr(dataloader.dataset, "__len__") or not hasattr(sampler, "batch_size"):
+        raise ValueError("train_dataloader needs a dataset with a length, and a batch_size")
+    if len(dataloader) == 0:
+        raise ValueError("train_dataloader has no batches")
+    sampler = getattr(sampler, "batch_sampler", sampler)  # Accelerate's share of a process
+    if (
+        run
+        and run.folder
+        and not isinstance(
+            getattr(sampler, "sampler", None), (EpochRandomSampler, EpochWeightedSampler)
+        )
+    ):
+        say(
+            "Warning",
+            "exact resume is not promised: train_dataloader is not of create_dataloaders, whose order "
+            "depends on the seed and the epoch alone",
+        )
 
 
 class FirstStepChecks:

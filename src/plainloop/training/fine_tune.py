@@ -37,7 +37,12 @@ from plainloop.training.trackers import finish_trackers, start_trackers
 
 @keep_locks()
 def fine_tune(
-    config: TrainConfig, inputs: Inputs | None = None, stop: StopRequest | None = None
+    config: TrainConfig,
+    inputs: Inputs | None = None,
+    stop: StopRequest | None = None,
+    *,
+    train_dataset: Any = None,
+    eval_dataset: Any = None,
 ) -> dict[str, Any]:
     """Fine-tune and evaluate a classifier, and save it with its tokenizer, metrics and history.
 
@@ -45,6 +50,11 @@ def fine_tune(
         config: the settings; a missing output folder becomes runs/TASK.
         inputs: what `load_inputs` gave for these settings, where it was called before.
         stop: takes in signals; from the first step on a checkpoint is saved before one ends the run.
+        train_dataset: rows instead of those that the settings name: a datasets.Dataset, a DatasetDict
+            with a split train, or a pandas frame. They are not written into run.yaml, so that a
+            resume and `evaluate_run` need them again.
+        eval_dataset: validation rows beside them, a Dataset or a frame. Default: the split
+            validation, or a part of the training rows.
 
     Returns:
         What metrics.json holds; nothing for a dry run, which stops before the training.
@@ -56,7 +66,8 @@ def fine_tune(
         CheckpointError: no intact checkpoint to resume from, or the checkpoint is of another run.
         StoppedError: a signal ended the run.
     """
-    inputs, stop = inputs or load_inputs(config), stop or StopRequest()
+    inputs = inputs or load_inputs(config, train_dataset, eval_dataset)
+    stop = stop or StopRequest()
     config, task, pretrained, raw = inputs.config, inputs.task, inputs.pretrained, inputs.raw
     check_schedule(config)
     accelerator = create_accelerator(use_cpu=config.use_cpu, ddp_timeout=config.ddp_timeout)

@@ -20,7 +20,7 @@ from plainloop.run.resume import OpenRun
 from plainloop.run.rng import RngState
 from plainloop.run.signals import StopRequest
 from plainloop.run.state import TrainState
-from plainloop.training.checks import FirstStepChecks
+from plainloop.training.checks import FirstStepChecks, check_train_dataloader
 from plainloop.training.loss import LossFn, loss_denominator
 from plainloop.training.optim import steps_per_epoch
 from plainloop.training.progress import Progress
@@ -53,7 +53,8 @@ def train(
         model: takes a batch as keywords and returns `loss` (the mean over its rows) and `logits`;
             prepared by the accelerator, as are the next two and eval_dataloader.
         optimizer: of the model's parameters.
-        train_dataloader: the training rows' batches, in which `labels` has one entry a row.
+        train_dataloader: the training rows' batches, in which `labels` has one entry a row. With one
+            that `create_dataloaders` did not make, exact resume is not promised.
         lr_scheduler: not prepared; moves once an optimizer step.
         config: which settings it uses: accumulation, clipping, logging, evaluation, best model.
         accelerator: with accumulation left at 1, since the loop does it itself.
@@ -160,11 +161,10 @@ def check_arguments(
     """Check what `train` was called with, before anything is trained.
 
     Raises:
-        ValueError: a setting needs an argument that is missing, or the loader is empty.
+        ValueError: a setting needs an argument that is missing, or the loader cannot be used.
     """
     if (eval_dataloader is None or metric is None) and evaluations_are_needed(config):
         raise ValueError("these settings need an eval_dataloader and a metric")
     if config.load_best_model_at_end and run is None:
         raise ValueError("load_best_model_at_end needs a run, to keep the best model in")
-    if len(train_dataloader) == 0:
-        raise ValueError("train_dataloader has no batches")
+    check_train_dataloader(train_dataloader, run)

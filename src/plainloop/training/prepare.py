@@ -1,6 +1,6 @@
 """Load and check all inputs of a run (settings, model, data) before torch is imported."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,7 +15,9 @@ from plainloop.config.settings import TrainConfig, marked
 from plainloop.config.tasks import TASKS, Task, get_task
 from plainloop.config.validation import check_config, flag
 from plainloop.data.custom.dataset import read_custom_dataset
+from plainloop.data.custom.given_rows import sources_of
 from plainloop.data.files.paths import find_files
+from plainloop.data.files.tables import Source
 from plainloop.data.glue import layout_of, read_splits
 from plainloop.data.quality.findings import MOST_SHOWN, read_arrays
 from plainloop.data.quality.summary import DataCheck, find_impossible, refuse_impossible
@@ -59,11 +61,15 @@ class Inputs:
     found: tuple[str, ...] = ()
 
 
-def load_inputs(config: TrainConfig, *, refuse: bool = True) -> Inputs:
+def load_inputs(
+    config: TrainConfig, train_dataset: Any = None, eval_dataset: Any = None, *, refuse: bool = True
+) -> Inputs:
     """Check the settings, resolve the model, read and check the data; nothing is written.
 
     Args:
         config: the settings.
+        train_dataset: rows instead of those that the settings name; see `sources_of`.
+        eval_dataset: validation rows beside them.
         refuse: whether data are refused with which a training is impossible.
 
     Raises:
@@ -98,14 +104,17 @@ def load_inputs(config: TrainConfig, *, refuse: bool = True) -> Inputs:
             check_output_dir(config)
             check_overwritten(config)
     with noted():
-        check_source(config)
+        if eval_dataset is not None and train_dataset is None:
+            raise UserError("needs train_dataset", where="eval_dataset", fix="give both")
+        check_source(config, has_rows=train_dataset is not None)
         if config.task:
             task = get_task(config.task)
             with noted():
                 check_fits_task(config, task)
             inputs = _load_task(config, task, pretrained)
         else:
-            inputs = _load_custom(config, pretrained)
+            given = sources_of(train_dataset, eval_dataset) if train_dataset is not None else None
+            inputs = _load_custom(config, pretrained, given)
             check_fits_task(config, inputs.task)
     if problems or inputs is None:
         raise UserError.together(problems)
@@ -159,8 +168,12 @@ def check_trackers(config: TrainConfig) -> None:
         )
 
 
-def check_source(config: TrainConfig) -> None:
+def check_source(config: TrainConfig, *, has_rows: bool = False) -> None:
     """Check that the settings name exactly one data source, and no setting of another source.
+
+    Args:
+        config: the settings.
+        has_rows: whether the rows are given in Python, which is a source, too.
 
     Raises:
         UserError: there are none or several, or a setting would have no effect.
@@ -169,6 +182,7 @@ def check_source(config: TrainConfig) -> None:
         "--task": config.task,
         "--train-file": config.train_file,
         "--dataset": config.dataset,
+        "train_dataset": has_rows,
     }
     given = [where for where, value in sources.items() if value]
     if not given:
@@ -189,7 +203,7 @@ def check_source(config: TrainConfig) -> None:
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} name different rows", fix="give one of them")
     unused = marked(NOT_WITH_TASK) if config.task else ("data_dir",)
-    if config.dataset:
+    if config.dataset or has_rows:
         unused = ("data_dir", "validation_file", "test_file", "encoding")
     problems = [
         UserError(f"has no effect with {given[0]}", where=flag(name), fix="leave it out")
@@ -212,11 +226,13 @@ def _load_task(config: TrainConfig, task: Task, pretrained: str) -> Inputs:
     return Inputs(config, task, pretrained, raw, DataCheck(raw, task))
 
 
-def _load_custom(config: TrainConfig, pretrained: str) -> Inputs:
+def _load_custom(
+    config: TrainConfig, pretrained: str, given: Mapping[str, Source] | None
+) -> Inputs:
     if config.dataset is not None:
         go_offline_if_unreachable()
     labels = head_labels(pretrained) if pretrained else None
-    data = read_custom_dataset(config, labels)
+    data = read_custom_dataset(config, labels, given)
     is_split = not (config.validation_file or config.group_column or "validation" in data.sources)
     pair = data.config.text_column if is_split else ()
     check = DataCheck(data.raw, data.task, data.show, pair=pair)

@@ -13,6 +13,7 @@ from plainloop.config.tasks import Task
 from plainloop.data.custom.column_types import can_be_text, filled
 from plainloop.data.custom.columns import Columns, find_columns, match_name
 from plainloop.data.custom.decimal_commas import with_decimal_points
+from plainloop.data.custom.given_rows import named_labels
 from plainloop.data.custom.label_column import plain_labels
 from plainloop.data.custom.labels import Labels, encode_labels, infer_labels
 from plainloop.data.custom.one_hot import find_one_hot, join_one_hot
@@ -57,18 +58,22 @@ class CustomDataset:
 
 
 def read_custom_dataset(
-    config: TrainConfig, checkpoint_labels: Sequence[str] | None = None
+    config: TrainConfig,
+    checkpoint_labels: Sequence[str] | None = None,
+    given: Mapping[str, Source] | None = None,
 ) -> CustomDataset:
     """Read the rows that the settings name, and find their columns, labels and validation part.
 
     Args:
-        config: with `train_file` or `dataset`.
+        config: with `train_file` or `dataset`, unless rows are given.
         checkpoint_labels: the labels of a checkpoint that has a head, in its order.
+        given: split -> its rows, instead of those that the settings name.
 
     Raises:
         UserError: what is wrong with the files, columns or labels, with the rows at fault.
     """
-    sources = {split: drop_empty_end(source) for split, source in _read_sources(config).items()}
+    read = given or _read_sources(config)
+    sources = {split: drop_empty_end(source) for split, source in read.items()}
     why = "--label-column" if config.label_column else "the only other columns"
     sources, config, hot = _join_label_columns(sources, config)
     assert not isinstance(config.label_column, tuple)  # noqa: S101 - they are one now
@@ -83,6 +88,7 @@ def read_custom_dataset(
     if config.label_separator is None:
         sources = {s: with_decimal_points(one, columns.label) for s, one in sources.items()}
         train = sources["train"]
+    unlabelled = leave_out_unlabelled_test(sources, columns.label, config)
     drop, known = config.on_null == "drop", checkpoint_labels or ()
     labels = infer_labels(
         plain_labels(
@@ -106,7 +112,7 @@ def read_custom_dataset(
     reasons = list(columns.reasons)
     if hot:
         reasons[-1] = f"label: {len(hot)} columns of 0 and 1, one for each label ({why})"
-    found = [*notes, *reasons, labels.reason]
+    found = [*notes, *reasons, labels.reason, *unlabelled]
     first = str(next(iter(filled(train.table[columns.label])), ""))
     if first[:1] in (*"[{(",) and first not in labels.label_names and not labels.is_list:
         found.append("labels: each list holds one label, so they are classes")
@@ -302,22 +308,23 @@ def _read_hub_sources(dataset: str) -> dict[str, Source]:
             f"no split 'train'; found: {', '.join(splits)}", where=where, fix="choose another"
         )
     return {
-        split: Source(_with_label_names(rows), f"{where}, {split}")
+        split: Source(named_labels(rows), f"{where}, {split}")
         for split, rows in splits.items()
         if split in {"train", "validation", "test"}
     }
 
 
-def _with_label_names(rows: Any) -> pa.Table:
-    """The rows as a table, with each label's name instead of its number."""
-    table = rows.with_format("arrow")[:]
-    for position, (name, feature) in enumerate(rows.features.items()):
-        if hasattr(feature, "int2str"):
-            names = pa.array(feature.names).take(
-                pc.if_else(pc.less(table[name], 0), None, table[name])
-            )
-            table = table.set_column(position, name, names)
-    return table
+def leave_out_unlabelled_test(
+    sources: dict[str, Source], label: str, config: TrainConfig
+) -> list[str]:
+    """Leave out a data set's test split without any label, as most have it on the hub; the line."""
+    test = sources.get("test")
+    if test is None or config.test_file:
+        return []
+    if label in test.table.column_names and test.table[label].null_count < test.table.num_rows:
+        return []
+    del sources["test"]
+    return ["test: left out, since no row has a label"]
 
 
 def _groups(table: pa.Table, column: str | None, rows: pa.Table) -> np.ndarray[Any, Any] | None:
