@@ -29,6 +29,7 @@ FOLDERS = (
     "cli",
 )
 LARGEST_FILE = 450  # lines: beyond it a file probably holds two concepts
+FULL_SCRIPT, LARGEST_SCRIPT = HOUSE / "eject" / "full_script.py", 500  # what one file must hold
 
 
 def module_of(path: Path) -> str:
@@ -80,7 +81,8 @@ def test_no_module_imports_the_trainer_or_reads_pickle(path):
 
 def test_files_hold_one_concept():
     for path in SOURCES:
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= LARGEST_FILE, path
+        largest = LARGEST_SCRIPT if path == FULL_SCRIPT else LARGEST_FILE
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= largest, path
     script = (ROOT / "train.py").read_text(encoding="utf-8").splitlines()
     assert len(script) <= 120
 

@@ -28,7 +28,8 @@ DATA = [
         "__init__.pyi",
         "data/samples/train.tsv",
         "data/samples/reviews.csv",
-        "eject/parts/loop.jinja",
+        "eject/explanations.yaml",
+        "eject/full_script.py",
     ),
     *("report/page.html.jinja", "report/page.css", "report/page.js", "report/seeds.html.jinja"),
 ]

@@ -1,70 +1,43 @@
-"""A script's loop is loop.py's: only what this run's flags leave out may be missing."""
+"""A script's loop is loop.py's: only what this run's settings leave out may be missing."""
 
 import difflib
 
 import pytest
 from conftest import ROOT
-from loop_rules import BODY, expected_loop, loop_of, rules_for
+from loop_rules import RULES_OF, expected_loop, reduced_loop, without_opaque
 from runs import make_runs
 
 from plainloop.config.settings import TrainConfig
+from plainloop.eject.branches import FULL_SCRIPT
 from plainloop.eject.script import make_script
 
 LOOP = (ROOT / "src" / "plainloop" / "training" / "loop.py").read_text(encoding="utf-8")
+FULL = FULL_SCRIPT.read_text(encoding="utf-8")
 
-# What is missing, and the flag that is off or what a script does without.
-ALWAYS = {
-    ("if hasattr(train_dataloader, 'set_epoch'):", "a loader of another kind"),
-    ("max_grad_norm = config.max_grad_norm or math.inf", "stands where it is used"),
-    (
-        "checks.after_step(outputs, batch.inputs['labels'], state.step)",
-        "mistakes in a changed loop",
-    ),
-    ("rows = count_rows(train_dataloader, state.batches_done, len(micro_batches))", "samples/s"),
-    ("is_logged = state.step % config.logging_steps == 0", "stands in its condition"),
-    ("if is_logged or accelerator.device.type == 'cpu':", "is looked at when logged"),
-    ("session.save_or_stop(model, optimizer, lr_scheduler)", "--save-strategy, signals"),
+DECIDED = {
+    "accumulated": {"ACCUMULATES"},
+    "one batch": set(),
+    "one batch, weighted": {"WEIGHS_LABELS"},
 }
-ONE = "--gradient-accumulation-steps 1"
-ONE_BATCH = {
-    ("step_loss = torch.zeros((), device=accelerator.device)", ONE),
-    ("for batch, denominator in zip(micro_batches, denominators, strict=True):", ONE),
-    ("is_last = batch is micro_batches[-1]", ONE),
-    ("with nullcontext() if is_last else accelerator.no_sync(model):", ONE),
-    ("step_loss += loss.detach()", ONE),
-}
-EXACT = f"{ONE}: the factor is exactly 1"
-ROWS_ALIKE = ONE_BATCH | {
-    ("denominators = [loss_denominator(loss_fn, batch.labels) for batch in micro_batches]", EXACT),
-    ("step_denominator = all_reduce_sum(sum(denominators), accelerator)", EXACT),
-    ("loss = loss * (denominator * accelerator.num_processes / step_denominator)", EXACT),
-}
-IS_FINISHED = "if session.training_is_done:"
-NO_PATIENCE = {(IS_FINISHED, "--early-stopping-patience")}
-WHOLE_EPOCHS = NO_PATIENCE | {(IS_FINISHED, "--early-stopping-patience, --num-train-epochs")}
-PINNED = {
-    "pair": ROWS_ALIKE | WHOLE_EPOCHS,
-    "single text": ROWS_ALIKE | WHOLE_EPOCHS,
-    "regression": ROWS_ALIKE | WHOLE_EPOCHS,
-    "label names": ROWS_ALIKE | WHOLE_EPOCHS,
-    "class weights": ONE_BATCH | WHOLE_EPOCHS,
-    "multi-label": ROWS_ALIKE | WHOLE_EPOCHS,
-    "lists of labels": ROWS_ALIKE | WHOLE_EPOCHS,
-    "accumulation": NO_PATIENCE,
-    "cosine with warm-up": ROWS_ALIKE | WHOLE_EPOCHS,
-    "early stopping": ROWS_ALIKE,
-    "all at once": NO_PATIENCE,
-    "by a metric": ROWS_ALIKE
-    | WHOLE_EPOCHS
-    | {("if not (by_metric or accelerator.optimizer_step_was_skipped):", "--lr-scheduler-type")},
-    "no evaluation": ROWS_ALIKE
-    | WHOLE_EPOCHS
-    | {
-        (
-            "if session.should_evaluate:",
-            "--eval-strategy no",
-        )
-    },
+# The conditions in the loop, and which of them are on in a run; the branches of the others are off.
+USUAL = {"EVAL_STRATEGY != 'no'", "not FOLLOWS_METRIC"}
+BEST = {"CHOOSES_BEST", "GREATER_IS_BETTER", "LOAD_BEST_MODEL_AT_END", "EARLY_STOPPING_PATIENCE"}
+WEIGHTED = {"HAS_LOSS", "WEIGHS_LABELS"}
+CONDITIONS = USUAL | BEST | WEIGHTED | {"ACCUMULATES", "EVAL_BY_STEPS", "FOLLOWS_METRIC"}
+ON = {
+    "pair": USUAL,
+    "single text": USUAL,
+    "regression": USUAL,
+    "label names": USUAL,
+    "class weights": USUAL | WEIGHTED,
+    "multi-label": USUAL | {"HAS_LOSS"},
+    "lists of labels": USUAL | {"HAS_LOSS"},
+    "accumulation": USUAL | {"ACCUMULATES"},
+    "cosine with warm-up": USUAL,
+    "early stopping": USUAL | BEST,
+    "all at once": USUAL | WEIGHTED | {"ACCUMULATES", "EVAL_BY_STEPS"},
+    "by a metric": USUAL - {"not FOLLOWS_METRIC"} | {"FOLLOWS_METRIC"},
+    "no evaluation": USUAL - {"EVAL_STRATEGY != 'no'"} | {"HAS_LOSS"},
 }
 
 
@@ -73,37 +46,32 @@ def runs(tmp_path_factory, tiny_data):
     return make_runs(tmp_path_factory.mktemp("files"), tiny_data)
 
 
-@pytest.fixture
-def both_loops(runs, tiny_model, tmp_path):
-    """The loop that a run's script must have, the one it has, and the rules between it and loop.py's."""
+def assert_same(found, wanted):
+    difference = difflib.unified_diff(wanted.splitlines(), found.splitlines(), lineterm="")
+    assert found == wanted, "\n".join(difference)
 
-    def both_loops(name, source=LOOP):
-        config = TrainConfig(model=str(tiny_model), **runs[name])
-        script = make_script(config, tmp_path / "train_it.py").source
-        rules = rules_for(
-            config,
-            has_loss=config.class_weights is not None or config.label_smoothing_factor > 0,
-            weighs_labels=config.class_weights is not None and "pos_weight" not in script,
-        )
-        wanted, used = expected_loop(rules, source)
-        return wanted, loop_of(script, rules), used
 
-    return both_loops
+def both_loops(kind, source=LOOP):
+    """The loop that the full script must have with its batches taken so, and the one it has."""
+    found = reduced_loop(FULL, {"ACCUMULATES", "WEIGHS_LABELS"}, DECIDED[kind])
+    return expected_loop(RULES_OF[kind], source), without_opaque(found)
+
+
+@pytest.mark.parametrize("kind", RULES_OF)
+def test_the_full_scripts_loop_is_that_of_train(kind):
+    wanted, found = both_loops(kind)
+    assert_same(found, wanted)
 
 
 def test_every_run_is_pinned(runs):
-    assert runs.keys() == PINNED.keys()
+    assert runs.keys() == ON.keys()
 
 
-@pytest.mark.parametrize("name", PINNED)
-def test_only_branches_that_are_off_are_missing(name, both_loops):
-    wanted, found, used = both_loops(name)
-    difference = difflib.unified_diff(wanted.splitlines(), found.splitlines(), lineterm="")
-    assert found == wanted, "\n".join(difference)
-    missing = {(rule.statement, rule.because) for rule in used if rule.becomes in ("", BODY)}
-    for statement, because in sorted(missing):
-        print(f"{because:<50} {statement}")
-    assert missing == ALWAYS | PINNED[name]
+@pytest.mark.parametrize("name", ON)
+def test_only_branches_that_are_off_are_missing(name, runs, tiny_model, tmp_path):
+    script = make_script(TrainConfig(model=str(tiny_model), **runs[name]), tmp_path / "train_it.py")
+    found = reduced_loop(script.source, set(), {"ACCUMULATES"})
+    assert_same(found, reduced_loop(FULL, CONDITIONS, ON[name]))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +88,8 @@ def test_only_branches_that_are_off_are_missing(name, both_loops):
     ],
     ids=["a line less", "evaluation mode", "another loss", "a line more", "another schedule"],
 )
-def test_a_change_of_the_loop_is_seen(old, new, both_loops):
+@pytest.mark.parametrize("kind", RULES_OF)
+def test_a_change_of_the_loop_is_seen(old, new, kind):
     assert LOOP.count(old) == 1
-    wanted, found, _ = both_loops("accumulation", LOOP.replace(old, new))
+    wanted, found = both_loops(kind, LOOP.replace(old, new))
     assert found != wanted

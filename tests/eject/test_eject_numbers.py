@@ -108,7 +108,7 @@ def test_rows_from_the_hub_give_the_same_bits(task, tiny_model, tmp_path, monkey
     ours = run_tiny(tmp_path / "ours", execution="padded", **settings)
     script = make_script(TrainConfig(output_dir=tmp_path / "theirs", **settings), tmp_path / "t.py")
     script.write()
-    assert f'load_dataset("nyu-mll/glue", "{task}")' in script.source
+    assert f'DATASET_NAME = "nyu-mll/glue"\nDATASET_CONFIG_NAME = "{task}"\n' in script.source
     runpy.run_path(str(script.path))
     metrics = json.loads((tmp_path / "theirs" / "metrics.json").read_text(encoding="utf-8"))
     compare_scores(metrics.pop("evaluations"), ours.metrics["evaluations"])

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tokenize
+from pathlib import Path
 
 import nbformat
 import pyarrow as pa
@@ -276,7 +277,7 @@ def test_a_notebook_holds_the_scripts_code(runs, script_of, tmp_path):
         for text in (script.source.partition('"""\n\n')[2], "\n".join(code))
     )
     differ = [pair for pair in zip(ours, theirs, strict=True) if pair[0] != pair[1]]
-    assert all("__file__" in mine or "_FILE = " in mine for mine, _ in differ)
+    assert all("__file__" in mine for mine, _ in differ)
     assert json.loads(notebook.path.read_text(encoding="utf-8"))["nbformat"] == 4
 
 
@@ -312,3 +313,49 @@ def test_a_script_reads_the_rows_however_their_file_is_written(script_of, tmp_pa
     read = scope["read_rows"](str(path))
     assert [*read["text"]] == [f"the cat sees it {n}" for n in range(20)]
     assert [scope["LABEL_NAMES"][n] for n in read["labels"]] == ["a", "b"] * 10
+
+
+def test_a_notebook_names_relative_paths_from_its_own_folder(
+    runs, script_of, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "own.csv").write_bytes(Path(*runs["class weights"]["train_file"]).read_bytes())
+    (tmp_path / "more.csv").write_bytes((tmp_path / "own.csv").read_bytes())
+    (tmp_path / "glue").symlink_to(runs["pair"]["data_dir"])
+    of_files = {"train_file": ("own.csv",), "output_dir": Path("runs/own")}
+    written = {
+        name: [
+            line
+            for part in script_of(f"inner/t{suffix}", **given).parts.values()
+            for line in part.splitlines()
+            if line.startswith(("DATA_DIR =", "FILES =", "OUTPUT_DIR =", "VALIDATION_ROWS ="))
+        ]
+        for name, suffix, given in (
+            ("script", ".py", of_files),
+            ("notebook", ".ipynb", of_files),
+            ("of several files", ".ipynb", {**of_files, "validation_file": ("*.csv",)}),
+            ("of a task", ".ipynb", {"task": "demo", "data_dir": Path("glue")}),
+        )
+    }
+    assert written == {
+        "script": [
+            'FILES = {"train": "own.csv"}',
+            'VALIDATION_ROWS = Path(__file__).with_name("t-validation-rows.txt")',
+            'OUTPUT_DIR = "runs/own"',
+        ],
+        "notebook": [
+            'FILES = {"train": "../own.csv"}',
+            'VALIDATION_ROWS = "t-validation-rows.txt"',
+            'OUTPUT_DIR = "../runs/own"',
+        ],
+        "of several files": [
+            'FILES = {"train": ["../own.csv"], "validation": ["../more.csv", "../own.csv"]}',
+            'OUTPUT_DIR = "../runs/own"',
+        ],
+        "of a task": [
+            'DATA_DIR = "../glue"',
+            'FILES = {"train": f"{DATA_DIR}/train.tsv", "validation": f"{DATA_DIR}/validation.tsv"}',
+            'OUTPUT_DIR = "runs/t"',
+        ],
+    }

@@ -25,6 +25,6 @@ def explain_parts(script: Script) -> str:
 
 def read_explanations() -> dict[str, dict[str, str]]:
     """Read part name -> code that the part must contain -> explanation."""
-    text = (files("plainloop.eject") / "parts" / "explanations.yaml").read_text(encoding="utf-8")
+    text = (files("plainloop.eject") / "explanations.yaml").read_text(encoding="utf-8")
     explanations: dict[str, dict[str, str]] = yaml.safe_load(text)
     return explanations

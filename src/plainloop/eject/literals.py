@@ -7,8 +7,14 @@ LINE_LENGTH = 100
 _INDENT = "    "
 
 
+class Code(str):
+    """An expression of Python, in place of a value."""
+
+    __slots__ = ()
+
+
 def literal(value: Any) -> str:
-    """Format a string, number, flat list or flat dictionary as one line of Python.
+    """Format an expression, string, number, flat list or flat dictionary as one line of Python.
 
     Strings are in double quotes, or in single quotes if that needs fewer escapes.
     """
@@ -17,6 +23,8 @@ def literal(value: Any) -> str:
         return f"{{{', '.join(items)}}}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(literal, value))}]"
+    if isinstance(value, Code):
+        return value
     if isinstance(value, str):
         # repr and not json.dumps, which writes characters beyond 16 bits as two surrogates. The
         # leading double quote makes repr choose single quotes, so that no " is escaped.
@@ -30,22 +38,28 @@ def literal(value: Any) -> str:
 def constant(name: str, value: Any, comment: str = "") -> str:
     """Format a constant as `NAME = value  # comment`, on several lines if one is too long."""
     line = f"{name} = {literal(value)}"
-    above = ""
-    if comment:
-        if width(f"{line}  # {comment}") <= LINE_LENGTH:
-            return f"{line}  # {comment}"
-        above = f"# {comment}\n"
-    if width(line) <= LINE_LENGTH:
-        return above + line
-    if isinstance(value, dict):
-        items = [f"{literal(key)}: {literal(item)}" for key, item in value.items()]
-        return f"{above}{name} = {{\n" + "".join(f"{_INDENT}{item},\n" for item in items) + "}"
-    if isinstance(value, (list, tuple)):
-        items = list(map(literal, value))
-        return f"{above}{name} = [\n" + "".join(f"{_INDENT}{item},\n" for item in items) + "]"
-    if width(_INDENT + literal(value)) <= LINE_LENGTH:
-        return f"{above}{name} = (\n{_INDENT}{literal(value)}\n)"
-    return above + line
+    if comment and width(f"{line}  # {comment}") <= LINE_LENGTH:
+        return f"{line}  # {comment}"
+    if width(line) > LINE_LENGTH:
+        if isinstance(value, (dict, list, tuple)):
+            line = f"{name} = {_on_lines(value, '')}"
+        elif width(_INDENT + literal(value)) <= LINE_LENGTH:
+            line = f"{name} = (\n{_INDENT}{literal(value)}\n)"
+    return f"# {comment}\n{line}" if comment else line
+
+
+def _on_lines(value: Any, indent: str) -> str:
+    """Format a list or dictionary with an item a line, and an item that is too long likewise."""
+    is_dict, inner = isinstance(value, dict), indent + _INDENT
+    lines = []
+    for key, item in value.items() if is_dict else enumerate(value):
+        start = f"{inner}{literal(key)}: " if is_dict else inner
+        line = f"{start}{literal(item)},"
+        if width(line) > LINE_LENGTH and isinstance(item, (dict, list, tuple)):
+            line = f"{start}{_on_lines(item, inner)},"
+        lines.append(line)
+    opening, closing = "{}" if is_dict else "[]"
+    return "\n".join([opening, *lines, f"{indent}{closing}"])
 
 
 def width(line: str) -> int:

@@ -7,7 +7,7 @@ from plainloop.config.marks import EJECTED, MAY_DIFFER, OF_CALL, NotEjected
 from plainloop.config.settings import MARKS, TrainConfig, marked
 from plainloop.config.tasks import Task
 from plainloop.config.validation import flag
-from plainloop.eject.metric_lines import script_metrics
+from plainloop.eject.branches import FULL_SCRIPT
 from plainloop.errors import UserError
 from plainloop.model.lora import is_lora_folder
 
@@ -48,7 +48,8 @@ def check_task_and_model(config: TrainConfig, task: Task, pretrained: str) -> No
             is a folder of LoRA adapters.
     """
     problems = []
-    computed = ["loss", *script_metrics(task)]
+    script = FULL_SCRIPT.read_text(encoding="utf-8")
+    computed = ["loss", *(name for name in task.metrics if f'scores["{name}"]' in script)]
     if config.best_metric not in computed:
         problems.append(
             UserError(

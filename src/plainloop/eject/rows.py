@@ -20,7 +20,7 @@ from plainloop.data.files.paths import find_files, format_of
 from plainloop.data.files.tables import Source, open_files, read_files
 from plainloop.data.files.text import COMPRESSIONS, encoding_of
 from plainloop.data.glue import SAMPLES_DIR, layout_of
-from plainloop.eject.literals import literal
+from plainloop.eject.literals import Code, literal
 from plainloop.errors import UserError
 from plainloop.training.prepare import Inputs
 
@@ -33,32 +33,17 @@ class Rows:
 
     Attributes:
         settings: name -> value of the script's constants.
-        splits: split -> Python expression that reads it.
-        format: file format: csv (also for tsv), "json lines", "json array" or parquet.
-        parse_options, read_options: arguments of `csv.ParseOptions` and `csv.ReadOptions`, as source.
-        skips_short_rows: whether rows with missing fields are dropped.
-        encoding: encoding of JSON files.
-        labels_are_names: whether the label column holds names rather than numbers.
-        list_labels: whether the label column holds lists.
-        on_null: handling of rows without text: error, drop or empty; error if there are none.
+        files: split -> its file, or its files where a split has several.
+        scored_splits: the splits that are scored after the training, beside the validation split.
         validation_rows: indices into the training rows, as the script reads them, of the validation
             split; None if it has its own files.
-        hub: data set and configuration on the Hub, instead of files.
         copied: file name -> source path of the data files to copy into the script's data folder.
     """
 
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    splits: Mapping[str, str] = field(default_factory=dict)
-    format: str = "csv"
-    parse_options: str = 'delimiter="\\t", quote_char=False'
-    read_options: str = ""
-    skips_short_rows: bool = False
-    encoding: str = "utf-8-sig"
-    labels_are_names: bool = False
-    list_labels: bool = False
-    on_null: str = "error"
+    settings: Mapping[str, Any]
+    files: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    scored_splits: Sequence[str] = ()
     validation_rows: Sequence[int] | None = None
-    hub: tuple[str, str] | None = None
     copied: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -66,28 +51,26 @@ def rows_of_task(config: TrainConfig, task: Task) -> Rows:
     """Describe how to read a task's rows: from GLUE's files, the embedded samples or the Hub."""
     layout = layout_of(task)
     if config.data_dir is None and task.hub is not None:
-        return Rows(hub=task.hub)
-    settings: dict[str, Any] = {}
-    splits = {s: f'read_rows(f"{{DATA_DIR}}/{name}")' for s, name in layout.files.items()}
-    if config.data_dir is not None:
-        settings["DATA_DIR"] = str(config.data_dir)
-    if layout.header:
-        settings["HEADER"] = list(layout.header)
+        scored = ["validation_mismatched"] if task.name == "mnli" else []
+        return Rows({"DATASET_NAME": task.hub[0], "DATASET_CONFIG_NAME": task.hub[1]}, {}, scored)
+    files: dict[str, str] = {
+        split: Code(f"f{literal(f'{{DATA_DIR}}/{name}')}") for split, name in layout.files.items()
+    }
     if config.test_file:
-        settings["TEST_FILE"] = config.test_file[0]
-        splits["test"] = "read_rows(TEST_FILE)"
+        files["test"] = config.test_file[0]
+    options: dict[str, Any] = {"delimiter": "\t", "quote_char": False}
+    if layout.skips_short_rows:  # rows of the official file that lack fields
+        options["invalid_row_handler"] = Code('lambda _row: "skip"')
     columns = {ours: theirs for ours, theirs in layout.columns.items() if ours != "label"}
-    settings["COLUMNS"] = {**columns, "labels": layout.columns["label"]}
-    return Rows(
-        settings=settings,
-        splits=splits,
-        read_options="column_names=HEADER" if layout.header else "",
-        skips_short_rows=layout.skips_short_rows,
-        labels_are_names=layout.labels_are_names,
-        copied={}
-        if config.data_dir is not None
-        else {name: SAMPLES_DIR / name for name in layout.files.values()},
-    )
+    settings = {
+        "READ_OPTIONS": {"column_names": list(layout.header)} if layout.header else {},
+        "PARSE_OPTIONS": options,
+        "COLUMNS": {**columns, "labels": layout.columns["label"]},
+        "LABELS_ARE_NAMES": layout.labels_are_names,
+    }
+    scored = [split for split in files if split not in ("train", "validation")]
+    own = {} if config.data_dir else {name: SAMPLES_DIR / name for name in layout.files.values()}
+    return Rows(settings, files, scored, copied=own)
 
 
 def rows_of_files(inputs: Inputs) -> Rows:
@@ -113,19 +96,9 @@ def rows_of_files(inputs: Inputs) -> Rows:
     form, encoding, layout = _only_format(
         [file for files in given.values() for file in files], config
     )
-    settings: dict[str, Any] = {}
-    splits = {}
-    for split, files in given.items():
-        name = f"{split.upper()}_FILE"
-        if len(files) == 1:
-            settings[name], splits[split] = str(files[0]), f"read_rows({name})"
-        else:
-            settings[f"{name}S"] = [str(file) for file in files]
-            splits[split] = f"concatenate_datasets([read_rows(path) for path in {name}S])"
+    several = any(len(files) > 1 for files in given.values())
     assert config.label_column is not None  # noqa: S101 - the resolved settings have it
     columns = dict(zip(task.text_columns, config.text_column, strict=True))
-    settings["COLUMNS"] = {**columns, "labels": config.label_column}
-
     sources = [read_files(files, config.read_options) for files in given.values()]
     _check_top_level(given["train"], config)
     _check_are_as_written(sources, config, task)
@@ -138,9 +111,8 @@ def rows_of_files(inputs: Inputs) -> Rows:
                 where=f"--label-column {config.label_column}",
                 fix="write the labels' names into the file",
             )
-        settings["LABEL_NUMBERS"] = numbers
-    if config.label_separator is not None:
-        settings["LABEL_SEPARATOR"] = config.label_separator
+    else:
+        numbers = {}
     has_text = [_has_text(source, config) for source in sources]
     validation_rows = None
     if "validation" not in given:
@@ -149,25 +121,35 @@ def rows_of_files(inputs: Inputs) -> Rows:
         kept = np.flatnonzero(has_text[0] | (config.on_null != "drop"))
         held_out = np.asarray(inputs.raw["validation"]["idx"][:])
         validation_rows = np.searchsorted(kept, held_out).tolist()
-    parse_options, read_options = [], [f"encoding={literal(encoding)}"] if encoding else []
+    parse_options: dict[str, Any] = {}
+    read_options: dict[str, Any] = {"encoding": encoding} if encoding else {}
     if layout is not None:
         if layout.delimiter != ",":
-            parse_options.append(f"delimiter={literal(layout.delimiter)}")
-        parse_options.append("newlines_in_values=True" if layout.quotes else "quote_char=False")
+            parse_options["delimiter"] = layout.delimiter
+        parse_options |= {"newlines_in_values": True} if layout.quotes else {"quote_char": False}
         if not layout.names_above:
-            read_options.append(f"column_names={literal(layout.names)}")
-            read_options.append(f"skip_rows_after_names={layout.rows_above}")
+            read_options["column_names"] = layout.names
+            read_options["skip_rows_after_names"] = layout.rows_above
+    settings = {
+        "HAS_SEVERAL_FILES": several,
+        "FORMAT": form,
+        "READ_OPTIONS": read_options,
+        "PARSE_OPTIONS": parse_options,
+        "ENCODING": encoding or "utf-8-sig",
+        "COLUMNS": {**columns, "labels": config.label_column},
+        "LIST_LABELS": is_list(sources[0].table.schema.field(config.label_column).type),
+        "LABEL_NUMBERS": numbers,
+        "LABELS_ARE_NAMES": True,
+        "ON_NULL": "error" if np.concatenate(has_text).all() else config.on_null,
+    }
     return Rows(
-        settings=settings,
-        splits=splits,
-        format=form,
-        parse_options=", ".join(parse_options),
-        read_options=", ".join(read_options),
-        encoding=encoding or "utf-8-sig",
-        labels_are_names=True,
-        list_labels=is_list(sources[0].table.schema.field(config.label_column).type),
-        on_null="error" if np.concatenate(has_text).all() else config.on_null,
-        validation_rows=validation_rows,
+        settings,
+        {
+            split: [str(file) for file in files] if several else str(files[0])
+            for split, files in given.items()
+        },
+        ["test"] if "test" in given else [],
+        validation_rows,
     )
 
 

@@ -1,6 +1,5 @@
 """make_script(): write a run as a standalone script or notebook that trains the same model."""
 
-import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,8 +8,7 @@ from plainloop import __version__
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.data.batches.tokenize import check_tokenizer
-from plainloop.eject.context import context_of, token_limits
-from plainloop.eject.imports import imports_for, names_in
+from plainloop.eject.branches import render, space
 from plainloop.eject.notebook import to_notebook
 from plainloop.eject.refusals import check_settings, check_targets, check_task_and_model
 from plainloop.eject.rows import rows_of_files, rows_of_task
@@ -19,23 +17,6 @@ from plainloop.model.load import load_tokenizer
 from plainloop.run.output_file import check_output, make_output_folder, open_output
 from plainloop.training.optim import check_schedule
 from plainloop.training.prepare import Inputs, load_inputs
-
-PARTS = (
-    "accelerator",
-    "data",
-    "tokenize",
-    "loaders",
-    "model",
-    "optimizer",
-    "loss",
-    "evaluation",
-    "loop",
-    "save",
-)
-"""Template names, in the order of the parts in the script, after imports and settings."""
-SETTINGS_TITLE = (
-    "# The settings of this run, under the names that plainloop and the Trainer give them."
-)
 
 
 @dataclass(frozen=True)
@@ -57,12 +38,7 @@ class Script:
     @property
     def source(self) -> str:
         """Source of the script."""
-        text = f'"""{self.title}"""\n'
-        before = ""
-        for part in self.parts.values():
-            text += "\n" * (1 + (_ends_in_function(before) or _begins_with_function(part))) + part
-            before = part
-        return text
+        return space("\n\n".join([f'"""{self.title}"""', *self.parts.values()]))
 
     @property
     def paths_beside(self) -> list[Path]:
@@ -122,39 +98,7 @@ def make_script(config: TrainConfig, path: Path, inputs: Inputs | None = None) -
     }
     if rows.validation_rows is not None:
         beside[f"{path.stem}-validation-rows.txt"] = "".join(f"{n}\n" for n in rows.validation_rows)
-    limits = token_limits(inputs)
-    parts = render(context_of(inputs, rows, limits))
-    used = names_in("\n".join(parts.values()))
-    settings = [
-        line for name, line in settings_of(inputs, rows, limits, path).items() if name in used
-    ]
-    parts = {"settings": "\n".join([SETTINGS_TITLE, *settings, ""]), **parts}
-    parts = {"imports": imports_for("\n".join(parts.values())) + "\n", **parts}
-    return Script(path, _title(inputs.task, path), parts, beside)
-
-
-def render(context: Mapping[str, object]) -> dict[str, str]:
-    """Render the templates to part name -> source, without the parts that are empty."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    templates = Environment(
-        loader=PackageLoader("plainloop.eject", "parts"),
-        autoescape=False,  # noqa: S701 - Python and not HTML; user values go through literal()
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=StrictUndefined,
-    )
-    parts = {name: templates.get_template(f"{name}.jinja").render(context) for name in PARTS}
-    return {name: text.strip("\n") + "\n" for name, text in parts.items() if text.strip()}
-
-
-def _begins_with_function(part: str) -> bool:
-    return isinstance(ast.parse(part).body[0], ast.FunctionDef)
-
-
-def _ends_in_function(part: str) -> bool:
-    return bool(part) and isinstance(ast.parse(part).body[-1], ast.FunctionDef)
+    return Script(path, _title(inputs.task, path), render(settings_of(inputs, rows, path)), beside)
 
 
 def _title(task: Task, path: Path) -> str:
