@@ -102,7 +102,7 @@ def test_overwrite_replaces_a_run_and_leaves_what_is_beside_it(old_run, tmp_path
 def test_a_file_is_never_replaced(tmp_path, overwrite):
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     for output_dir in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(UserError, match="file is not a folder that can be written; choose"):
+        with pytest.raises(UserError, match="file is not a folder; choose"):
             RunFolder.create(TrainConfig(task="demo", output_dir=output_dir, overwrite=overwrite))
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
 
