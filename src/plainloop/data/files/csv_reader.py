@@ -374,7 +374,8 @@ def check_header(names: list[str], where: str, *, headed: bool) -> list[str]:
         raise UserError(
             f"no header: the first row looks like data ({shown})",
             where=where,
-            fix=f"--no-header takes it as a row of columns {numbers}; --header if these are names",
+            fix=f"--no-header takes it as a row of columns {numbers}; --header if these are names; "
+            "name it .txt if each line is one text",
         )
     named = [
         name if name.strip() or 0 == number < len(names) - 1 else NO_NAME.format(number)
