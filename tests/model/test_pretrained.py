@@ -1,6 +1,7 @@
 """What --model names: the embedded model, a folder, or a name on the hub."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -140,3 +141,10 @@ def test_without_a_network_the_answer_comes_at_once(run_command, flags):
     finished = run_command("-c", counted, "train", *flags, expect=2, **environment)
     assert finished.stderr.count("\n") == 1
     assert "cannot be loaded" in finished.stderr
+
+
+def test_a_pipe_in_a_models_folder_is_refused_and_not_waited_for(tmp_path):
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    os.mkfifo(tmp_path / "tokenizer.json")
+    with pytest.raises(UserError, match=r"tokenizer\.json: no regular file"):
+        resolve_model(str(tmp_path))

@@ -137,6 +137,11 @@ def _demo_model_folder() -> Path:
 
 
 def _check_folder(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+            raise UserError(
+                "no regular file", where=f"--model {path}", fix="give a folder of files"
+            )
     if not (folder / "config.json").is_file():
         raise UserError(
             "not a model folder: config.json is missing",
