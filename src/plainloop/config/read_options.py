@@ -1,6 +1,7 @@
 """How to read files of rows: the settings that train, check, evaluate and predict share."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from cyclopts import Parameter
 
@@ -21,3 +22,6 @@ class ReadOptions:
 
     sheet: str | None = None
     """Sheet of a spreadsheet (the extra excel). Default: the only one that has rows."""
+
+    quotes: Literal["text", "enclose"] | None = None
+    """Whether double quotes are text or enclose fields. Default: found in the rows, as csv has them."""

@@ -140,6 +140,9 @@ class TrainConfig:
     sheet: Annotated[str | None, DATA, MAY_DIFFER, NOT_WITH_TASK] = None
     """Sheet of a spreadsheet (the extra excel). Default: the only one that has rows."""
 
+    quotes: Annotated[Literal["text", "enclose"] | None, DATA, MAY_DIFFER, NOT_WITH_TASK] = None
+    """Whether double quotes are text or enclose fields. Default: found in the rows, as csv has them."""
+
     on_null: Annotated[Literal["error", "drop", "empty"], DATA, NOT_WITH_TASK, EJECTED] = "error"
     """What to do with a row without a text or label: stop, leave it out, or take the text as empty."""
 
@@ -365,6 +368,7 @@ class TrainConfig:
             separator=self.separator,
             header=self.header,
             sheet=self.sheet,
+            quotes=self.quotes,
         )
 
     @property

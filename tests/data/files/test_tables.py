@@ -144,6 +144,66 @@ def test_quotes_in_tsv_quote_where_they_can_and_are_text_elsewhere(write):
     assert read_files([literal]).table["text"].to_pylist() == ['"Well," he said', '"open']
 
 
+QUOTED_ROWS = "".join(f'"row {n} ""so"" said"\ta\n' for n in range(5))
+
+
+@pytest.mark.parametrize(
+    ("rows", "as_text", "enclosed"),
+    [
+        ('"Never say never\ta\nx\tb\nthe end"\ta\n', "3 rows", "1 rows"),
+        (QUOTED_ROWS + '"Odd" start\ta\n', "6 rows", "an error (line 7: text follows"),
+    ],
+    ids=["rows merged", "one odd quote"],
+)
+def test_a_tsv_whose_quotes_give_different_rows_is_asked(write, rows, as_text, enclosed):
+    path = write("a.tsv", "text\tlabel\n" + rows)
+    with pytest.raises(UserError) as caught:
+        read_files([path])
+    said = str(caught.value)
+    assert f"as text they give {as_text}, as marks that enclose fields {enclosed}" in said
+    assert said.endswith("choose with --quotes text or --quotes enclose")
+    texts = read_files([path], ReadOptions(quotes="text")).table["text"].to_pylist()
+    assert texts == [line.split("\t")[0] for line in rows.splitlines()]
+    if "error" in enclosed:
+        with pytest.raises(UserError, match="text follows the closing quote"):
+            read_files([path], ReadOptions(quotes="enclose"))
+    else:
+        found = read_files([path], ReadOptions(quotes="enclose")).table["text"].to_pylist()
+        assert found == ["Never say never\ta\nx\tb\nthe end"]
+
+
+def test_the_rule_for_quotes_in_a_tsv_is_said(write):
+    for rows, note in (
+        (QUOTED_ROWS, ("a.tsv: quotes enclose fields (--quotes text or enclose)",)),
+        ('"Well," he said\ta\nx\tb\n', ("a.tsv: quotes are text (--quotes text or enclose)",)),
+        ("x\ta\n", ()),
+    ):
+        assert read_files([write("a.tsv", "text\tlabel\n" + rows)]).notes == note
+
+
+def test_bytes_in_another_encoding_name_those_that_decode_the_file(write, tmp_path):
+    path = tmp_path / "k.csv"
+    path.write_bytes("text,label\n배송이 늦어요,1\n".encode("cp949"))
+    with pytest.raises(UserError) as caught:
+        read_files([path])
+    assert "line 2 is not UTF-8; name the encoding in which it reads right" in str(caught.value)
+    assert "cp949 ('배송이 늦어요,1')" in str(caught.value)
+
+
+def test_the_errors_of_many_files_are_summarised(write):
+    files = [write(f"{number}.csv", "text,label\n") for number in range(9)]
+    with pytest.raises(UserError) as caught:
+        read_files([files[0].parent / "*.csv"])
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4
+    assert "6 more of 9 files cannot be read" in lines[-1]
+
+
+def test_a_blank_line_further_up_is_to_be_deleted(write):
+    with pytest.raises(UserError, match=r"line 3 is blank, expected 2; delete the blank lines"):
+        read_files([write("a.csv", "text,label\nx,a\n\nz,b\n")])
+
+
 def test_keys_that_are_missing_or_null_are_null_and_kinds_stay(write):
     lines = ['{"text": "2024-01-01", "n": 1}', '{"labels": ["a"], "n": 2.5}', '{"text": null}']
     table = read_files([write("a.jsonl", "\n".join(lines))]).table

@@ -74,7 +74,7 @@ def plain_labels(
         values = pc.list_element(values, 0)
     position = source.table.column_names.index(column)
     plain = replace(source, table=source.table.set_column(position, column, values))
-    if not is_list(values.type):
+    if not pa.types.is_nested(values.type):
         no_label = _find_no_labels(plain, column, problem_type, known, drop=drop)
         values = pc.if_else(pa.array(no_label), pa.scalar(None, values.type), values)
         plain = replace(source, table=source.table.set_column(position, column, values))

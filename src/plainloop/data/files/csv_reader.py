@@ -7,7 +7,8 @@ line of everything that is wrong. What it lets through, Arrow reads to the same 
 `dialect.py` finds the separator and the header. The rules: RFC 4180, with any line end. A field that begins with a quote ends with one; quotes inside
 it are doubled; line breaks and separators inside it are text. Quotes elsewhere are text. In a tsv file
 some tools write quotes like this (Excel, pandas) and others write them as text: a tsv file that
-cannot be read with the rules is read without, so that every quote of it is text.
+cannot be read with the rules is read without, so that every quote of it is text. If it can be read in
+both ways with different rows, `--quotes` has to say which.
 """
 
 import csv
@@ -15,7 +16,6 @@ import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from pyarrow import csv as arrow_csv
 from plainloop.config.read_options import ReadOptions
 from plainloop.data.files.arrow_reader import Batches
 from plainloop.data.files.dialect import SEPARATORS, Dialect, find_dialect
+from plainloop.data.files.quotes import LONGEST_FIELD, QuoteError, has_quotes, quote_error
 from plainloop.data.files.text import (
-    LINE_BREAK,
     check_is_text,
     open_bytes,
     own_separator,
@@ -37,7 +37,6 @@ from plainloop.errors import UserError, printable, printable_path
 
 MOST_ROWS_SHOWN = 3
 MOST_NAMES_SHOWN = 12
-LONGEST_FIELD = 2**24  # characters: more is a quote that was left open
 BLOCK_BYTES, MOST_BLOCK_BYTES = 2**20, 2**31 - 1
 MOST_BYTES_A_CHARACTER = 4  # in UTF-8; a quote that is doubled takes two
 NO_SEPARATOR = "\x1f"  # Arrow and csv want one; no text has this control character
@@ -95,10 +94,6 @@ class Layout:
     def separator(self) -> str:
         """What messages call the delimiter."""
         return SEPARATORS.get(self.delimiter, repr(self.delimiter))
-
-
-class _QuoteError(UserError):
-    """A quote that is not closed, or is closed before its field ends."""
 
 
 def read_csv(path: Path, layout: Layout) -> pa.Table:
@@ -187,15 +182,7 @@ def check_csv(path: Path, options: ReadOptions) -> Layout:
     own = own_separator(path)
     with long_fields():
         dialect = find_dialect(path, own, options)
-        try:
-            layout = _check_rows(path, dialect, options, quotes=True)
-        except UserError as with_quotes:
-            if dialect.delimiter != "\t":
-                raise
-            try:
-                layout = _check_rows(path, dialect, options, quotes=False)
-            except UserError as without:
-                raise (without if isinstance(with_quotes, _QuoteError) else with_quotes) from None
+        layout = _choose_quotes(path, dialect, options)
     notes = [f"separated by {layout.separator}"] if layout.delimiter != own else []
     unnamed = [name for number, name in enumerate(layout.names) if name == NO_NAME.format(number)]
     empty = _find_empty(path, layout, unnamed) if unnamed else []
@@ -205,9 +192,45 @@ def check_csv(path: Path, options: ReadOptions) -> Layout:
     if filled:
         shown = ", ".join(map(repr, filled[:MOST_ROWS_SHOWN])) + and_more(len(filled))
         notes.append(f"columns without a name are called {shown}")
+    if options.quotes is None and layout.delimiter == "\t" and has_quotes(path, options):
+        used = "enclose fields" if layout.quotes else "are text"
+        notes.append(f"quotes {used} (--quotes text or enclose)")
     if dialect.row_names:
         notes.append("each row begins with a name of its own, as R writes it")
     return replace(layout, left_out=tuple(empty), notes=tuple(notes))
+
+
+def _choose_quotes(path: Path, dialect: Dialect, options: ReadOptions) -> Layout:
+    """Read quotes as `--quotes` says; in a tsv file without it, as they can be read.
+
+    Raises:
+        UserError: see `_check_rows`; or both ways are plausible and give different rows.
+    """
+    if options.quotes or dialect.delimiter != "\t":
+        return _check_rows(path, dialect, options, quotes=options.quotes != "text")
+    found: dict[bool, Layout] = {}
+    problems: dict[bool, UserError] = {}
+    for quotes in (True, False):
+        try:
+            found[quotes] = _check_rows(path, dialect, options, quotes=quotes)
+            if quotes and not has_quotes(path, options):
+                return found[quotes]
+        except UserError as problem:
+            problems[quotes] = problem
+    if not found:
+        raise problems[not isinstance(problems[True], QuoteError)]
+    counts = {quotes: f"{layout.rows.num_rows} rows" for quotes, layout in found.items()}
+    odd = problems.get(True)
+    if odd and isinstance(odd, QuoteError) and has_quotes(path, options, around=True):
+        counts[True] = f"an error ({odd.what})"
+    if len(counts) > 1 and counts[True] != counts[False]:
+        raise UserError(
+            f"quotes can be read in two ways: as text they give {counts[False]}, as marks that enclose "
+            f"fields {counts[True]}",
+            where=printable_path(path),
+            fix="choose with --quotes text or --quotes enclose",
+        )
+    return found.get(True) or found[False]
 
 
 def check_lines(path: Path, options: ReadOptions) -> Layout:
@@ -251,13 +274,15 @@ def _check_rows(path: Path, dialect: Dialect, options: ReadOptions, *, quotes: b
         above = reader.line_num
         rows = count_rows(reader, names, blank_is_row=len(names) == 1)
     except csv.Error:
-        raise _quote_error(path, dialect.delimiter, options.encoding) from None
+        raise quote_error(path, dialect.delimiter, options.encoding) from None
     if rows.wrong:
         separators = SEPARATORS.get(dialect.delimiter, repr(dialect.delimiter))
         raise UserError(
             f"{'; '.join(rows.wrong)}{and_more(rows.num_wrong)}, expected {len(names)}",
             where=where,
-            fix=f"put text that holds {separators} or line breaks in double quotes",
+            fix="delete the blank lines"
+            if all(row.endswith("is blank") for row in rows.wrong)
+            else f"put text that holds {separators} or line breaks in double quotes",
         )
     check_has_rows(rows, where)
     return Layout(
@@ -292,10 +317,15 @@ def check_names_differ(names: list[str], where: str) -> None:
     """
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
+        shown = [
+            f"column '{printable(name)}' appears twice ({', '.join(map(str, numbers))})"
+            for name in twice[:MOST_ROWS_SHOWN]
+            if (numbers := [number for number, other in enumerate(names, 1) if other == name])
+        ]
         raise UserError(
-            f"column '{printable(twice[0])}' appears twice",
+            ", ".join(shown) + and_more(len(twice)),
             where=where,
-            fix="rename one of the two",
+            fix="rename all but one of them in the header",
         )
 
 
@@ -383,33 +413,3 @@ def check_header(names: list[str], where: str, *, headed: bool) -> list[str]:
     ]
     check_names_differ(named, where)
     return named
-
-
-def _quote_error(path: Path, delimiter: str, encoding: str | None) -> _QuoteError:
-    """Say where the quote opens that stopped the strict reader."""
-    reader = csv.reader(read_lines(path, encoding), delimiter=delimiter, strict=True)
-    before, reason = 0, ""  # the last line of the last good row
-    try:
-        for _ in reader:
-            before = reader.line_num
-    except csv.Error as error:
-        reason = str(error)
-    line = reader.line_num
-    if reason.endswith("expected after '\"'"):
-        since = f" (its row begins on line {before + 1})" if line > before + 1 else ""
-        what = f"line {line}: text follows the closing quote of a field{since}"
-    else:
-        too_long = "limit" in reason
-        # A lenient reader closes the open field where the lines end, so it is the last one.
-        lines = islice(read_lines(path, encoding), before, line - too_long)
-        *earlier, _ = next(csv.reader(lines, delimiter=delimiter), [""])
-        opened = before + 1 + sum(len(LINE_BREAK.findall(field)) for field in earlier)
-        what = f"quote opened on line {opened} never closes"
-        if too_long:
-            size = f"{LONGEST_FIELD // 2**20} MB"
-            what = f"field that begins on line {opened} is longer than {size}: an unclosed quote?"
-    return _QuoteError(
-        what,
-        where=printable_path(path),
-        fix="a quote inside a quoted field is doubled, and one at its end closes it",
-    )

@@ -230,6 +230,9 @@ def _open_all(
             opened.append(one)
         except UserError as problem:
             problems.append(problem)
+    if len(problems) > MOST_ROWS_SHOWN:
+        more = f"{len(problems) - MOST_ROWS_SHOWN} more of {len(files)} files cannot be read"
+        problems[MOST_ROWS_SHOWN:] = [UserError(more, where=printable(paths[0]))]
     if problems:
         raise UserError.together(problems)
     folders = {file.parent for file in files}

@@ -3,6 +3,7 @@
 import codecs
 import io
 import re
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ NOT_TEXT = {
 NAME_ENCODING = (
     "save the file as UTF-8, or name its encoding with --encoding (such as cp1252 or cp949)"
 )
+USUAL_ENCODINGS = ("utf-8", "cp949", "gb18030", "shift_jis", "big5", "cp1252", "cp1251", "cp1250")
 # UTF-32's mark begins with UTF-16's, so it comes first.
 MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -160,7 +162,24 @@ def not_in_encoding(
             text = found.object[: found.start].decode(encoding or "utf-8", errors="replace")
             lines += len(LINE_BREAK.findall(text)) - (ends_in_cr and text.startswith("\n"))
             what = f"byte 0x{found.object[found.start]:02X} on line {lines} is not {name}"
+            raw = found.object[found.object.rfind(b"\n", 0, found.start) + 1 :].splitlines()[0]
+            if fix == NAME_ENCODING and (fitting := _find_encodings(path, raw)):
+                fix = f"name the encoding in which it reads right, with --encoding: {fitting}"
             return UserError(what, where=where, fix=fix)
         except UnicodeError as found:
             error = found
     return UserError(f"not {name}: {printable(error)}", where=where, fix=fix)
+
+
+def _find_encodings(path: Path, line: bytes) -> str:
+    """The usual encodings that decode a file, with the beginning of a line as each reads it."""
+    fitting = []
+    for name in USUAL_ENCODINGS:
+        try:
+            with io.TextIOWrapper(open_bytes(path), encoding=name) as file:
+                while file.read(BLOCK_BYTES):
+                    pass
+            fitting.append(f"{name} ({reprlib.repr(line.decode(name))})")
+        except UnicodeError:
+            continue
+    return ", ".join(fitting)
