@@ -373,5 +373,5 @@ def _header_is_a_row(table: pa.Table, where: str) -> bool:
         return False
     names = [name for name in table.column_names if name]
     return any(len(name.split()) >= WORDS_OF_A_ROW for name in names) or any(
-        name in set(filled(draw_sample(table)[name])) for name in names
+        name in set(map(str, filled(draw_sample(table)[name]))) for name in names
     )
