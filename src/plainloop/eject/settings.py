@@ -98,7 +98,7 @@ def _output_dir(config: TrainConfig, path: Path) -> str:
     given = config.output_dir
     if given is None or is_run(given):
         return f"runs/{path.stem}"
-    return _placed(str(given), path)
+    return str(_placed(str(given), path))
 
 
 def _placed(file: Any, path: Path) -> Any:
