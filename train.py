@@ -50,7 +50,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
 
     # 6. The model with its head, and one forward pass before any training.
     set_seed(config.seed)
-    model, new_parameters = pl.create_model(pretrained, task, config)
+    model, new_parameters = pl.create_model(pretrained, task, config, tokenizer)
     for line in pl.choose_execution(model, model_inputs["train"], config, accelerator):
         say(line)
     loss, logits_shape = pl.first_forward(model, batch)

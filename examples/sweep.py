@@ -86,7 +86,7 @@ def sweep(config: pl.TrainConfig, num_trials: int, path: Path) -> optuna.Study:
         accelerator = pl.create_accelerator(use_cpu=config.use_cpu)
         dataloaders = pl.create_dataloaders(model_inputs, tokenizer, config, task)
         set_seed(config.seed)
-        model, _ = pl.create_model(inputs.pretrained, task, config)
+        model, _ = pl.create_model(inputs.pretrained, task, config, tokenizer)
         pl.choose_execution(model, model_inputs["train"], config, accelerator)
         optimizer = pl.create_optimizer(model, config)
         model, optimizer, train_dataloader, eval_dataloader = accelerator.prepare(

@@ -214,7 +214,7 @@ def flops_of(run: Run, raw: Any) -> int:
     from transformers import AutoConfig
 
     from plainloop.data.batches.tokenize import tokenize_splits
-    from plainloop.model.load import load_tokenizer
+    from plainloop.model.tokenizer import load_tokenizer
 
     rows = tokenize_splits(raw, load_tokenizer(str(run.path)), run.task.text_columns)["validation"]
     sizes = Sizes.of(AutoConfig.from_pretrained(run.path), labels=run.task.num_labels)

@@ -83,7 +83,7 @@ def measure_tokenization(work: Work, *, repeats: int, threads: int) -> dict[str,
 
 def main(side: str, work: str) -> None:
     """Answer until the parent has enough."""
-    from plainloop.model.load import load_tokenizer
+    from plainloop.model.tokenizer import load_tokenizer
     from plainloop.training.prepare import load_inputs
 
     requests = Requests()

@@ -60,7 +60,7 @@ class Work:
 def load_tokenized(work: Work) -> "tuple[Inputs, PreTrainedTokenizerBase, DatasetDict]":
     """The task, the tokenizer, and the splits with the tokenizer's columns, truncated alike."""
     from plainloop.data.batches.tokenize import tokenize_splits
-    from plainloop.model.load import load_tokenizer
+    from plainloop.model.tokenizer import load_tokenizer
     from plainloop.training.prepare import load_inputs
 
     inputs = load_inputs(work.config(dry_run=True))

@@ -27,10 +27,10 @@ from .model.load import (
     create_model as create_model,
     first_forward as first_forward,
     load_model as load_model,
-    load_tokenizer as load_tokenizer,
 )
 from .model.lora import merge_lora as merge_lora
 from .model.pretrained import resolve_model as resolve_model
+from .model.tokenizer import load_tokenizer as load_tokenizer
 from .model.unpadded.execution import choose_execution as choose_execution
 from .predict.loaded_run import Run as Run, load_run as load_run
 from .run.accelerator import create_accelerator as create_accelerator

@@ -9,7 +9,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, pipelin
 
 from plainloop.config.tasks import get_task
 from plainloop.errors import DivergedError, UserError
-from plainloop.model.load import first_forward, freeze, load_model, load_tokenizer
+from plainloop.model.load import first_forward, freeze, load_model
+from plainloop.model.tokenizer import load_tokenizer
 
 TASK = get_task("demo")
 

@@ -7,7 +7,7 @@ from datasets import Dataset, DatasetDict
 from plainloop.config.settings import TrainConfig
 from plainloop.data.batches.tokenize import keep_model_inputs, tokenize_splits
 from plainloop.errors import CheckpointError
-from plainloop.model.load import load_tokenizer
+from plainloop.model.tokenizer import load_tokenizer
 from plainloop.run.fingerprint import check_fingerprint, run_fingerprint
 
 

@@ -39,7 +39,7 @@ def check(
     from plainloop.console import print_line, say
     from plainloop.data.batches.tokenize import check_tokenizer
     from plainloop.data.quality.summary import check_data, refuse_impossible
-    from plainloop.model.load import load_tokenizer
+    from plainloop.model.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(inputs.pretrained)
     check_tokenizer(tokenizer, len(inputs.task.text_columns), config.max_length)

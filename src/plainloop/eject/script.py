@@ -13,7 +13,7 @@ from plainloop.eject.notebook import to_notebook
 from plainloop.eject.refusals import check_settings, check_targets, check_task_and_model
 from plainloop.eject.rows import rows_of_files, rows_of_task
 from plainloop.eject.settings import NOTEBOOK_SUFFIX, settings_of
-from plainloop.model.load import load_tokenizer
+from plainloop.model.tokenizer import load_tokenizer
 from plainloop.run.output_file import check_output, make_output_folder, open_output
 from plainloop.training.optim import check_schedule
 from plainloop.training.prepare import Inputs, load_inputs

@@ -7,8 +7,9 @@ from typing import Any
 from plainloop.config.settings import TrainConfig
 from plainloop.eject.literals import Code, literal
 from plainloop.eject.rows import Rows
-from plainloop.model.load import DROPOUT_FIELDS, load_tokenizer
+from plainloop.model.load import DROPOUT_FIELDS
 from plainloop.model.pretrained import DEMO_MODEL
+from plainloop.model.tokenizer import load_tokenizer
 from plainloop.run.folder import is_run
 from plainloop.training.optim import schedule_kwargs
 from plainloop.training.prepare import Inputs

@@ -1,4 +1,4 @@
-"""Load a checkpoint: its tokenizer, and a classifier with a head for the task."""
+"""Load a checkpoint as a classifier with a head for the task."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,6 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -29,9 +28,10 @@ from plainloop.errors import (
     printable,
 )
 from plainloop.model.lora import add_lora, is_lora_folder, merge_lora
+from plainloop.model.padding import read_last_token_by_mask, set_padding
 from plainloop.model.pretrained import label_names_of, unnamed_labels
 
-_loading = RLock()  # what `_explained` changes is global
+_loading = RLock()  # what `explain_load_errors` changes is global
 MOST_NAMES_SHOWN = 12
 DROPOUT_FIELDS = (
     "hidden_dropout_prob",
@@ -44,40 +44,6 @@ DROPOUT_FIELDS = (
     "seq_classif_dropout",
 )
 """Names of dropout probabilities in the configurations of BERT, DistilBERT, ModernBERT and similar."""
-
-
-def load_tokenizer(pretrained: str) -> PreTrainedTokenizerBase:
-    """Load a tokenizer whose `model_max_length` is at most what the model can embed, in tokens.
-
-    Args:
-        pretrained: a folder or hub name, as `resolve_model` gives it.
-
-    Raises:
-        UserError: it cannot be loaded.
-    """
-    with _explained(pretrained):
-        config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            pretrained,
-            config=config,  # it would read the same file itself
-            trust_remote_code=False,
-        )
-        # Some tokenizers name no limit, but a table of position embeddings always has one.
-        positions = getattr(config, "max_position_embeddings", None)
-        if positions:
-            # RoBERTa-like models start their positions after the padding index, so some are unused.
-            unused = (
-                config.pad_token_id + 1
-                if "roberta" in config.model_type or "camembert" in config.model_type
-                else 0
-            )
-            tokenizer.model_max_length = min(tokenizer.model_max_length, positions - unused)
-        # Transformers makes a tokenizer also of its settings alone, without tokenizer.json.
-        if len(tokenizer) <= len(tokenizer.all_special_tokens):
-            raise ValueError("its tokenizer has no vocabulary: tokenizer.json is missing")
-        if not tokenizer.model_max_length > 0:
-            raise ValueError(f"it takes {tokenizer.model_max_length} tokens")
-    return tokenizer
 
 
 def load_model(
@@ -101,7 +67,7 @@ def load_model(
     Raises:
         UserError: the checkpoint cannot be loaded, or has a head for other labels.
     """
-    with _explained(pretrained):
+    with explain_load_errors(pretrained):
         config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
         if not new_head:
             _check_head(config, pretrained, task)
@@ -133,11 +99,12 @@ def load_model(
             head = {name for name in fresh if not name.startswith(f"{model.base_model_prefix}.")}
             model.load_state_dict({name: fresh[name] for name in head}, strict=False)
             new |= head
+    read_last_token_by_mask(model)
     return model, sorted(new)
 
 
 def create_model(
-    pretrained: str, task: Task, config: TrainConfig
+    pretrained: str, task: Task, config: TrainConfig, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[PreTrainedModel, list[str]]:
     """Load a classifier and apply the settings: freezing, gradient checkpointing, LoRA, text windows.
 
@@ -145,6 +112,7 @@ def create_model(
         pretrained: a folder or hub name, as `resolve_model` gives it.
         task: gives the label names and the problem type.
         config: its dropout, new_head, freeze_*, gradient_checkpointing, lora_* and stride.
+        tokenizer: whose padding token the model is told.
 
     Returns:
         As `load_model`.
@@ -156,6 +124,7 @@ def create_model(
     model, new_parameters = load_model(
         pretrained, task, dropout=config.dropout, new_head=config.new_head
     )
+    set_padding(model, tokenizer)
     freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
     if config.gradient_checkpointing:
         if not model.supports_gradient_checkpointing:
@@ -245,7 +214,11 @@ def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[in
             fix="its tokenizer is another model's: copy the right one into its folder",
         )
     # Dropout draws here; the draws of the training must not depend on it.
-    with _explained(model.name_or_path), torch.random.fork_rng(devices=[]), torch.no_grad():
+    with (
+        explain_load_errors(model.name_or_path),
+        torch.random.fork_rng(devices=[]),
+        torch.no_grad(),
+    ):
         outputs = model.train()(**model_inputs_of(batch))
         loss = float(outputs.loss)
     if not torch.isfinite(outputs.loss):
@@ -275,7 +248,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 @contextmanager
-def _explained(pretrained: str) -> Iterator[None]:
+def explain_load_errors(pretrained: str) -> Iterator[None]:
     """Report an error of loading or trying a checkpoint as a UserError; silence Transformers meanwhile.
 
     Meanwhile `torch.load` is refused, so that no pickle file is opened, whatever names it.

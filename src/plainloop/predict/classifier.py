@@ -18,13 +18,14 @@ from plainloop.config.tasks import Task
 from plainloop.data.batches.sliding_windows import WindowCollator, pool_windows
 from plainloop.data.batches.tokenize import create_tokenize
 from plainloop.errors import CheckpointError, DivergedError, printable, printable_path
-from plainloop.model.load import copy_to_aligned_memory, load_model, load_tokenizer
+from plainloop.model.load import copy_to_aligned_memory, load_model
 from plainloop.model.matrix_products import (
     LEAST_GAIN,
     choose_products,
     measure_bfloat16,
     use_products,
 )
+from plainloop.model.tokenizer import load_tokenizer
 from plainloop.model.unpadded.execution import choose_padding
 from plainloop.run.accelerator import create_accelerator
 

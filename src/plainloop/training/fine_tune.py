@@ -14,7 +14,8 @@ from plainloop.data.batches.tokenize import keep_model_inputs, tokenize_splits
 from plainloop.metrics.decision_effect import summarize_decision
 from plainloop.metrics.decision_rule import format_decision, load_decision
 from plainloop.metrics.task_metric import TaskMetric
-from plainloop.model.load import create_model, first_forward, load_tokenizer
+from plainloop.model.load import create_model, first_forward
+from plainloop.model.tokenizer import load_tokenizer
 from plainloop.model.unpadded.execution import choose_execution
 from plainloop.run.accelerator import create_accelerator
 from plainloop.run.folder import keep_locks, summarize
@@ -107,7 +108,7 @@ def fine_tune(
     say("One batch", ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items()))
 
     set_seed(config.seed)
-    model, new_parameters = create_model(pretrained, task, config)
+    model, new_parameters = create_model(pretrained, task, config, tokenizer)
     say(
         "Model",
         f"{config.model}: {type(model).__name__}, {_millions(model.parameters())} parameters, "

@@ -9,7 +9,7 @@ from plainloop.config.tasks import get_task
 from plainloop.data.batches.loaders import EpochRandomSampler, create_dataloaders, peek
 from plainloop.data.batches.tokenize import keep_model_inputs, tokenize_splits
 from plainloop.data.glue import read_splits
-from plainloop.model.load import load_tokenizer
+from plainloop.model.tokenizer import load_tokenizer
 
 
 @given(num_rows=st.integers(1, 200), seed=st.integers(0, 2**31), epoch=st.integers(0, 50))

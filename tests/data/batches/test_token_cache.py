@@ -7,7 +7,7 @@ from datasets import Dataset, DatasetDict
 from plainloop.data.batches.token_cache import token_cache_key
 from plainloop.data.batches.tokenize import tokenize_splits
 from plainloop.errors import MachineError
-from plainloop.model.load import load_tokenizer
+from plainloop.model.tokenizer import load_tokenizer
 
 ROWS = {"text": ["the cat sees the car", "a dog"], "label": [0, 1], "idx": [0, 1]}
 
@@ -57,7 +57,7 @@ def test_the_tokenizer_is_saved_alike_whether_the_cache_has_the_rows(tiny_model,
 
 def test_the_key_is_the_same_in_another_process(tokenizer, tiny_model, run_command):
     script = (
-        "from datasets import Dataset, DatasetDict; from plainloop.model.load import load_tokenizer; "
+        "from datasets import Dataset, DatasetDict; from plainloop.model.tokenizer import load_tokenizer; "
         "from plainloop.data.batches.token_cache import token_cache_key; "
         f"raw = DatasetDict(train=Dataset.from_dict({ROWS!r})); "
         f"print(token_cache_key(raw, load_tokenizer({str(tiny_model)!r}), ('text',), None, None))"

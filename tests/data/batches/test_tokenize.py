@@ -7,7 +7,7 @@ from plainloop.config.tasks import get_task
 from plainloop.data.batches.tokenize import keep_model_inputs, tokenize_splits
 from plainloop.data.glue import read_splits
 from plainloop.errors import UserError
-from plainloop.model.load import load_tokenizer
+from plainloop.model.tokenizer import load_tokenizer
 
 COLUMNS = get_task("demo").text_columns
 SPECIAL_TOKENS_OF_A_PAIR = 3

@@ -24,7 +24,7 @@ from plainloop.config.tasks import Task, get_task
 from plainloop.data.glue import read_splits
 from plainloop.data.quality.baselines import MOST_BASELINE_ROWS
 from plainloop.data.quality.summary import check_data
-from plainloop.model.load import load_tokenizer
+from plainloop.model.tokenizer import load_tokenizer
 
 SINGLE, MULTI, REGRESSION = (
     "single_label_classification",
