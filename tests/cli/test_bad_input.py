@@ -12,7 +12,11 @@ MISTAKES = {
     ),
     "no task": (
         {"--task": None},
-        ["nothing to train on", "give --train-file, --dataset, or --task: one of demo, cola"],
+        [
+            "nothing to train on",
+            "plainloop train FILE",
+            "give --dataset, or --task: one of demo, cola",
+        ],
     ),
     "missing data folder": (
         {"--data-dir": "{tmp}/gleu"},
