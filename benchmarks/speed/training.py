@@ -103,7 +103,7 @@ def run_trainer(work: Work, folder: Path, pauses: Pauses, **arguments: Any) -> N
 
 def run_switched_trainer(work: Work, folder: Path, pauses: Pauses) -> None:
     """The Trainer after the one line with which a user gets oneDNN's matrix products."""
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
     run_trainer(work, folder, pauses)
 
 

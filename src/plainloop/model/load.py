@@ -215,7 +215,7 @@ def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[in
         )
     # Dropout draws here; the draws of the training must not depend on it.
     with (
-        explain_load_errors(model.name_or_path),
+        explain_load_errors(model.name_or_path or ""),
         torch.random.fork_rng(devices=[]),
         torch.no_grad(),
     ):

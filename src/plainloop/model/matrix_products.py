@@ -35,7 +35,7 @@ REPEATS = 5
 FLOATING_POINT_OPERATIONS = 1e8  # of one product: about a millisecond on two cores
 UNSET = "none"
 
-_switch = torch.backends.mkldnn.matmul
+_switch = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
 _lock = threading.Lock()
 _blocks = 0
 

@@ -53,5 +53,5 @@ def padded_positions(model: nn.Module) -> tuple[int, int] | None:
     for name, module in model.named_modules():
         if name.rpartition(".")[2] == "position_embeddings":
             padding = getattr(module, "padding_idx", None)
-            return None if padding is None else (len(module.weight), padding)  # type: ignore[arg-type]
+            return None if padding is None else (len(module.weight), padding)
     return None

@@ -56,6 +56,8 @@ def load_tokenizer(pretrained: str) -> PreTrainedTokenizerBase:
         tokenizer.model_input_names = [
             name for name in tokenizer.model_input_names if name in inputs
         ]
+        if "input_ids" not in tokenizer.model_input_names:
+            raise ValueError("its tokenizer's model_input_names have no input_ids")
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token
         logger.warning(

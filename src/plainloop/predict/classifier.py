@@ -73,7 +73,7 @@ class Classifier:
         elif bf16:
             gain = measure_bfloat16(model, self.products)
             if gain >= LEAST_GAIN:
-                model, self.precision = model.to(torch.bfloat16), "bfloat16"
+                model, self.precision = model.bfloat16(), "bfloat16"
             self.precision += f": bfloat16 measured {gain:.2f} times as fast as float32"
         # On a CPU, one batch per thread is faster than all threads on one batch, because threads
         # never wait for each other. Only unpadded models are tested to give the same logits so.

@@ -18,7 +18,6 @@ from plainloop.data.files.tables import Source, read_files
 from plainloop.data.glue import read_glue_tsv, to_dataset
 from plainloop.errors import UserError, printable, printable_path
 from plainloop.metrics.scorer import Scores
-from plainloop.model.matrix_products import use_products
 from plainloop.predict.loaded_run import Run
 from plainloop.training.prepare import load_inputs
 
@@ -57,6 +56,7 @@ def evaluate_run(
     from plainloop.data.batches.loaders import create_dataloaders
     from plainloop.data.batches.tokenize import keep_model_inputs, tokenize_splits
     from plainloop.metrics.task_metric import TaskMetric
+    from plainloop.model.matrix_products import use_products
     from plainloop.training.evaluation import evaluate
 
     config, task, classifier = run.config, run.task, run.classifier

@@ -135,7 +135,8 @@ def read_lines(columns: Sequence[str]) -> Iterator[list[str | None]]:
         if not text.strip():
             blank += 1
             continue
-        yield from [[None] * len(columns)] * blank
+        for _ in range(blank):
+            yield [None] * len(columns)
         yield text.split("\t") if len(columns) > 1 else [text]
         blank = 0
 

@@ -144,7 +144,7 @@ def explain_disk_errors(folder: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         raise MachineError(
-            DISK_ERRORS.get(error_number(error), f"cannot be written: {error}"),
+            DISK_ERRORS.get(error_number(error) or 0, f"cannot be written: {error}"),
             where=str(folder),
             fix=f"{ROOM}, then --resume; older checkpoints are whole",
         ) from error

@@ -53,7 +53,7 @@ def relative_model(model: str, folder: Path) -> str:
 
 
 def check_fingerprint(
-    saved: Mapping[str, Any], ours: Mapping[str, Any], path: Path, *, force: bool
+    saved: dict[str, Any], ours: dict[str, Any], path: Path, *, force: bool
 ) -> list[str]:
     """Compare the fingerprint in a checkpoint with this run's.
 

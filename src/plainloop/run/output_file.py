@@ -94,5 +94,7 @@ def explain_write_errors(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = f"cannot be written: {DISK_ERRORS.get(error.errno, error.strerror or error)}"
+        what = (
+            f"cannot be written: {DISK_ERRORS.get(error.errno or 0, error.strerror or str(error))}"
+        )
         raise MachineError(what, where=where, fix="use another folder or disk") from error

@@ -137,7 +137,7 @@ def _looks_like(name: str, cells: Sequence[str]) -> str:
         return ""
     numbers = sum(NUMBER.fullmatch(cell) is not None for cell in cells) / len(cells)
     if NUMBER.fullmatch(name):
-        return {1: "data", 0: "name"}.get(numbers, "")
+        return "data" if numbers == 1 else "name" if numbers == 0 else ""
     digits = re.compile(r"\d").search
     if numbers == 1 or (all(map(digits, cells)) and not digits(name)):
         return "name"
