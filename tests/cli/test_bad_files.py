@@ -109,7 +109,7 @@ MISTAKES = {
         "t.csv",
         ROWS + "other one,maybe\n",
         [],
-        ["--validation-fraction", "class 'maybe' has 1 row"],
+        ["--validation-fraction", "for classes 'maybe' (line 6)"],
     ),
 }
 
