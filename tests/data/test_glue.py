@@ -138,7 +138,7 @@ def test_lines_are_counted_over_blank_lines_and_blocks(written):
         ),
         (HEADER.encode() + b"caf\xe9\tb\t1\n", "byte 0xE9 on line 2 is not UTF-8"),
         ((HEADER + ROW).encode("utf-16"), "byte 0xFF on line 1 is not UTF-8"),
-        ("label\t" + HEADER + "1\t" + ROW, "column 'label' appears twice"),
+        ("label\t" + HEADER + "1\t" + ROW, "column 'label' appears twice (1, 4)"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_name_the_line_and_a_fix(written, content, what):

@@ -138,7 +138,7 @@ def test_the_official_test_files_are_predicted_row_by_row(name, glue, tiny_model
         model=str(tiny_model),
         output_dir=tmp_path / "run",
         max_steps=1,
-        max_train_samples=8,
+        max_train_samples=64,
         save_strategy="no",
         eval_strategy="no",
     )

@@ -18,7 +18,7 @@ ROWS = 24
 def config(tiny_model, tmp_path):
     path = tmp_path / "x.csv"
     words = ("cat", "baker")
-    lines = [f"the {words[row % 2]} sees the car,{words[row % 2]}" for row in range(ROWS)]
+    lines = [f"the {words[row % 2]} sees the car {row},{words[row % 2]}" for row in range(ROWS)]
     path.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
     return TrainConfig(
         train_file=(str(path),), model=str(tiny_model), max_steps=1, output_dir=tmp_path / "run"
@@ -50,7 +50,7 @@ def test_a_run_checks_and_hashes_its_rows_once(config, calls):
     train(config)
     assert calls["find_in_texts"] == 1
     assert calls["fit_transform"] == 1
-    assert calls["_Digest"] == 2, "train and validation"
+    assert calls["_Digest"] == 4, "the rows and the tokens of train and validation"
     assert calls["from_pretrained"] == 2, "of the tokenizer and of the model"
 
 
@@ -58,7 +58,7 @@ def test_the_seeds_of_a_run_check_and_hash_their_rows_once(config, calls):
     train(config, seeds=(2,))
     assert calls["find_in_texts"] == 1
     assert calls["fit_transform"] == 1
-    assert calls["_Digest"] == 2
+    assert calls["_Digest"] == 6, "the rows once, the tokens of each of two seeds"
 
 
 def test_no_baseline_is_fitted_for_a_fold(config, calls):

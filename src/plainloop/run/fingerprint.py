@@ -74,9 +74,9 @@ def check_fingerprint(
     for side in (saved, ours):
         side.setdefault("machine", {}).setdefault("products", "default")  # 0.1.0 had no choice
     # Until 0.1.0 it was saved as it was given.
-    was_given = relative_model(saved.get("settings", {}).get("model", ""), path.parents[1])
-    if was_given == ours["settings"]["model"]:
-        saved["settings"]["model"] = was_given
+    given = saved.get("settings", {}).get("model")
+    if given and relative_model(given, path.parents[1]) == ours["settings"]["model"]:
+        saved["settings"]["model"] = ours["settings"]["model"]
     differences = []
     if "rows" in saved:
         differences = ["it was saved by plainloop 0.1.0, whose rows cannot be compared with ours"]

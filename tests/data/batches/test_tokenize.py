@@ -89,11 +89,17 @@ def test_kept_are_exactly_the_labels_the_row_numbers_and_the_models_inputs(raw, 
 def test_what_one_process_has_written_the_others_map(raw, tokenizer, tmp_path):
     written = tokenize_splits(raw, tokenizer, COLUMNS, cache_dir=tmp_path)
     (folder,) = tmp_path.iterdir()
-    assert {path.name for path in folder.iterdir()} == {"train.arrow", "validation.arrow"}
+    assert {path.name for path in folder.iterdir()} == {
+        "train.arrow",
+        "validation.arrow",
+        "sha256.json",
+    }
     held = tokenize_splits(raw, tokenizer, COLUMNS)
     assert written["train"].to_list() == held["train"].to_list()
-    (folder / "train.arrow").write_bytes((folder / "validation.arrow").read_bytes())
+    before = {path: path.stat() for path in folder.iterdir()}
     mapped = tokenize_splits(raw, tokenizer, COLUMNS, cache_dir=tmp_path)
-    assert mapped["train"].to_list() == held["validation"].to_list()
+    for path, stat in before.items():
+        assert (path.stat().st_ino, path.stat().st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
+    assert mapped["train"].to_list() == held["train"].to_list()
     assert mapped["train"].cache_files
     assert not held["train"].cache_files

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from plainloop.config.read_options import ReadOptions
 from plainloop.data.files.text import read_lines
@@ -70,7 +71,9 @@ def find_dialect(path: Path, own: str, options: ReadOptions) -> Dialect:
     marked = EXCEL_SEPARATOR.fullmatch(lines[0]) if lines else None
     given = _one_character(options.separator) or (marked[1] if marked else "")
     # Quotes in a tsv file may be text.
-    ways = [(one, csv.QUOTE_MINIMAL) for one in given or SEPARATORS]
+    ways: list[tuple[str, Literal[0, 3]]] = [
+        (one, csv.QUOTE_MINIMAL) for one in given or SEPARATORS
+    ]
     ways += [(one, csv.QUOTE_NONE) for one, _ in ways if one == "\t"]
     found = [_split(lines, *way, skip=marked is not None) for way in ways]
 
@@ -93,7 +96,7 @@ def _one_character(separator: str | None) -> str:
     return character
 
 
-def _split(lines: Sequence[str], separator: str, quoting: int, *, skip: bool) -> Dialect:
+def _split(lines: Sequence[str], separator: str, quoting: Literal[0, 3], *, skip: bool) -> Dialect:
     lines = lines[int(skip) :]
     rows: list[list[str]] = []
     if separator != " " or (lines and QUOTED_BY_SPACES.fullmatch(lines[0])):

@@ -170,7 +170,9 @@ def _rows_of_object(value: Row, path: Path) -> tuple[list[Any], tuple[str, ...]]
     return [value], ()
 
 
-def _holds(values: Any, kind: type, items: type | tuple[type, ...]) -> bool:
+def _holds(
+    values: Any, kind: type[list[Any]] | type[dict[Any, Any]], items: type | tuple[type, ...]
+) -> bool:
     return isinstance(values, kind) and all(isinstance(item, items) for item in values)
 
 

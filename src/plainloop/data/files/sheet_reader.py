@@ -28,7 +28,7 @@ def read_sheet(path: Path, options: ReadOptions) -> tuple[pa.Table, int, tuple[s
     try:
         import python_calamine
     except ImportError:
-        fix = "pip install 'plainloop[excel]', or save the sheet as csv"
+        fix = "pip install python-calamine, or save the sheet as csv"
         raise UserError("python-calamine is missing", where=where, fix=fix) from None
     visible = python_calamine.SheetVisibleEnum.Visible
     try:
