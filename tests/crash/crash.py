@@ -421,6 +421,8 @@ def outcome(run: Path) -> dict:
     state = json.loads((last / "state.json").read_text())
     state["state"]["history"] = without_times(state["state"]["history"])
     state["state"].pop("rows_since_log")
+    settings = state["identity"]["settings"]
+    settings["model"] = str((run / settings["model"]).resolve())  # saved relative to the run
     return {
         "steps": metrics["steps"],
         "final weights": hash_file(run / "model.safetensors"),
