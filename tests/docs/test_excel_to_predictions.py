@@ -2,11 +2,13 @@
 
 import csv
 
+import pytest
 from blocks import blocks_of
 from conftest import ROOT
 from samples import write_survey
 
 
+@pytest.mark.slow
 def test_a_file_from_excel_needs_no_flag(tmp_path, tiny_model, run_command):
     write_survey(tmp_path / "survey.csv")
     before = (tmp_path / "survey.csv").read_bytes()
