@@ -122,9 +122,7 @@ def outliving_readers() -> Iterator[None]:
             io.BufferedWriter(_Unstoppable(number, "w", closefd=False)),
             stream.encoding,
             "backslashreplace",
-            line_buffering=bool(
-                stream.line_buffering or getattr(stream, "write_through", False)
-            ),  # python -u
+            line_buffering=bool(stream.line_buffering),
         )
         for number, stream in ((1, sys.stdout), (2, sys.stderr))
     )
