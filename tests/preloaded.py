@@ -75,7 +75,10 @@ if [fd for fd in os.listdir("/proc/self/fd") if int(fd) > 2][1:]:
 import array, json, socket
 pid, early = 0, []
 def forward(number, frame):
-    os.kill(pid, number) if pid else early.append(number)
+    try:
+        os.kill(pid, number) if pid else early.append(number)
+    except ProcessLookupError:  # it has ended, and its code is on the way
+        pass
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(number, forward)  # also where this one ignores it, as under nohup: the other decides
 server = socket.socket(socket.AF_UNIX)

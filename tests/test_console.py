@@ -54,6 +54,7 @@ def in_terminal(words, folder, *, columns, **environment):
         timeout=120,
     )
     child.expect(pexpect.EOF)
+    child.wait()  # close() sends SIGHUP to what has not ended 0.1 s later
     child.close()
     assert child.exitstatus == 0, child.before
     return child.before
@@ -88,9 +89,11 @@ def test_a_terminal_of_40_columns_gets_a_bar_a_table_and_a_curve(words, tmp_path
 
 @pytest.mark.slow
 def test_quiet_makes_a_terminal_a_pipe(words, tmp_path, run_command):
-    quiet = in_terminal([*words, "--quiet"], tmp_path, columns=200)
+    elsewhere = tmp_path / "terminal"  # a second run in one folder says where the first is kept
+    elsewhere.mkdir()
+    quiet = in_terminal([*words, "--quiet"], elsewhere, columns=200)
     assert not ESCAPES.search(quiet)
-    piped = run_command(*words, "--overwrite").stdout
+    piped = run_command(*words).stdout
     assert quiet.splitlines() == piped.splitlines()
 
 

@@ -122,7 +122,8 @@ def outliving_readers() -> Iterator[None]:
             io.BufferedWriter(_Unstoppable(number, "w", closefd=False)),
             stream.encoding,
             "backslashreplace",
-            line_buffering=bool(stream.line_buffering),
+            # python -u leaves stdout without a line's buffer, and writes each piece through
+            line_buffering=bool(stream.line_buffering or getattr(stream, "write_through", False)),
         )
         for number, stream in ((1, sys.stdout), (2, sys.stderr))
     )

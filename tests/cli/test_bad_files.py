@@ -21,7 +21,7 @@ MISTAKES = {
     "header only": ("t.csv", "text,label\n", [], ["t.csv", "no rows"]),
     "spreadsheet": ("t.xlsx", "PK\x03\x04", [], ["t.xlsx", "damaged", "as csv"]),
     "unknown suffix": ("t.dat", ROWS, [], ["t.dat", "'.dat'", ".csv, .tsv, .json"]),
-    "compressed": ("t.csv", gzip.compress(ROWS.encode()), [], ["t.csv", "gzip", ".gz"]),
+    "compressed": ("t.csv", gzip.compress(ROWS.encode(), mtime=0), [], ["t.csv", "gzip", ".gz"]),
     "parquet cut short": ("t.parquet", parquet_cut_short(), [], ["t.parquet"]),
     "broken JSON": (
         "t.jsonl",

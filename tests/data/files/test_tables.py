@@ -314,7 +314,7 @@ HEADER = "text,label\n"
         ("a.csv", b"SQLite format 3\0", "this is an SQLite database"),
         ("a.csv.gz", b"\x1f\x8b", "damaged or cut short"),
         ("a.csv.xz", b"\xfd7zXZ\x00", "this is compressed"),
-        ("a.parquet.gz", gzip.compress(b"PAR1"), "this is compressed"),
+        ("a.parquet.gz", gzip.compress(b"PAR1", mtime=0), "this is compressed"),
         ("a.pkl", b"\x80\x04", "this is a pickle, which may run any code when it is read"),
         ("a.dat", b"\x80\x04", "unknown suffix '.dat'"),
         ("a", HEADER, "a file without a suffix"),
