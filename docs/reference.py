@@ -26,7 +26,7 @@ CLI = """\
 Each command also says this with `--help`. `--config FILE` anywhere in a command line reads settings
 from a YAML file such as a run's run.yaml; a flag beats the file, and the file beats the default. Words
 of a flag may be joined by dashes or underscores. Exit codes: 0 done; 2 something in the input, one line
-says what, where and how to mend it; 3 a checkpoint or a run that cannot be used; 4 out of memory or
+says what, where and how to fix it; 3 a checkpoint or a run that cannot be used; 4 out of memory or
 disk, or a lost process; 5 the loss is no longer finite; 130 Ctrl-C; 143 SIGTERM; 129 SIGHUP.
 
 """

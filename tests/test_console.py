@@ -105,6 +105,36 @@ def test_each_line_of_a_real_stdout_is_a_json_object(words, run_command):
     assert set(events) == {"message", "step", "evaluation", "scores", "summary"}
 
 
+@pytest.mark.slow
+def test_what_is_read_and_found_is_said_before_the_large_libraries_are_imported(
+    tmp_path, tiny_model, run_command
+):
+    (tmp_path / "films.csv").write_text(
+        "text,label\n" + "".join(f"film {n},{n % 2}\n" for n in range(40)), encoding="utf-8"
+    )
+    probe = tmp_path / "probe.py"
+    probe.write_text(
+        """\
+import sys
+from plainloop import console
+emit = console.emit
+def note(event, record, line=None):
+    loaded = [name for name in ("pyarrow", "torch") if name in sys.modules]
+    emit(event, record, line and f"{loaded} {line}")
+console.emit = note
+from plainloop.__main__ import main
+main()
+""",
+        encoding="utf-8",
+    )
+    words = ["train", "films.csv", "--model", tiny_model, "--dry-run"]
+    said = run_command(probe, *words, new=True).stdout.splitlines()
+    assert said[0] == "[] Reading        films.csv"
+    before = [line.split()[1] for line in said if line.startswith("['pyarrow'] ")]
+    assert before == ["Data", *["Found"] * 4]
+    assert said[6].startswith("['pyarrow', 'torch'] Launcher")
+
+
 def test_json_lines_hold_what_the_files_of_the_run_hold(config, capsys):
     train(config, log_format="json")
     printed = capsys.readouterr()

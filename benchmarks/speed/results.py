@@ -60,7 +60,7 @@ class Results:
             raise UserError(
                 f"was measured under other conditions: {', '.join(different)}",
                 where=str(path),
-                fix="give another --results, or delete it to measure anew",
+                fix="give another --results, or delete it to measure again",
             )
         self.machine, self.entries = saved["machine"], saved["entries"]
 

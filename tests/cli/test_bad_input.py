@@ -32,7 +32,7 @@ MISTAKES = {
     ),
     "too few fields": (
         {"--test-file": "{tmp}/few.tsv"},
-        ["{tmp}/few.tsv: line 3 has 2 fields; expected 3", "mend these lines"],
+        ["{tmp}/few.tsv: line 3 has 2 fields; expected 3", "correct these lines"],
     ),
     "label not 0 or 1": (
         {"--test-file": "{tmp}/label.tsv"},

@@ -93,7 +93,7 @@ def test_a_compiled_model_trains_padded_and_gives_the_same_losses(
     # eager: torch.compile without a compiler of C++, which takes minutes for a tiny model, too.
     words = ["--cpu", "--num_processes", "1", "--num_cpu_threads_per_process", "1"]
     printed, _, run = launch(*ACCELERATE, "launch", *words, "--dynamo_backend", "eager", SCRIPT)
-    assert "padded: torch.compile would compile anew" in printed
+    assert "padded: torch.compile would recompile" in printed
     data = ["--data-dir", tiny_data]
     plain = ["--execution", "padded", "--max-steps", "4", "--logging-steps", "1"]
     run_command(

@@ -63,7 +63,7 @@ def test_threads_that_are_more_than_the_cores_are_warned_of(monkeypatch):
         ({"ACCELERATE_DYNAMO_MODE": "default"}, "accelerate launch"),
         ({"ACCELERATE_DYNAMO_MODE": "default", "TORCHELASTIC_RUN_ID": "1"}, "accelerate launch"),
         ({"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2"}, "torchrun"),
-        ({"WORLD_SIZE": "2"}, "a scheduler's or one's own (WORLD_SIZE)"),
+        ({"WORLD_SIZE": "2"}, "a scheduler's or your own (WORLD_SIZE)"),
     ],
 )
 def test_the_launcher_is_known_by_what_it_leaves(monkeypatch, environment, name):

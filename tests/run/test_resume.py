@@ -224,7 +224,7 @@ def test_forced_to_another_choice_the_best_model_is_one_that_exists(
         rises_no_more(patch)
         forced = run_tiny(tmp_path / "run", resume=True, force=True, **settings, **EACH_TWO, **then)
     printed = capsys.readouterr().out
-    assert re.search(r"best model was of step \d, is chosen anew from here on", printed)
+    assert re.search(r"best model was of step \d, is chosen again from here on", printed)
     assert forced.metrics["best"]["step"] > 7
     assert forced.metrics["saved"] == forced.metrics["best"]
     best = tmp_path / "run" / "best" / f"step-{forced.metrics['best']['step']:06d}"
@@ -243,7 +243,7 @@ def test_forced_to_other_numbers_the_best_model_of_the_same_metric_is_kept(
         rises_no_more(patch)
         more = {**settings, "learning_rate": 2e-3}
         forced = run_tiny(tmp_path / "run", resume=True, force=True, **more)
-    assert "chosen anew" not in capsys.readouterr().out
+    assert "chosen again" not in capsys.readouterr().out
     assert forced.metrics["best"]["step"] == step_of(before)
     assert largest_difference(forced.weights, kept) == 0
 

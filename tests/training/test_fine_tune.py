@@ -126,12 +126,12 @@ def test_command_script_and_launched_script_give_the_same_bits(
     assert {path.name for path in (tmp_path / "command").iterdir()} == FILES | pages
     titles = [line.split("  ")[0] for line in command.stdout.splitlines() if line[:1] != " "]
     assert titles == [
+        "Data",
         "Launcher",
         "Device",
         "Batch",
         "Steps",
         "Seed",
-        "Data",
         "Tokenize",
         "Columns",
         "Loaders",

@@ -6,7 +6,7 @@ from conftest import ROOT
 
 # What fine_tune() does besides; train.py does nothing that fine_tune() does not.
 ONLY_IN_FINE_TUNE = [
-    "inputs = inputs or load_inputs(config, train_dataset, eval_dataset)",
+    "inputs = inputs or read_inputs(config, train_dataset, eval_dataset)",
     "stop = stop or StopRequest()",
     "check_schedule(config)",
     "for line in inputs.found:",

@@ -70,11 +70,11 @@ def train(
     # Commands import what they need when they run, so that --help is fast. The data are read before
     # torch is imported, so that an error in them is reported within a second.
 
-    from plainloop.console import outliving_readers, printing
+    from plainloop.console import outliving_readers, printing, say
     from plainloop.run.folder import keep_locks
     from plainloop.run.machine_limits import explain_training_errors
+    from plainloop.run.rank_failure import is_rank_zero
     from plainloop.run.signals import StopRequest
-    from plainloop.training.prepare import load_inputs
 
     with (
         outliving_readers(),
@@ -82,6 +82,10 @@ def train(
         StopRequest() as stop,
         keep_locks(),
     ):
+        if is_rank_zero() and (source := ", ".join(config.train_file) or config.dataset):
+            say("Reading", source)
+        from plainloop.training.prepare import read_inputs  # takes as long as all above
+
         if seeds:
             if cv is not None:
                 raise UserError("is of one run", where="--cv", fix="leave out --seeds")
@@ -90,7 +94,7 @@ def train(
 
             train_seeds(config, seeds, stop)
             return
-        inputs = load_inputs(config)
+        inputs = read_inputs(config)
         from plainloop.experiments.cross_validation import check_folds, find_label_errors
 
         if cv is not None:

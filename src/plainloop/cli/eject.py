@@ -117,7 +117,7 @@ def _check_words(
     if run is not None and not is_run(run):
         problems.append(
             UserError(
-                f"not the folder of a run (no {CONFIG_FILE} of ours)",
+                f"not the folder of a run (no {CONFIG_FILE} that plainloop wrote)",
                 where=str(run),
                 fix="give the --output-dir of plainloop train, or its flags",
             )

@@ -83,7 +83,7 @@ class TrainConfig:
     train_file: Annotated[tuple[str, ...], FILES, DATA, MAY_DIFFER] = field(
         default=(), kw_only=False
     )
-    """One's own rows: csv, tsv, json, jsonl, parquet, arrow, a save_to_disk folder; or a glob."""
+    """Training files: csv, tsv, json, jsonl, parquet, arrow, a save_to_disk folder; or a glob."""
 
     task: Annotated[str | None, DATA, EJECTED] = None
     """Embedded or GLUE data: demo, cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte or wnli."""
@@ -290,7 +290,7 @@ class TrainConfig:
     """Fit there a temperature for the logits, so that probabilities say how often they are right."""
 
     output_dir: Annotated[Path | None, RUN, MAY_DIFFER, Parameter(alias="-o")] = None
-    """Folder of the run. Default: runs/TASK, or runs/ and the name of one's own file."""
+    """Folder of the run. Default: runs/TASK, or runs/ and the name of your file."""
 
     overwrite: Annotated[bool, RUN, OF_CALL] = False
     """Replace the run in the output folder; it stays in RUN.old until there is a checkpoint."""

@@ -180,7 +180,7 @@ def _read_tsv(path: Path, header: tuple[str, ...], *, skips_short_rows: bool) ->
         raise UserError(
             f"{'; '.join(rows.wrong)}{and_more(rows.num_wrong)}; expected {len(names)}",
             where=where,
-            fix="mend these lines: fields are separated by one tab each",
+            fix="correct these lines: fields are separated by one tab each",
         )
     if rows.wrong:
         logger.warning("%s: %d rows lack fields and are left out", where, rows.num_wrong)

@@ -105,9 +105,11 @@ is_main = accelerator.is_main_process  # the one that shows and saves
 
 
 # %% data
-# The rows. COLUMNS gives our names to the file's columns. Every field is read as text, and no text
-# is a missing value: "NA" and "null" are texts.
 def read_rows(path):
+    """A file's rows as columns, which COLUMNS renames.
+
+    Every field is read as text, and no text is a missing value: "NA" and "null" are texts.
+    """
     columns = list(COLUMNS.values())
     if FORMAT == "csv":
         table = csv.read_csv(
@@ -276,8 +278,8 @@ elif CLASS_WEIGHTS:
     class_weights = torch.tensor(CLASS_WEIGHTS, device=accelerator.device)
 
 
-# The loss of the training, in place of the model's own; an evaluation's stays the model's.
 def loss_fn(outputs, labels):
+    """The training loss, instead of the model's own; the evaluation loss stays the model's."""
     if PROBLEM_TYPE == "multi_label_classification":
         loss = nn.functional.binary_cross_entropy_with_logits
         return loss(outputs.logits, labels, pos_weight=class_weights)
@@ -292,7 +294,7 @@ def loss_fn(outputs, labels):
 
 
 def loss_denominator(labels):
-    """What the loss of a batch was divided by."""
+    """The number that the mean loss of a batch was divided by."""
     if WEIGHS_LABELS:
         return class_weights[labels].sum().item()
     else:
@@ -313,8 +315,8 @@ def ranks(values):
     return (np.cumsum(counts) - (counts - 1) / 2)[places]
 
 
-# The evaluation loop: no dropout, no gradient, and the scores of all rows at once.
 def evaluate(dataloader):
+    """The evaluation loop: no dropout, no gradient, and the scores of all rows at once."""
     model.eval()
     batches = []
     for batch in tqdm(dataloader, "Evaluating", leave=False, disable=not is_main):

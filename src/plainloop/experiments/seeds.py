@@ -23,7 +23,7 @@ from plainloop.run.folder import check_output_dir, is_finished, lock_folder
 from plainloop.run.machine_limits import explain_training_errors
 from plainloop.run.rank_failure import raise_on_all_ranks
 from plainloop.run.signals import StopRequest
-from plainloop.training.prepare import Inputs, load_inputs
+from plainloop.training.prepare import Inputs, read_inputs
 
 SUMMARY_FILE = "summary.json"
 LARGEST_SEED = 2**32 - 1
@@ -110,7 +110,7 @@ def load_shared_inputs(
         # evaluated on other rows.
         config = replace(config, validation_seed=config.split_seed)
     first = replace(config, seed=seeds[0], output_dir=folder / f"seed-{seeds[0]}")
-    inputs = load_inputs(first)
+    inputs = read_inputs(first)
     if config.dry_run:
         return inputs, [inputs.config]
     configs = [

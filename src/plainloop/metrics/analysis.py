@@ -82,6 +82,7 @@ def analyse(rows: RowPredictions, task: Task, *, intervals: bool = True) -> dict
         margin = abs(probabilities[:, -len(thresholds) :] - thresholds).min(axis=1)
 
     def listed(order: NDArray[np.intp]) -> list[dict[str, Any]]:
+        """The first rows in this order, as plain values."""
         return [
             {
                 "row": int(rows.idx[at]),

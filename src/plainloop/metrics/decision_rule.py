@@ -77,7 +77,7 @@ def load_decision(folder: Path, task: Task) -> DecisionRule | None:
         raise CheckpointError(
             f"cannot be used: {printable(error, most=200)}",
             where=printable_path(path),
-            fix="restore the file, or train the run anew",
+            fix="restore the file, or train the run again",
         ) from None
 
 

@@ -108,7 +108,7 @@ class RowPredictions:
         path = folder / PREDICTIONS_FOLDER / f"{split}.parquet"
         if not path.is_file():
             raise UserError(
-                f"no predictions of the {split} rows", where=str(path), fix="train the run anew"
+                f"no predictions of the {split} rows", where=str(path), fix="train the run again"
             )
         try:
             table = pq.read_table(path)
@@ -124,7 +124,7 @@ class RowPredictions:
             raise CheckpointError(
                 f"cannot be read: {' '.join(str(error).split())[:200]}",
                 where=printable_path(path),
-                fix="restore the file, or train the run anew",
+                fix="restore the file, or train the run again",
             ) from None
 
 

@@ -225,7 +225,7 @@ def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[in
         raise DivergedError(
             f"the loss of the first batch is {loss} before any training",
             where="first forward pass",
-            fix="the checkpoint's weights are damaged or not finite: load them anew",
+            fix="the checkpoint's weights are damaged or not finite: load them again",
         )
     return loss, tuple(outputs.logits.shape)
 

@@ -61,7 +61,7 @@ class Classifier:
             raise CheckpointError(
                 f"the weights of {len(drawn)} parameters are missing, such as {printable(drawn[0])}",
                 where=printable_path(folder),
-                fix="restore its files, or train the run anew",
+                fix="restore its files, or train the run again",
             )
         copy_to_aligned_memory(model)
         config = replace(config, execution="auto")
@@ -135,7 +135,7 @@ class Classifier:
             raise DivergedError(
                 "the model gives logits that are not finite",
                 where=str(self.folder),
-                fix="its training diverged, or its weights are damaged: train it anew",
+                fix="its training diverged, or its weights are damaged: train it again",
             )
         return logits
 

@@ -78,7 +78,7 @@ def load_run(path: str | Path, *, accept_changed_files: bool = False, bf16: bool
     settings = read_run_yaml(folder)
     if settings is None:
         raise UserError(
-            f"not a run (no {CONFIG_FILE} of ours)",
+            f"not a run (no {CONFIG_FILE} that plainloop wrote)",
             where=where,
             fix="give the --output-dir of plainloop train",
         )
@@ -105,7 +105,7 @@ def _to_config(settings: Mapping[str, Any], path: Path) -> TrainConfig:
         raise UserError(
             f"unknown setting '{printable(unknown[0])}'",
             where=printable_path(path),
-            fix="use the version of plainloop that wrote the run, or mend the file",
+            fix="use the version of plainloop that wrote the run, or correct the file",
         )
     return TrainConfig(**settings)
 

@@ -100,7 +100,7 @@ def read_metrics(run: Run) -> dict[str, Any]:
         raise UserError(
             "has no analysis of the predictions",
             where=str(run.path / METRICS_FILE),
-            fix="it is of an older version: train the run anew",
+            fix="it is of an older version: train the run again",
         )
     return metrics
 

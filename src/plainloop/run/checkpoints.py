@@ -126,7 +126,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"every checkpoint is damaged: {'; '.join(damaged)}",
                 where=str(self.folder),
-                fix="start anew with --overwrite",
+                fix="start again with --overwrite",
             )
         return None
 
@@ -166,7 +166,7 @@ class Checkpoints:
             state = TrainState(**content["state"])
         passed = check_fingerprint(content["identity"], self.fingerprint, path, force=force)
         if self._best_is_lost(state, content["identity"], passed, force=force):
-            passed.append(f"best model was of step {state.best_step}, is chosen anew from here on")
+            passed.append(f"best model was of step {state.best_step}, is chosen again from here on")
             state.best_score, state.best_step, state.evaluations_without_gain = None, 0, 0
         # The model is loaded last: an unreadable file raises before anything is changed.
         rank = self.accelerator.process_index

@@ -109,7 +109,7 @@ def check_output_dir(config: TrainConfig) -> None:
     if not replacing and any(n != LOCK_FILE and not fnmatch(n, TEMPORARY_FILES) for n in names):
         if not is_run(output_dir):
             raise UserError(
-                f"the folder has files and is not a run (no {CONFIG_FILE} of ours)",
+                f"the folder has files and is not a run (no {CONFIG_FILE} that plainloop wrote)",
                 where=where,
                 fix="choose another folder",
             )

@@ -53,6 +53,7 @@ def verify_run(folder: Path, *, accept_changed: bool = False) -> Callable[[], No
     """
 
     def refuse(changes: list[str]) -> None:
+        """Raise for changed files, or log them if they are accepted."""
         if accept_changed:
             for change in changes:
                 logger.warning("%s: accepted: %s", printable_path(folder), printable(change))
@@ -116,7 +117,7 @@ def explain_damage(*runs: Path, accept_changed: bool) -> Iterator[None]:
         raise CheckpointError(
             f"its files are damaged: {type(error).__name__}: {printable(error, most=200)}",
             where=" or ".join(map(printable_path, runs)),
-            fix="restore them, or train the run anew",
+            fix="restore them, or train the run again",
         ) from error
 
 

@@ -32,6 +32,16 @@ REPORTING_RANK_TIMEOUT = 10.0
 """Seconds that the reporting rank of a machine has to raise the same user error as this one."""
 
 
+def is_rank_zero() -> bool:
+    """Whether this is the main process, by the environment variables that Accelerate reads.
+
+    They are those of torchrun, Intel MPI, Open MPI and MVAPICH2; for what is said before torch is
+    imported.
+    """
+    names = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+    return not any(os.environ.get(name, "0") not in ("0", "-1") for name in names)
+
+
 def process_group() -> Any:
     """torch.distributed if a process group of several ranks is initialized, else None."""
     distributed = sys.modules.get("torch.distributed")

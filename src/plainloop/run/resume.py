@@ -116,7 +116,7 @@ def open_run(
                 raise CheckpointError(
                     "a finished run without checkpoints",
                     where=str(config.run_path),
-                    fix="--overwrite to train anew, or --model to train on from its weights",
+                    fix="--overwrite to train again, or --model to train on from its weights",
                 )
         if newest is not None:
             resumed = state, generators

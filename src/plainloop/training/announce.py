@@ -59,7 +59,7 @@ def launcher_name() -> str:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return "torchrun"
     if get_cpu_distributed_information().world_size > 1:
-        return "a scheduler's or one's own (WORLD_SIZE)"
+        return "a scheduler's or your own (WORLD_SIZE)"
     return "a notebook" if in_notebook else "none"
 
 

@@ -32,7 +32,7 @@ SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGA
 
 
 def check_train_dataloader(dataloader: DataLoader[Batch], run: OpenRun | None) -> None:
-    """Check that the batches can be counted; warn that a resume may be inexact with one's own order.
+    """Check that the batches can be counted; warn that a resume may be inexact with a loader of the user's.
 
     Raises:
         ValueError: the loader is empty, or has no length or batch size.

@@ -31,7 +31,7 @@ from plainloop.training.optim import (
     create_optimizer,
     create_scheduler,
 )
-from plainloop.training.prepare import Inputs, load_inputs
+from plainloop.training.prepare import Inputs, read_inputs
 from plainloop.training.progress import describe_scores
 from plainloop.training.trackers import finish_trackers, start_trackers
 
@@ -49,7 +49,7 @@ def fine_tune(
 
     Args:
         config: the settings; a missing output folder becomes runs/TASK.
-        inputs: what `load_inputs` gave for these settings, where it was called before.
+        inputs: what `read_inputs` gave for these settings, where it was called before.
         stop: takes in signals; from the first step on a checkpoint is saved before one ends the run.
         train_dataset: rows instead of those that the settings name: a datasets.Dataset, a DatasetDict
             with a split train, or a pandas frame. They are not written into run.yaml, so that a
@@ -67,7 +67,7 @@ def fine_tune(
         CheckpointError: no intact checkpoint to resume from, or the checkpoint is of another run.
         StoppedError: a signal ended the run.
     """
-    inputs = inputs or load_inputs(config, train_dataset, eval_dataset)
+    inputs = inputs or read_inputs(config, train_dataset, eval_dataset)
     stop = stop or StopRequest()
     config, task, pretrained, raw = inputs.config, inputs.task, inputs.pretrained, inputs.raw
     check_schedule(config)
@@ -79,13 +79,6 @@ def fine_tune(
 
     for title, text in describe_run(config, accelerator, len(raw["train"])):
         say(title, text)
-
-    say("Data", f"{task.name}: " + ", ".join(f"{len(rows)} {split}" for split, rows in raw.items()))
-    for line in inputs.found:
-        say("Found", line)
-    if accelerator.is_main_process:
-        for finding in inputs.check.quick.warnings:
-            say("Warning", str(finding))
     tokenizer = load_tokenizer(pretrained)
     with accelerator.local_main_process_first():  # it writes them, the others map them
         tokenized = tokenize_splits(

@@ -14,6 +14,7 @@ from plainloop.config.marks import CLASSES_ONLY, NOT_WITH_TASK
 from plainloop.config.settings import TrainConfig, marked
 from plainloop.config.tasks import TASKS, Task, get_task
 from plainloop.config.validation import check_config, flag
+from plainloop.console import say
 from plainloop.data.custom.dataset import read_custom_dataset
 from plainloop.data.custom.given_rows import sources_of
 from plainloop.data.files.paths import find_files
@@ -35,6 +36,7 @@ from plainloop.model.pretrained import (
 )
 from plainloop.run.folder import check_output_dir, run_of_file
 from plainloop.run.manifest import verify_run
+from plainloop.run.rank_failure import is_rank_zero
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -93,7 +95,7 @@ def load_inputs(
         if not config.dry_run:
             verify_run(
                 Path(pretrained)
-            )()  # of a finished run, whose weights the training starts from
+            )()  # a finished run's weights, which the training starts from
     with noted():
         if config.lora_rank is not None:
             check_peft("--lora-rank")
@@ -122,6 +124,22 @@ def load_inputs(
         splits = read_arrays(inputs.raw, inputs.task)
         refuse_impossible(find_impossible(splits, inputs.task))
     check_labels(config, inputs)
+    return inputs
+
+
+def read_inputs(config: TrainConfig, train_dataset: Any = None, eval_dataset: Any = None) -> Inputs:
+    """Call `load_inputs` for a training, and print what was found in the data.
+
+    The arguments, the result and the errors are those of `load_inputs`.
+    """
+    inputs = load_inputs(config, train_dataset, eval_dataset)
+    if is_rank_zero():
+        sizes = ", ".join(f"{len(rows)} {split}" for split, rows in inputs.raw.items())
+        say("Data", f"{inputs.task.name}: {sizes}")
+        for line in inputs.found:
+            say("Found", line)
+        for finding in inputs.check.quick.warnings:
+            say("Warning", str(finding))
     return inputs
 
 

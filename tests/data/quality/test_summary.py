@@ -266,6 +266,9 @@ def misread(text, encoding):
         *(misread(text, "cp1252") for text in ["café", "it\u2019s", "mañana", "aquí", "50 £"]),
         *(misread(text, "cp1252") for text in ["한국말은 좋다", "😀 smile", "a\u00a0b"]),
         "a\x93quote\x94",
+        "다시 올게요".encode("cp949").decode("latin-1"),
+        "你好很高兴".encode("gbk").decode("latin-1"),
+        "добрый день".encode("cp1251").decode("latin-1"),
     ],
 )
 def test_a_wrong_encoding_is_found(text):
@@ -280,6 +283,7 @@ def test_a_wrong_encoding_is_found(text):
         "Un été à Paris, voilà « ça » ; là\u00a0» et ÉCOLE…",
         "L\u2019ESPAÑA” “CAFÉ” “IRMÃ” MAÇÃ… CORAÇÃO — ÂNGELA",
         "Straße, Größe, Ärger, naïve, ångström, smørrebrød, Łódź, Đặng",
+        "Það er góð veðrátta, jääähyväiset, ÄÄÄÄÄ! ¡¿Él·lo?! ········ »»»»»» °°°°°°",
         "«Привет», — сказал он… Ελλάδα; “Καλημέρα”",
         "한국말은 “좋다”, 日本語のテキスト、中文。😀 20 °C ½ €5 £3 ©®™",
     ],
@@ -295,6 +299,20 @@ def test_a_control_character_is_found_and_escaped(character):
     assert found.rows == (24,)
     assert f"{ord(character):02x}" in found.message
     assert all(line.isprintable() for line in findings.lines())
+
+
+@pytest.mark.parametrize(
+    "text", ["one<br />two", "salt &amp; pepper", "<a href='x'>y</a>", "&#39;"]
+)
+def test_html_is_found(text):
+    found = kinds(check(OWN, train=[(text, 0)], quick=False))["html"]
+    assert found.rows == (24,)
+    assert found.message.startswith("1 row with HTML tags or entities in text, as in '")
+
+
+@pytest.mark.parametrize("text", ["a < b > c", "R&D; AT&T", "<3 <user> <URL>", "x <- y; i<p"])
+def test_other_brackets_and_ampersands_are_no_html(text):
+    assert not check(OWN, train=[(text, 0)], quick=False).warnings
 
 
 def test_line_breaks_and_tabs_are_no_control_characters():

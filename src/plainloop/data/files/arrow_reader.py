@@ -62,6 +62,7 @@ def open_arrow(path: Path) -> tuple[pa.Schema, Batches]:
         schema = _plain(open_reader(source).schema)
 
     def batches() -> Iterator[pa.RecordBatch]:
+        """Read and validate one record batch after the other."""
         with damage_is_the_users(path), pa.OSFile(str(path)) as source:
             reader = open_reader(source)
             found = reader

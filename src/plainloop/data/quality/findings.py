@@ -36,7 +36,16 @@ WRONG_ENCODING = "|".join(
         "â€|ðŸ|ï»¿|ï¿½",
         f"(?:[Ä-ß][{AFTER_FIRST}]){{3}}",
         f"(?:[à-ï][{AFTER_FIRST}]{{2}}){{2}}",
+        # Read as Latin-1: two bytes a character (cp949, gbk), and Cyrillic, of which ð is a frequent letter.
+        "[°-¿][À-þ][¡-þ]{4}|[À-þ][°-¿][À-þ][¡-þ]{3}",
+        "[À-ÿ]{2}ð[À-ÿ]",
     ]
+)
+
+
+HTML = (
+    r"</?(?:a|b|i|p|br|div|em|li|span|strong|td|tr|ul)\b[^<>]{0,200}>"
+    r"|&(?:amp|lt|gt|quot|apos|nbsp|#\d{1,6}|#x[0-9a-fA-F]{1,5});"
 )
 
 
@@ -296,10 +305,11 @@ def _list(names: Sequence[str]) -> str:
 
 
 def find_in_characters(split: Split, task: Task, show: ShowRows) -> Iterator[Finding]:
-    """Characters that look like a wrong encoding, and control characters."""
+    """Characters that look like a wrong encoding, control characters, and HTML."""
     for kind, pattern, what in (
         ("wrong_encoding", WRONG_ENCODING, "characters of a wrong encoding"),
         ("control_character", CONTROL, "control characters"),
+        ("html", HTML, "HTML tags or entities"),
     ):
         for column, texts in zip(task.text_columns, split.texts, strict=True):
             found = pc.match_substring_regex(texts, pattern).to_numpy()

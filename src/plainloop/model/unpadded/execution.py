@@ -62,7 +62,7 @@ def choose_padding(model: PreTrainedModel, config: TrainConfig, accelerator: Acc
         return "padded"
     reason = why_padded(model)
     if accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
-        reason = "torch.compile would compile anew for each number of tokens"
+        reason = "torch.compile would recompile for each number of tokens"
     if reason and config.execution == "unpadded":
         raise UserError(
             f"it runs padded: {reason}",
