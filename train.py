@@ -51,6 +51,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     # 6. The model with its head, and one forward pass before any training.
     set_seed(config.seed)
     model, new_parameters = pl.create_model(pretrained, task, config, tokenizer)
+    pl.check_rows(model, dataloaders, tokenizer, inputs.check)
     for line in pl.choose_execution(model, model_inputs["train"], config, accelerator):
         say(line)
     loss, logits_shape = pl.first_forward(model, batch)
@@ -69,7 +70,6 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     # 9. The schedule, in optimizer steps: not prepared, since it would move once per process.
     num_training_steps = pl.count_training_steps(len(train_dataloader), config)
     lr_scheduler = pl.create_scheduler(optimizer, num_training_steps, config)
-    say(f"{config.lr_scheduler_type} schedule, {num_training_steps} optimizer steps")
 
     # 10. to 12. The training loop, which evaluates after each epoch: src/plainloop/training/loop.py.
     metric = pl.TaskMetric(task.metrics, task.problem_type, task.label_names)

@@ -30,6 +30,7 @@ from .model.load import (
 )
 from .model.lora import merge_lora as merge_lora
 from .model.pretrained import resolve_model as resolve_model
+from .model.readable_rows import check_rows as check_rows
 from .model.tokenizer import load_tokenizer as load_tokenizer
 from .model.unpadded.execution import choose_execution as choose_execution
 from .predict.loaded_run import Run as Run, load_run as load_run

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from transformers import DataCollatorWithPadding
@@ -17,7 +18,7 @@ from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.data.batches.sliding_windows import WindowCollator, pool_windows
 from plainloop.data.batches.tokenize import create_tokenize
-from plainloop.errors import CheckpointError, DivergedError, printable, printable_path
+from plainloop.errors import CheckpointError, DivergedError, UserError, printable, printable_path
 from plainloop.model.load import copy_to_aligned_memory, load_model
 from plainloop.model.matrix_products import (
     LEAST_GAIN,
@@ -25,6 +26,7 @@ from plainloop.model.matrix_products import (
     measure_bfloat16,
     use_products,
 )
+from plainloop.model.readable_rows import find_unreadable
 from plainloop.model.tokenizer import load_tokenizer
 from plainloop.model.unpadded.execution import choose_padding
 from plainloop.run.accelerator import create_accelerator
@@ -84,7 +86,9 @@ class Classifier:
         self.collate = collate
         self.model = model.to(self.accelerator.device)
 
-    def logits(self, texts: Sequence[Sequence[str]], batch_size: int) -> NDArray[np.float32]:
+    def logits(
+        self, texts: Sequence[Sequence[str]], batch_size: int, *, first_row: int = 1
+    ) -> NDArray[np.float32]:
         """Compute the logits of texts.
 
         Rows are batched by length to reduce padding. A row's logits vary by about 1e-7 with the
@@ -93,14 +97,21 @@ class Classifier:
         Args:
             texts: one list of texts for each text column of the task, all of one length.
             batch_size: rows per batch; if several threads run a batch each, rows of all together.
+            first_row: number of the first row, for messages.
 
         Returns:
             float32 (rows, num_labels), in the order of the texts.
 
         Raises:
+            UserError: the model cannot read a row, by `find_unreadable`.
             DivergedError: a logit is not finite.
         """
         encoding = self.tokenize(dict(zip(self.task.text_columns, texts, strict=True)))
+        for what, found in find_unreadable(
+            pa.array(encoding["input_ids"]), self.tokenizer, self.model.config, len(texts)
+        ):
+            where = f"row {first_row + int(found[0])}"
+            raise UserError(f"is {what}", where=where, fix="change its text, or leave it out")
         rows = [
             dict(zip(encoding.keys(), values, strict=True))
             for values in zip(*encoding.values(), strict=True)

@@ -286,6 +286,7 @@ class Run:
 
             def predicted() -> Iterator[pa.Table]:
                 """Yield each chunk with the added columns."""
+                row = 1
                 for batch in batches:
                     table = pa.Table.from_batches([batch])
                     with_texts = add_named(table, inputs.text)
@@ -293,11 +294,12 @@ class Run:
                         pc.fill_null(with_texts[name].cast(pa.string()), "").to_pylist()
                         for name in inputs.text
                     ]
-                    logits = classifier.logits(texts, batch_size)
+                    logits = classifier.logits(texts, batch_size, first_row=row)
                     columns = make_columns(logits, self.task, self.config.label_separator, decision)
                     for name, column in zip(inputs.added, columns, strict=True):
                         table = table.append_column(name, column)
                     yield table
+                    row += batch.num_rows
                     bar.update(batch.num_rows)
 
             with bar, open_output(output) as file:

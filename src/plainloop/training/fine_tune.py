@@ -15,6 +15,7 @@ from plainloop.metrics.decision_effect import summarize_decision
 from plainloop.metrics.decision_rule import format_decision, load_decision
 from plainloop.metrics.task_metric import TaskMetric
 from plainloop.model.load import create_model, first_forward
+from plainloop.model.readable_rows import check_rows
 from plainloop.model.tokenizer import load_tokenizer
 from plainloop.model.unpadded.execution import choose_execution
 from plainloop.run.accelerator import create_accelerator
@@ -108,6 +109,7 @@ def fine_tune(
         f"{_millions(p for p in model.parameters() if p.requires_grad)} trained; "
         f"new: {', '.join(new_parameters) or 'none'}",
     )
+    check_rows(model, dataloaders, tokenizer, inputs.check)
     for line in choose_execution(model, model_inputs["train"], config, accelerator):
         say("Execution", line)
     loss, logits_shape = first_forward(model, batch)

@@ -1,0 +1,116 @@
+"""Check that a model can read each row: it has tokens, one end of text, and no more than the positions."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from plainloop.data.batches.loaders import Batch, model_inputs_of
+from plainloop.data.quality.summary import DataCheck
+from plainloop.errors import UserError, printable
+from plainloop.model.load import explain_load_errors
+
+WITHOUT_TOKENS = "without any token of this model"
+
+
+def check_rows(
+    model: PreTrainedModel,
+    dataloaders: Mapping[str, DataLoader[Batch]],
+    tokenizer: PreTrainedTokenizerBase,
+    check: DataCheck,
+) -> None:
+    """Check all rows before training, and run the longest through the model without a gradient.
+
+    The random number generator is left as it was.
+
+    Args:
+        model: on the CPU; it is left in training mode.
+        dataloaders: split -> its loader, not prepared.
+        tokenizer: the model's own.
+        check: of the same rows; it says how a person finds them.
+
+    Raises:
+        UserError: a row has no tokens, or the model's end-of-text token within its text; or the forward
+            pass of the longest row fails.
+    """
+    problems, num_texts = [], len(check.task.text_columns)
+    longest = 0, next(iter(dataloaders.values())), 0
+    for split, loader in dataloaders.items():
+        rows: Any = loader.dataset
+        input_ids = rows.with_format("arrow")["input_ids"]
+        for what, found in find_unreadable(input_ids, tokenizer, model.config, num_texts):
+            shown = check.show(split, np.asarray(rows.with_format("numpy")["idx"])[found].tolist())
+            fix = "give these rows a text, or leave them out"
+            if what != WITHOUT_TOKENS:
+                fix = "remove it from these texts: the model finds the end of a text by it"
+            problems.append(UserError(f"{shown} {what}", where=split, fix=fix))
+        lengths = _lengths(input_ids)
+        if len(lengths):
+            longest = max(
+                longest, (lengths.max(), loader, lengths.argmax()), key=lambda row: row[0]
+            )
+    if problems:
+        raise UserError.together(problems)
+    _, loader, position = longest
+    collate: Any = loader.collate_fn
+    row: Any = loader.dataset[int(position)]
+    with (
+        explain_load_errors(model.name_or_path or ""),
+        torch.random.fork_rng(devices=[]),
+        torch.no_grad(),
+    ):
+        model.train()(**model_inputs_of(collate([row])))
+
+
+def find_unreadable(
+    input_ids: pa.Array | pa.ChunkedArray,
+    tokenizer: PreTrainedTokenizerBase,
+    config: Any,
+    num_texts: int,
+) -> Iterator[tuple[str, NDArray[np.intp]]]:
+    """Find rows that the model's head cannot read.
+
+    An encoder-decoder's head reads the hidden state of the last end-of-text token, and needs equally
+    many of them in all rows of a batch (`BartForSequenceClassification`).
+
+    Args:
+        input_ids: a list of tokens for each row, or of lists, one for each window.
+        tokenizer: that they are from.
+        config: the model's.
+        num_texts: texts in a row, 1 or 2.
+
+    Yields:
+        What is wrong, and the positions of such rows.
+    """
+    without = np.flatnonzero(_lengths(input_ids) == 0)
+    if len(without):
+        yield WITHOUT_TOKENS, without
+    end = config.eos_token_id
+    if not config.is_encoder_decoder or not isinstance(end, int) or _is_nested(input_ids):
+        return
+    expected = tokenizer(*[""] * num_texts)["input_ids"].count(end)
+    ends = pc.equal(pc.list_flatten(input_ids), end).to_numpy(zero_copy_only=False)
+    of_rows = pc.list_parent_indices(input_ids).to_numpy()
+    counts = np.bincount(of_rows[np.asarray(ends, bool)], minlength=len(input_ids))
+    if len(wrong := np.flatnonzero(counts > expected)):
+        yield f"with {printable(str(tokenizer.eos_token))} in the text", wrong
+
+
+def _is_nested(input_ids: pa.Array | pa.ChunkedArray) -> bool:
+    return pa.types.is_nested(input_ids.type.value_type)
+
+
+def _lengths(input_ids: pa.Array | pa.ChunkedArray) -> NDArray[np.intp]:
+    """Tokens of each row; of the longest window, where a row has several."""
+    if not _is_nested(input_ids):
+        return np.asarray(pc.list_value_length(input_ids).to_numpy(), np.intp)
+    windows = pc.list_value_length(pc.list_flatten(input_ids)).to_numpy()
+    lengths = np.zeros(len(input_ids), np.intp)
+    np.maximum.at(lengths, pc.list_parent_indices(input_ids).to_numpy(), windows)
+    return lengths
