@@ -1,11 +1,13 @@
 """Checkpoints, heads, dropout, freezing, and the first forward pass."""
 
+import re
 import shutil
 from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, pipeline
+from tiny_checkpoints import save_small
+from transformers import pipeline
 
 from plainloop.config.tasks import get_task
 from plainloop.errors import DivergedError, UserError
@@ -42,16 +44,45 @@ def test_a_head_for_other_labels_is_refused_with_both_named(run):
         load_model(str(finished.folder), replace(TASK, label_names=("a", "b", "c")))
 
 
-@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "electra", "modernbert"])
-def test_dropout_sets_every_dropout_of_the_model(architecture, tmp_path):
-    small = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "vocab_size": 20}
-    if architecture == "distilbert":
-        small = {"n_layers": 1, "dim": 8, "n_heads": 2, "vocab_size": 20}
-    config = AutoConfig.for_model(architecture, pad_token_id=0, intermediate_size=16, **small)
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
-    model, _ = load_model(str(tmp_path), TASK, dropout=0.25)
+FAMILIES = (
+    "albert bart bert convbert deberta-v2 distilbert electra gpt2 gpt_neox mpnet roberta t5 xlnet"
+)
+
+
+@pytest.mark.parametrize("family", FAMILIES.split())
+def test_dropout_sets_every_dropout_of_the_model(family, tmp_path, caplog):
+    save_small(tmp_path, family)
+    model, _ = load_model(str(tmp_path), TASK, dropout=0.25, new_head=True)
     rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
     assert rates == {0.25}
+    assert "--dropout" not in caplog.text
+
+
+def test_a_dropout_that_is_not_in_the_config_is_named(tmp_path, caplog):
+    save_small(tmp_path, "mpt")  # its attention's is within another object of its config
+    load_model(str(tmp_path), TASK, dropout=0.25, new_head=True)
+    [record] = caplog.records
+    assert record.getMessage().startswith(
+        "--dropout: dropouts of 0 in MptForSequenceClassification"
+    )
+
+
+@pytest.mark.parametrize("family", ["bart", "bert", "deberta-v2", "gpt2", "llama", "t5", "xlnet"])
+def test_freezing_finds_the_layers(family, tmp_path):
+    save_small(tmp_path, family)
+    model, _ = load_model(str(tmp_path), TASK, new_head=True)
+    freeze(model, embeddings=False, layers=1)
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    number = re.compile(r"(?:er\.layer|layers|h|block)\.(\d)\.")  # T5's blocks have layers, too
+    assert {found[1] for found in map(number.search, frozen) if found} == {"0"}
+    assert not any(re.search("score|classifier|summary", name) for name in frozen)
+
+
+def test_freezing_shared_layers_is_refused(tmp_path):
+    save_small(tmp_path, "albert")
+    model, _ = load_model(str(tmp_path), TASK, new_head=True)
+    with pytest.raises(UserError, match=r"--freeze-layers: .* no list of layers to freeze"):
+        freeze(model, embeddings=False, layers=1)
 
 
 def test_freezing_more_layers_than_there_are_is_refused(tiny_model):

@@ -7,7 +7,7 @@ from typing import Any
 from plainloop.config.settings import TrainConfig
 from plainloop.eject.literals import Code, literal
 from plainloop.eject.rows import Rows
-from plainloop.model.load import DROPOUT_FIELDS
+from plainloop.model.load import dropout_fields
 from plainloop.model.pretrained import DEMO_MODEL
 from plainloop.model.tokenizer import load_tokenizer
 from plainloop.run.folder import is_run
@@ -82,8 +82,7 @@ def _dropout(inputs: Inputs) -> dict[str, float]:
     from transformers import AutoConfig
 
     model = AutoConfig.from_pretrained(inputs.pretrained, trust_remote_code=False)
-    names = [name for name in DROPOUT_FIELDS if getattr(model, name, None) is not None]
-    return dict.fromkeys(names, inputs.config.dropout)
+    return dict.fromkeys(dropout_fields(model), inputs.config.dropout)
 
 
 def _model(inputs: Inputs, path: Path) -> str:

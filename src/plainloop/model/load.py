@@ -1,5 +1,6 @@
 """Load a checkpoint as a classifier with a head for the task."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,17 +34,21 @@ from plainloop.model.pretrained import label_names_of, unnamed_labels
 
 _loading = RLock()  # what `explain_load_errors` changes is global
 MOST_NAMES_SHOWN = 12
-DROPOUT_FIELDS = (
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "dropout",
-    "attention_dropout",
-    "embedding_dropout",
-    "mlp_dropout",
-    "classifier_dropout",
-    "seq_classif_dropout",
-)
-"""Names of dropout probabilities in the configurations of BERT, DistilBERT, ModernBERT and similar."""
+
+logger = logging.getLogger(__name__)
+
+
+def dropout_fields(config: Any) -> list[str]:
+    """The dropout probabilities in a model's config, as they are called there; none that is None.
+
+    BERT has hidden_dropout_prob, BART dropout, T5 dropout_rate, GPT-2 resid_pdrop, and each has others.
+    LayerDrop, which skips layers, is not one of them.
+    """
+    return [
+        name
+        for name, value in config.to_dict().items()
+        if ("dropout" in name or "pdrop" in name) and type(value) in (int, float)
+    ]
 
 
 def load_model(
@@ -77,9 +82,9 @@ def load_model(
             config.id2label = dict(enumerate(task.label_names))
             config.label2id = {name: label for label, name in enumerate(task.label_names)}
         if dropout is not None:
-            for name in DROPOUT_FIELDS:
-                if getattr(config, name, None) is not None:
-                    setattr(config, name, dropout)
+            for part in (config, config.get_text_config()):
+                for name in dropout_fields(part):
+                    setattr(part, name, dropout)
         model, info = AutoModelForSequenceClassification.from_pretrained(
             pretrained,
             config=config,
@@ -100,6 +105,13 @@ def load_model(
             model.load_state_dict({name: fresh[name] for name in head}, strict=False)
             new |= head
     read_last_token_by_mask(model)
+    dropouts = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+    if dropout is not None and (kept := {p for p in dropouts if p != dropout}):
+        logger.warning(
+            "--dropout: dropouts of %s in %s are not in its config, and stay as they are",
+            ", ".join(map(str, sorted(kept))),
+            type(model).__name__,
+        )
     return model, sorted(new)
 
 
@@ -164,13 +176,7 @@ def freeze(model: PreTrainedModel, *, embeddings: bool, layers: int) -> None:
         UserError: the model has fewer layers, or no list of layers.
     """
     if layers:
-        depth = model.config.num_hidden_layers
-        if layers > depth:
-            raise UserError(
-                f"{layers} layers are more than the model's {depth}",
-                where="--freeze-layers",
-                fix=f"give at most {depth}",
-            )
+        depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
         stacks = [
             module
             for module in model.base_model.modules()
@@ -181,6 +187,12 @@ def freeze(model: PreTrainedModel, *, embeddings: bool, layers: int) -> None:
                 f"{type(model).__name__} has no list of layers to freeze",
                 where="--freeze-layers",
                 fix="freeze its embeddings alone, or nothing",
+            )
+        if layers > len(stacks[0]):
+            raise UserError(
+                f"{layers} layers are more than the model's {depth}",
+                where="--freeze-layers",
+                fix=f"give at most {depth}",
             )
         for layer in stacks[0][:layers]:
             layer.requires_grad_(False)
