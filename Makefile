@@ -20,7 +20,7 @@ types: $(VENV)/ready
 
 # What takes longer than a few seconds each: the pages' commands, the packages, the real GLUE files.
 slow: $(VENV)/ready
-	$(PYTEST) --numprocesses 2 --dist worksteal -m "slow and not crash and not distributed"
+	$(PYTEST) --numprocesses 2 --dist worksteal -m "slow and not crash and not distributed and not nightly"
 
 # Real kills of real runs.
 N := 30

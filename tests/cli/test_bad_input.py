@@ -141,6 +141,7 @@ def test_an_unknown_command_is_one_line_with_the_nearest(refused):
     assert lacking(['"trian"', 'did you mean "train"?'], line, {}) == []
 
 
+@pytest.mark.slow
 def test_a_hub_model_without_a_network_is_one_line_that_says_how_to_fetch_it(refused, places):
     words = filled(train(**{"--model": "nobody/no-such-model"}), places)
     [line] = refused(*words, torch_is_imported=True)

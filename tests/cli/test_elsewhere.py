@@ -48,6 +48,7 @@ def test_evaluate_finds_the_rows_and_not_others_of_that_name(made, name, run_com
     assert scores["loss"] == scores_of(made / "runs" / name)["loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["one", "absolute"])
 def test_a_settings_file_trains_the_same_and_resumes(made, name, run_command, tmp_path):
     file = made / "runs" / name / "run.yaml"

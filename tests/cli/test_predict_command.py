@@ -160,7 +160,7 @@ def peak_of(*words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("suffix", ["csv", pytest.param("parquet", marks=pytest.mark.nightly)])
 def test_memory_does_not_grow_with_the_rows(folder, tmp_path, suffix):
     peaks = []
     for num_rows in (10_000, 100_000):

@@ -33,6 +33,7 @@ sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
 import conftest  # noqa: E402  its folder is not on the path before
 import failpoints  # noqa: E402
 import preloaded  # noqa: E402
+from accelerate.state import AcceleratorState  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 # The usual one is shared by all forked processes: one that is killed with it would stop the others.
@@ -175,6 +176,7 @@ def fork_command(words: list[str], log: Path, group: list[int], environment: dic
         # Those of pytest do not write to 1 and 2.
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
         os.environ.update(environment)
+        AcceleratorState._reset_state(reset_partial_state=True)  # of a run in the parent itself
         sys.argv = ["plainloop", *words]
         failpoints.install()
         from plainloop.__main__ import main
@@ -422,7 +424,7 @@ def outcome(run: Path) -> dict:
     state["state"]["history"] = without_times(state["state"]["history"])
     state["state"].pop("rows_since_log")
     settings = state["identity"]["settings"]
-    settings["model"] = str((run / settings["model"]).resolve())  # saved relative to the run
+    settings["model"] = settings["model"][-1]  # before it, its place as seen from the run
     return {
         "steps": metrics["steps"],
         "final weights": hash_file(run / "model.safetensors"),

@@ -8,6 +8,7 @@ back wrong. All pieces are compared when the loop starts, with those that were s
 forward pass, with those of the run that never stopped; the files at the end are compared as well.
 """
 
+import functools
 import hashlib
 import io
 import json
@@ -93,6 +94,7 @@ class Watched:
                 super().__init__(*rest, **more)
                 self.progress = inner
 
+        @functools.wraps(forward)  # its parameters say what the tokenizer has to give
         def watched_forward(model, *rest, **batch):
             if objects and model.training:
                 state = self.progress._state

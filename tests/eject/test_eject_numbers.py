@@ -63,6 +63,7 @@ def compare_scores(theirs, ours):
         assert their == {name: pytest.approx(our[name], rel=CLOSE) for name in their}
 
 
+@pytest.mark.slow
 def test_a_script_gives_the_same_bits(runs, tiny_model, tmp_path):
     assert compare(runs["pair"], tiny_model, tmp_path) == 12
 

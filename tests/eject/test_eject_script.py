@@ -94,11 +94,13 @@ def check_style(sources, folder):
         assert not any(word.string == "plainloop" for word in words if word.type == tokenize.NAME)
 
 
+@pytest.mark.slow
 def test_every_script_is_formatted_and_has_nothing_unused(runs, script_of, tmp_path_factory):
     sources = [script_of(**of_run).source for of_run in runs.values()]
     check_style(sources, tmp_path_factory.mktemp("scripts"))
 
 
+@pytest.mark.slow
 def test_every_task_has_a_script_of_at_most_200_lines(script_of, tmp_path_factory):
     data = tmp_path_factory.mktemp("glue")
     tasks = [task for task in TASKS.values() if layout_of(task).files]

@@ -43,6 +43,7 @@ def config(tiny_model, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_found_by_models_that_have_not_seen_them(config, capsys):
     train(config, cv=3)
     folder = config.output_dir
@@ -63,6 +64,7 @@ def test_wrong_labels_are_found_by_models_that_have_not_seen_them(config, capsys
     assert "&#34;cv&#34;, &#34;suspected&#34;, 0, &#34;row&#34;" in listed
 
 
+@pytest.mark.slow
 def test_a_fold_that_is_finished_is_not_trained_again(config, monkeypatch, capsys):
     trained, fine_tune = [], fine_tuning.fine_tune
 

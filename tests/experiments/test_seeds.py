@@ -42,6 +42,7 @@ def config(tiny_model, tiny_data, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_each_seed_is_the_run_that_it_is_alone(config, run, capsys):
     train(config, seeds=(2,))
     folder = config.output_dir

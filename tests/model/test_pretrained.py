@@ -121,6 +121,7 @@ def test_a_hub_name_passes_through(tmp_path, monkeypatch, name):
     assert resolve_model(name) == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags", [("--task", "mrpc", "--model", "demo"), ("--task", "demo", "--model", "some/model")]
 )

@@ -176,6 +176,7 @@ def test_the_commands_on_the_page_run_as_they_stand(tiny_model, tiny_data, tmp_p
     ]
 
 
+@pytest.mark.slow
 def test_eject_is_named_where_the_run_can_be_ejected(run):
     opened = load_run(run(max_steps=1).folder)
 

@@ -218,6 +218,7 @@ def test_a_save_killed_at_any_operation_leaves_the_old_or_the_new_checkpoint(
     assert seen == sorted(seen), "from some operation on it is the new one"
 
 
+@pytest.mark.slow
 @each_case
 def test_the_save_after_a_killed_one_works_and_clears_up(tmp_path, monkeypatch, saved, step):
     disk = Disk(monkeypatch)

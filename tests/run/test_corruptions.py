@@ -96,6 +96,7 @@ def test_no_corruption_of_a_finished_run_is_used(run, part, capsys):
     print(f"{tried} corruptions of a finished run: 0 used, 0 tracebacks")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_of_a_run_without_a_manifest_a_corruption_is_a_line_or_a_warning(run, part, caplog):
     """None can be seen for sure then; but none is a traceback, and a warning says it each time."""

@@ -45,3 +45,27 @@ def test_a_checkpoint_of_version_0_1_0_names_that_version(fingerprint, tmp_path)
     assert "None" not in str(caught.value)
     [line] = check_fingerprint(old, fingerprint(), tmp_path, force=True)
     assert line.startswith("it was saved by plainloop 0.1.0")
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        ["../models/tiny", "/a/models/tiny"],
+        ["../models/tiny", "/before/models/tiny"],  # the run was moved with its model
+        ["../../models/tiny", "/a/models/tiny"],  # the run alone was moved
+        "/a/models/tiny",  # of plainloop 0.1.0
+    ],
+)
+def test_a_model_is_the_same_by_its_place_from_the_run_or_from_the_root(
+    fingerprint, tmp_path, saved
+):
+    now, old = fingerprint(), fingerprint()
+    now["settings"]["model"], old["settings"]["model"] = ["../models/tiny", "/a/models/tiny"], saved
+    assert check_fingerprint(old, now, tmp_path, force=False) == []
+
+
+def test_another_model_is_refused(fingerprint, tmp_path):
+    now, old = fingerprint(), fingerprint()
+    now["settings"]["model"], old["settings"]["model"] = ["../b", "/a/b"], ["../c", "/a/c"]
+    with pytest.raises(CheckpointError, match="model was"):
+        check_fingerprint(old, now, tmp_path, force=False)

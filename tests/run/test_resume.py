@@ -56,7 +56,9 @@ def stopped_and_resumed(folder: Path, monkeypatch, settings, step: int):
     return run_tiny(folder, resume=True, **settings)
 
 
-@pytest.mark.parametrize("step", [1, 3, 6, 7, 12, 17])
+@pytest.mark.parametrize(
+    "step", [6, 7, *(pytest.param(step, marks=pytest.mark.nightly) for step in (1, 3, 12, 17))]
+)
 @pytest.mark.parametrize(
     "more",
     [

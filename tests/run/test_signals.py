@@ -137,6 +137,7 @@ def test_a_signal_in_a_step_saves_and_the_same_command_goes_on_from_there(comman
             train.start("--resume")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_the_whole_group_stops_a_run_with_loader_workers(command, number, code):
     """As Ctrl-C, systemd and Slurm send it: the workers have it, too, and none stays behind."""
@@ -163,6 +164,7 @@ def long_evaluation(tmp_path, tiny_data):
 EVERY_FOURTH = ("--eval-strategy", "steps", "--eval-steps", "4")
 
 
+@pytest.mark.slow
 def test_a_signal_in_an_evaluation_saves_and_the_evaluation_is_done_on_resume(
     command, long_evaluation
 ):
@@ -178,6 +180,7 @@ def test_a_signal_in_an_evaluation_saves_and_the_evaluation_is_done_on_resume(
     assert train.steps() == 4, "the evaluation comes before the next step"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["torch.nn", "transformers.models.bert.modeling_bert"])
 def test_a_signal_before_the_training_leaves_nothing_half_written(command, tmp_path, module):
     """It comes when this module is imported: with torch, and when the model is loaded."""
@@ -198,6 +201,7 @@ def test_a_signal_before_the_training_leaves_nothing_half_written(command, tmp_p
     assert not train.run.exists()
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once_and_the_old_checkpoint_is_whole(command, tmp_path):
     """The save of step 2 never ends: its disk does not answer."""
     slow = tmp_path / "sitecustomize.py"

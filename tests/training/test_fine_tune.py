@@ -168,6 +168,7 @@ def test_the_plain_loop_and_its_accelerated_twin_agree_with_each_other(tiny_mode
     assert plain == accelerated
 
 
+@pytest.mark.slow
 def test_a_run_never_loads_the_trainer(run_command, tiny_model, tiny_data, tmp_path):
     script = tmp_path / "probe.py"
     script.write_text(

@@ -34,10 +34,15 @@ def compare(run_command, tiny_model, data):
     "flags",
     [
         (),
-        ("--weight-decay", "0.1", "--lr", "1e-3"),
-        ("--warmup-steps", "0.2"),
-        ("--lr-scheduler-type", "cosine", "--max-grad-norm", "0"),
-        ("--eval-strategy", "steps", "--eval-steps", "7"),
+        *(
+            pytest.param(flags, marks=pytest.mark.slow)
+            for flags in (
+                ("--weight-decay", "0.1", "--lr", "1e-3"),
+                ("--warmup-steps", "0.2"),
+                ("--lr-scheduler-type", "cosine", "--max-grad-norm", "0"),
+                ("--eval-strategy", "steps", "--eval-steps", "7"),
+            )
+        ),
     ],
     ids=["defaults", "weight decay", "warm-up", "cosine, no clipping", "evaluation within epochs"],
 )
@@ -50,6 +55,7 @@ def test_every_loss_gradient_norm_rate_score_and_weight_is_the_trainers(compare,
     assert all(int(values) > 0 and different == "0" for values, different in counts)
 
 
+@pytest.mark.slow
 def test_another_seed_makes_the_comparison_fail(compare):
     printed = compare("--perturb-seed", expect=1)
     assert printed.splitlines()[-1] == "NOT equal"
@@ -92,7 +98,7 @@ TASKS = ("mrpc", "cola", "stsb")
 @pytest.mark.parametrize(
     ("task", "steps"),
     [
-        *(pytest.param(task, 8, marks=pytest.mark.slow) for task in TASKS),
+        pytest.param("mrpc", 8, marks=pytest.mark.slow),
         *(pytest.param(task, 60, marks=pytest.mark.nightly) for task in TASKS),
     ],
 )

@@ -117,6 +117,7 @@ def test_trackios_store_holds_them_too(tracked, tmp_path):
     assert [each["eval/f1"] for each in logged if "eval/f1" in each] == [f1]
 
 
+@pytest.mark.slow
 def test_wandbs_offline_file_holds_them_too(tracked, tmp_path):
     losses, f1 = tracked("wandb", WANDB_MODE="offline", WANDB_DIR=str(tmp_path))
     [path] = tmp_path.glob("wandb/offline-run-*/run-*.wandb")

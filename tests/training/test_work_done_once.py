@@ -54,6 +54,7 @@ def test_a_run_checks_and_hashes_its_rows_once(config, calls):
     assert calls["from_pretrained"] == 2, "of the tokenizer and of the model"
 
 
+@pytest.mark.slow
 def test_the_seeds_of_a_run_check_and_hash_their_rows_once(config, calls):
     train(config, seeds=(2,))
     assert calls["find_in_texts"] == 1

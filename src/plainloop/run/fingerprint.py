@@ -32,7 +32,7 @@ def run_fingerprint(
 ) -> dict[str, Mapping[str, Any]]:
     """Everything that a run's numbers depend on, by group; a resumed run must have the same."""
     settings = config.to_dict()
-    settings["model"] = relative_model(config.model, config.run_path)
+    settings["model"] = model_places(config.model, config.run_path)
     return {
         "settings": {name: settings[name] for name in settings if name not in MAY_DIFFER_ON_RESUME},
         # What the loaders give, from whatever files and cache it comes.
@@ -47,9 +47,14 @@ def run_fingerprint(
     }
 
 
-def relative_model(model: str, folder: Path) -> str:
-    """A model's folder relative to that of the run, from wherever it is named; or its other name."""
-    return os.path.relpath(model, folder) if Path(model).is_dir() else model
+def model_places(model: str, folder: Path) -> list[str]:
+    """A model's folder as it is found from the run's, and from the root; or its name on the hub.
+
+    The first stays when both are moved, the second when the run alone is.
+    """
+    if not Path(model).is_dir():
+        return [model]
+    return [os.path.relpath(model, folder), str(Path(model).resolve())]
 
 
 def check_fingerprint(
@@ -73,9 +78,10 @@ def check_fingerprint(
     saved, ours = (json.loads(json.dumps(side)) for side in (saved, ours))
     for side in (saved, ours):
         side.setdefault("machine", {}).setdefault("products", "default")  # 0.1.0 had no choice
-    # Until 0.1.0 it was saved as it was given.
-    given = saved.get("settings", {}).get("model")
-    if given and relative_model(given, path.parents[1]) == ours["settings"]["model"]:
+    places = saved.get("settings", {}).get("model") or []
+    if isinstance(places, str):  # until 0.1.0 it was saved as it was given
+        places = [places, *model_places(places, path.parents[1])]
+    if {*places} & {*ours["settings"]["model"]}:
         saved["settings"]["model"] = ours["settings"]["model"]
     differences = []
     if "rows" in saved:

@@ -55,6 +55,7 @@ def test_the_tokenizer_is_saved_alike_whether_the_cache_has_the_rows(tiny_model,
     assert saved[0] == saved[1]
 
 
+@pytest.mark.slow
 def test_the_key_is_the_same_in_another_process(tokenizer, tiny_model, run_command):
     script = (
         "from datasets import Dataset, DatasetDict; from plainloop.model.tokenizer import load_tokenizer; "

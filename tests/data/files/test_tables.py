@@ -418,6 +418,7 @@ def test_bad_rows_are_known_before_the_first_batch_is_read(write):
         open_files([path])
 
 
+@pytest.mark.slow
 def test_a_row_of_any_sane_length_is_read(write):
     long = "x" * 10_000_000
     path = write("a.csv", f"{HEADER}x,a\n{long},b\ny,c\n")
