@@ -3,12 +3,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest --quiet
 
-.PHONY: demo test lint types slow crash crash-matrix mutants distributed notebook browser nightly docs quotes dist pictures tutorial-outputs bench all clean
+.PHONY: demo test quick lint types slow crash crash-matrix mutants distributed notebook browser nightly docs quotes dist pictures tutorial-outputs bench all clean
 
 demo: $(VENV)/demo-ready
 	$(BIN)/plainloop demo
 
-test: lint types
+# mypy takes a core for a minute, so that it runs beside the tests.
+test: lint
+	$(MAKE) --jobs 2 --output-sync types quick
+
+quick: $(VENV)/ready
 	$(PYTEST) --numprocesses 2 --dist worksteal -m "not slow and not crash and not distributed and not notebook and not browser and not nightly"
 
 lint: $(VENV)/ready
@@ -39,7 +43,7 @@ mutants: $(VENV)/ready
 
 # Real runs of several processes, by each way to launch them.
 distributed: $(VENV)/ready
-	$(PYTEST) --numprocesses 2 --dist worksteal -m distributed
+	$(PYTEST) --numprocesses 2 --dist worksteal -m "distributed and not nightly"
 
 # The notebook in a real kernel.
 notebook: $(VENV)/ready

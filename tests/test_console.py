@@ -119,7 +119,7 @@ import sys
 from plainloop import console
 emit = console.emit
 def note(event, record, line=None):
-    loaded = [name for name in ("pyarrow", "torch") if name in sys.modules]
+    loaded = [name for name in ("sklearn", "torch") if name in sys.modules]
     emit(event, record, line and f"{loaded} {line}")
 console.emit = note
 from plainloop.__main__ import main
@@ -130,9 +130,9 @@ main()
     words = ["train", "films.csv", "--model", tiny_model, "--dry-run"]
     said = run_command(probe, *words, new=True).stdout.splitlines()
     assert said[0] == "[] Reading        films.csv"
-    before = [line.split()[1] for line in said if line.startswith("['pyarrow'] ")]
+    before = [line.split()[1] for line in said if line.startswith("['sklearn'] ")]
     assert before == ["Data", *["Found"] * 4]
-    assert said[6].startswith("['pyarrow', 'torch'] Launcher")
+    assert said[6].startswith("['sklearn', 'torch'] Launcher")
 
 
 def test_json_lines_hold_what_the_files_of_the_run_hold(config, capsys):
@@ -153,7 +153,7 @@ def test_json_lines_hold_what_the_files_of_the_run_hold(config, capsys):
     assert scores["scores"] | place == metrics["saved"]
     assert scores["intervals"] == metrics["analysis"]["validation"]["intervals"]
     titles = [message["title"] for message in found["message"]]
-    assert titles[0] == "Launcher"
+    assert titles[0] == "Data"
     assert titles[-3:] == ["Saved", "Report", "Model card"]
     assert all(set(message) == {"title", "text"} for message in found["message"])
 

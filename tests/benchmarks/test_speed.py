@@ -80,6 +80,7 @@ def test_a_profile_has_the_time_of_every_kind_of_operation(bench, entries):
             assert side["kinds"][kind] > 0
 
 
+@pytest.mark.nightly
 def test_a_base_size_architecture_is_trained_padded_and_unpadded(bench, entries):
     bench("--parts", "architectures", "--architectures", "distilbert", "--repeats", "1")
     (measured,) = entries().values()
@@ -88,6 +89,7 @@ def test_a_base_size_architecture_is_trained_padded_and_unpadded(bench, entries)
     assert measured["auto"] != measured["padded"]
 
 
+@pytest.mark.nightly
 def test_startup_and_growth_are_of_the_real_command(bench, entries):
     bench("--parts", "startup", "growth", "--steps", "3", "--sizes", "50", "--repeats", "1")
     startup, growth = entries()["startup"], entries()["growth"]

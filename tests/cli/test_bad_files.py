@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+pytestmark = pytest.mark.slow
 ROWS = "text,label\ngood one,yes\nbad one,no\nfine one,yes\npoor one,no\n"
 
 
@@ -151,7 +152,6 @@ def test_a_missing_file_is_one_line_with_the_nearest(refused, tmp_path, tiny_mod
     assert [part for part in ("trian.csv", "no such", "train.csv") if part not in line] == []
 
 
-@pytest.mark.slow
 def test_texts_that_look_like_missing_values_and_a_byte_order_mark_are_read(
     run_command, tmp_path, tiny_model
 ):

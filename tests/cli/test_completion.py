@@ -11,6 +11,7 @@ from plainloop.cli.app import app
 WITH_FLAGS = ["check", "compare", "demo", "eject", "evaluate", "predict", "train"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [("plainloop ej", "eject"), ("plainloop train --learn", "--learning-rate")],

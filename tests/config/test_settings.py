@@ -297,6 +297,7 @@ texts = st.text(st.characters(codec="utf-8"), min_size=1)
 positive = st.floats(TINY, LARGE)
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(
     chosen=st.fixed_dictionaries(

@@ -107,7 +107,14 @@ def test_the_moments_are_20_of_all_phases_with_workers_and_two_processes():
     assert sum(moment.kind.processes > 1 for moment in found) == 10
 
 
-@pytest.mark.parametrize("moment", moments(), ids=str)
+@pytest.mark.parametrize(
+    "moment",
+    [  # in CI two of each phase, by turns of other kinds of runs
+        pytest.param(moment, marks=[pytest.mark.nightly] * ((number + number // 4) % 2))
+        for number, moment in enumerate(moments())
+    ],
+    ids=str,
+)
 def test_a_terminated_run_ends_within_its_step_and_goes_on_to_the_same_bits(moment, tmp_path):
     run = tmp_path / "run"
     codes, printed, fell = terminated(moment, run)

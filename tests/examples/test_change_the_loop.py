@@ -71,6 +71,7 @@ def losses(folder):
     return [record["loss"] for record in history(folder)]
 
 
+@pytest.mark.slow
 def test_r_drops_second_term_is_in_the_loss(train, run, monkeypatch):
     plain = losses(run(max_steps=3, dropout=0.0, learning_rate=1e-3).folder)
     same = losses(train("r_drop", "no dropout", dropout=0.0))

@@ -25,6 +25,7 @@ def quiet():
     optuna.logging.set_verbosity(verbosity)
 
 
+@pytest.mark.slow
 def test_three_trials_and_then_two_more_of_the_same_study(settings, tmp_path):
     path = tmp_path / "out" / "sweep.db"
     first = sweep(settings, 3, path).get_trials()

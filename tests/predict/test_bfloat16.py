@@ -48,6 +48,7 @@ def test_the_measured_factor_is_a_positive_number():
     assert measure_bfloat16(torch.nn.Embedding(64, 64), "default") == 0
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_computed_in(folder, tmp_path, run_command):
     rows = tmp_path / "rows.csv"
     rows.write_text("sentence1,sentence2\n" + "a,b\n" * 3, encoding="utf-8")

@@ -106,10 +106,7 @@ is_main = accelerator.is_main_process  # the one that shows and saves
 
 # %% data
 def read_rows(path):
-    """A file's rows as columns, which COLUMNS renames.
-
-    Every field is read as text, and no text is a missing value: "NA" and "null" are texts.
-    """
+    """A file's rows by column, as COLUMNS names them; each field is text, "NA" and "null" too."""
     columns = list(COLUMNS.values())
     if FORMAT == "csv":
         table = csv.read_csv(

@@ -40,7 +40,7 @@ def check_rows(
             pass of the longest row fails.
     """
     problems, num_texts = [], len(check.task.text_columns)
-    longest = 0, next(iter(dataloaders.values())), 0
+    longest: tuple[int, Any, int] = (0, None, 0)
     for split, loader in dataloaders.items():
         rows: Any = loader.dataset
         input_ids = rows.with_format("arrow")["input_ids"]
@@ -51,21 +51,17 @@ def check_rows(
                 fix = "remove it from these texts: the model finds the end of a text by it"
             problems.append(UserError(f"{shown} {what}", where=split, fix=fix))
         lengths = _lengths(input_ids)
-        if len(lengths):
-            longest = max(
-                longest, (lengths.max(), loader, lengths.argmax()), key=lambda row: row[0]
-            )
+        at = int(np.argmax(lengths))
+        longest = max(longest, (int(lengths[at]), loader, at), key=lambda row: row[0])
     if problems:
         raise UserError.together(problems)
-    _, loader, position = longest
-    collate: Any = loader.collate_fn
-    row: Any = loader.dataset[int(position)]
+    _, loader, at = longest
     with (
         explain_load_errors(model.name_or_path or ""),
         torch.random.fork_rng(devices=[]),
         torch.no_grad(),
     ):
-        model.train()(**model_inputs_of(collate([row])))
+        model.train()(**model_inputs_of(loader.collate_fn([loader.dataset[at]])))
 
 
 def find_unreadable(
@@ -103,7 +99,7 @@ def find_unreadable(
 
 
 def _is_nested(input_ids: pa.Array | pa.ChunkedArray) -> bool:
-    return pa.types.is_nested(input_ids.type.value_type)
+    return bool(pa.types.is_nested(input_ids.type.value_type))
 
 
 def _lengths(input_ids: pa.Array | pa.ChunkedArray) -> NDArray[np.intp]:

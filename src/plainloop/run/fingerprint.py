@@ -81,7 +81,7 @@ def check_fingerprint(
     places = saved.get("settings", {}).get("model") or []
     if isinstance(places, str):  # until 0.1.0 it was saved as it was given
         places = [places, *model_places(places, path.parents[1])]
-    if {*places} & {*ours["settings"]["model"]}:
+    if {*places} & {*ours["settings"].get("model", [])}:
         saved["settings"]["model"] = ours["settings"]["model"]
     differences = []
     if "rows" in saved:

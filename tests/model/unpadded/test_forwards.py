@@ -189,6 +189,7 @@ def test_without_a_mask_all_tokens_are_real():
     torch.testing.assert_close(unpadded(**batch).logits, padded(**batch).logits)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_with_dropout_the_losses_are_of_the_same_distribution():
     # 5 pairs of seeds; the difference of the mean loss of a run, and its standard error.
