@@ -267,8 +267,9 @@ def exit_code() -> int:
 
 def main() -> int:
     server = Server(socket.socket(fileno=int(sys.argv[1])))
-    # Tests that were started in the background have it ignored, and so would each command.
+    # Tests in the background or under nohup have them ignored, and so would each command.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     sys.executable = sys.argv[2]
     for name in LIBRARIES:
         importlib.import_module(name)

@@ -128,6 +128,7 @@ def lacking(fragments, line, places):
     return [part for part in fragments if part.format(**places) not in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changed", "fragments"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line_that_says_what_where_and_how_to_fix_it(
     refused, places, changed, fragments
@@ -149,6 +150,7 @@ def test_a_hub_model_without_a_network_is_one_line_that_says_how_to_fetch_it(ref
     assert lacking(fragments, line, {}) == []
 
 
+@pytest.mark.slow
 def test_several_mistakes_are_a_line_each(refused, places):
     changed = {
         "--lr": "0",

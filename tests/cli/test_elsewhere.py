@@ -39,6 +39,7 @@ def scores_of(run):
     return json.loads((run / "metrics.json").read_text(encoding="utf-8"))["saved"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["one", "pattern", "absolute"])
 def test_evaluate_finds_the_rows_and_not_others_of_that_name(made, name, run_command, tmp_path):
     (tmp_path / "a-1.csv").write_text("text,label\nother,yes\nrows,no\n", encoding="utf-8")

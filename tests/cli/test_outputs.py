@@ -122,6 +122,7 @@ def test_a_full_device_ends_with_4_and_a_line(folder, run_command):
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_ends_with_4_and_a_line(folder, run_command):
     """SIGXFSZ is ignored by Python, so that the write fails."""
     script = (

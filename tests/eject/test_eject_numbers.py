@@ -8,10 +8,12 @@ from pathlib import Path
 
 import datasets
 import pytest
+import torch
 from conftest import python, write_pairs
 from datasets import ClassLabel, Dataset, DatasetDict
 from runs import SHARP, make_runs
 from tiny import run_tiny
+from transformers import GPT2Config, GPT2ForSequenceClassification, PreTrainedTokenizerFast
 
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import get_task
@@ -81,6 +83,27 @@ def test_every_kind_of_run_gives_the_same_bits(runs, tiny_model, tmp_path):
     assert all(compared.values())
     # It stopped before its 12 epochs of 6 steps, and logged the steps since the last record.
     assert 1 < compared["early stopping"] < 12 * 6 // 4
+
+
+@pytest.mark.slow
+def test_a_decoder_without_a_padding_token_gives_the_same_bits(runs, tiny_model, tmp_path):
+    decoder = tmp_path / "decoder"
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(tiny_model / "tokenizer.json"),
+        eos_token="[PAD]",
+        model_max_length=64,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    tokenizer.save_pretrained(decoder)
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=16, n_layer=2, n_head=2, n_positions=48, eos_token_id=0
+    )
+    GPT2ForSequenceClassification(config).save_pretrained(decoder)
+    assert compare(runs["single text"] | {"dropout": 0.2}, decoder, tmp_path) > 0
+    script = (tmp_path / "train_it.py").read_text(encoding="utf-8")
+    assert 'TOKENIZER_SETTINGS = {"model_max_length": 48, "pad_token": "[PAD]"}' in script
+    assert '"resid_pdrop": 0.2' in script
 
 
 @pytest.mark.slow

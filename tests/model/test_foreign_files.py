@@ -103,6 +103,7 @@ def test_pickle_is_never_opened_whatever_names_it(model, tmp_path, name, changes
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_index", [False, True])
 def test_the_command_converts_the_weights_to_the_last_bit(model, in_index):
     wanted = load_file(model / "model.safetensors")

@@ -85,6 +85,7 @@ def test_labels_are_numbers_where_the_files_have_numbers(tiny_model, tmp_path):
         write_submissions(run, tmp_path, tmp_path, task_name="demo")
 
 
+@pytest.mark.slow
 def test_the_command_writes_them_and_says_where(tiny_model, tmp_path, run_command):
     task = TASKS["sst2"]
     write_task(task, tmp_path)

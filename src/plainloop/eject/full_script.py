@@ -57,9 +57,9 @@ LABEL_NAMES = ["different", "paraphrase"]
 PROBLEM_TYPE = "single_label_classification"
 METRICS = ["accuracy", "f1"]
 MAX_TRAIN_SAMPLES = 40
-MODEL_MAX_LENGTH = 0
+TOKENIZER_SETTINGS: dict[str, object] = {}
 MAX_LENGTH = 512  # tokens of a row, the special ones included
-DROPOUT = {"hidden_dropout_prob": 0.1}
+MODEL_SETTINGS: dict[str, object] = {"hidden_dropout_prob": 0.1}
 MAX_STEPS = 0  # optimizer steps
 NUM_TRAIN_EPOCHS = 1
 PER_DEVICE_TRAIN_BATCH_SIZE = 8  # rows, on each process
@@ -180,8 +180,8 @@ if MAX_TRAIN_SAMPLES:
 
 # %% tokenize
 # Texts to tokens, cut off where they are too long. Nothing is padded yet.
-if MODEL_MAX_LENGTH:
-    tokenizer = AutoTokenizer.from_pretrained(MODEL, model_max_length=MODEL_MAX_LENGTH)
+if TOKENIZER_SETTINGS:
+    tokenizer = AutoTokenizer.from_pretrained(MODEL, **TOKENIZER_SETTINGS)
 else:
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
 
@@ -213,7 +213,7 @@ model = AutoModelForSequenceClassification.from_pretrained(
     problem_type=PROBLEM_TYPE,
     id2label=dict(enumerate(LABEL_NAMES)),
     label2id={name: label for label, name in enumerate(LABEL_NAMES)},
-    **DROPOUT,
+    **MODEL_SETTINGS,
     dtype=torch.float32,
 )
 

@@ -8,6 +8,7 @@ from plainloop.config.settings import TrainConfig
 from plainloop.eject.literals import Code, literal
 from plainloop.eject.rows import Rows
 from plainloop.model.load import dropout_fields
+from plainloop.model.padding import padded_positions
 from plainloop.model.pretrained import DEMO_MODEL
 from plainloop.model.tokenizer import load_tokenizer
 from plainloop.run.folder import is_run
@@ -27,7 +28,6 @@ def settings_of(inputs: Inputs, rows: Rows, path: Path) -> dict[str, Any]:
         path: file of the script.
     """
     config, task = inputs.config, inputs.task
-    of_tokenizer, of_rows = _token_limits(inputs)
     epochs = float(config.num_train_epochs)
     return {
         # Most of them are settings or attributes of the task, by the same name.
@@ -47,9 +47,7 @@ def settings_of(inputs: Inputs, rows: Rows, path: Path) -> dict[str, Any]:
         "OUTPUT_DIR": _output_dir(config, path),
         "LABEL_NAMES": task.label_names or ["LABEL_0"],  # transformers' name for a score
         "SCORED_SPLITS": rows.scored_splits,
-        "MODEL_MAX_LENGTH": of_tokenizer,
-        "MAX_LENGTH": of_rows,
-        "DROPOUT": _dropout(inputs),
+        **_model_settings(inputs),
         "NUM_TRAIN_EPOCHS": int(epochs) if epochs.is_integer() else epochs,
         "LR_SCHEDULER_KWARGS": schedule_kwargs(config),
         "WARMUP_RATIO": config.warmup_steps if config.warmup_steps < 1 else 0,
@@ -61,28 +59,36 @@ def settings_of(inputs: Inputs, rows: Rows, path: Path) -> dict[str, Any]:
     }
 
 
-def _token_limits(inputs: Inputs) -> tuple[int | None, int | None]:
-    """Return the tokenizer's `model_max_length` if the script must set it, and the maximum of a row.
+def _model_settings(inputs: Inputs) -> dict[str, Any]:
+    """Return the fields of the tokenizer, of a row and of the model that the script has to set.
 
-    `load_tokenizer` derives a limit from the model's position embeddings if the saved tokenizer has
-    none. The script loads the tokenizer with transformers alone, so it needs that limit as a number.
+    `load_tokenizer` and `create_model` find the limit of a row and the padding token; the script loads
+    both with transformers alone.
     """
-    from transformers import AutoTokenizer
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    limit = load_tokenizer(inputs.pretrained).model_max_length
+    ours = load_tokenizer(inputs.pretrained)
     named = AutoTokenizer.from_pretrained(inputs.pretrained, trust_remote_code=False)
-    of_rows = inputs.config.max_length or (limit if limit < NO_LIMIT else None)
-    return limit if limit < named.model_max_length else None, of_rows
-
-
-def _dropout(inputs: Inputs) -> dict[str, float]:
-    """The dropout fields of the model's config with their value; empty if the run does not set it."""
-    if inputs.config.dropout is None:
-        return {}
-    from transformers import AutoConfig
-
-    model = AutoConfig.from_pretrained(inputs.pretrained, trust_remote_code=False)
-    return dict.fromkeys(dropout_fields(model), inputs.config.dropout)
+    config = AutoConfig.from_pretrained(inputs.pretrained, trust_remote_code=False)
+    limit, pad_token_id = ours.model_max_length, ours.pad_token_id
+    of_tokenizer: dict[str, Any] = {}
+    if limit < named.model_max_length:
+        of_tokenizer["model_max_length"] = limit
+    if named.pad_token is None:
+        of_tokenizer["pad_token"] = ours.pad_token
+    of_model: dict[str, Any] = {}
+    if inputs.config.dropout is not None:
+        of_model = dict.fromkeys(dropout_fields(config), inputs.config.dropout)
+    with torch.device("meta"):  # shapes only
+        model = AutoModelForSequenceClassification.from_config(config)
+    if config.pad_token_id != pad_token_id and padded_positions(model) is None:
+        of_model["pad_token_id"] = pad_token_id
+    return {
+        "TOKENIZER_SETTINGS": of_tokenizer,
+        "MODEL_SETTINGS": of_model,
+        "MAX_LENGTH": inputs.config.max_length or (limit if limit < NO_LIMIT else None),
+    }
 
 
 def _model(inputs: Inputs, path: Path) -> str:
