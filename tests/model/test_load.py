@@ -142,14 +142,6 @@ def test_a_first_loss_that_is_not_finite_is_an_error(tiny_model):
         first_forward(model, batch_for(tiny_model))
 
 
-def test_a_tokenizer_with_more_tokens_than_the_model_has_embeddings_is_refused(tiny_model):
-    model, _ = load_model(str(tiny_model), TASK)
-    known = model.config.vocab_size
-    batch = {"input_ids": torch.tensor([[0, known]]), "labels": torch.tensor([0])}
-    with pytest.raises(UserError, match=f"gives token {known}, the model has {known} embeddings"):
-        first_forward(model, batch)
-
-
 def test_a_new_head_replaces_the_old_one_for_other_or_the_same_labels(run):
     finished = run(max_steps=1)
     for names in (("a", "b", "c"), TASK.label_names):

@@ -94,3 +94,10 @@ def test_a_row_that_is_too_long_for_the_model_ends_before_the_training(
     with pytest.raises(UserError, match=r"cannot be loaded"):
         train([*GOOD, "a b c d e f g h", "a"])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_has_embeddings_is_refused(tmp_path, train):
+    save_classifier(tmp_path, "bert", vocab_size=11)
+    save_tokenizer(tmp_path, pad_token="<pad>")
+    with pytest.raises(UserError, match="gives token 11, the model has 11 embeddings"):
+        train()  # the one of h, which not every batch has

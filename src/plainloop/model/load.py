@@ -213,18 +213,9 @@ def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[in
         The loss and the shape of the logits (rows, labels).
 
     Raises:
-        UserError: a token id is beyond the embedding table: the tokenizer is another model's; or the
-            forward pass fails, as with values of a wrong type in config.json.
+        UserError: the forward pass fails, as with values of a wrong type in config.json.
         DivergedError: the loss is not finite.
     """
-    embeddings: Any = model.get_input_embeddings()
-    known, highest = embeddings.num_embeddings, int(batch["input_ids"].max())
-    if highest >= known:
-        raise UserError(
-            f"the tokenizer gives token {highest}, the model has {known} embeddings",
-            where="--model",
-            fix="its tokenizer is another model's: copy the right one into its folder",
-        )
     # Dropout draws here; the draws of the training must not depend on it.
     with (
         explain_load_errors(model.name_or_path or ""),

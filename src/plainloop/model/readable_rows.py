@@ -36,11 +36,13 @@ def check_rows(
         check: of the same rows; it says how a person finds them.
 
     Raises:
-        UserError: a row has no tokens, or the model's end-of-text token within its text; or the forward
-            pass of the longest row fails.
+        UserError: a row has no tokens, or the model's end-of-text token within its text; a token is
+            beyond the embedding table, so that the tokenizer is another model's; or the forward pass of
+            the longest row fails.
     """
     problems, num_texts = [], len(check.task.text_columns)
     longest: tuple[int, Any, int] = (0, None, 0)
+    highest = 0
     for split, loader in dataloaders.items():
         rows: Any = loader.dataset
         input_ids = rows.with_format("arrow")["input_ids"]
@@ -51,10 +53,18 @@ def check_rows(
                 fix = "remove it from these texts: the model finds the end of a text by it"
             problems.append(UserError(f"{shown} {what}", where=split, fix=fix))
         lengths = _lengths(input_ids)
+        highest = max(highest, pc.max(_flatten(input_ids)).as_py() or 0)
         at = int(np.argmax(lengths))
         longest = max(longest, (int(lengths[at]), loader, at), key=lambda row: row[0])
     if problems:
         raise UserError.together(problems)
+    embeddings: Any = model.get_input_embeddings()
+    if highest >= embeddings.num_embeddings:
+        raise UserError(
+            f"the tokenizer gives token {highest}, the model has {embeddings.num_embeddings} embeddings",
+            where="--model",
+            fix="its tokenizer is another model's: copy the right one into its folder",
+        )
     _, loader, at = longest
     with (
         explain_load_errors(model.name_or_path or ""),
@@ -91,11 +101,15 @@ def find_unreadable(
     if not config.is_encoder_decoder or not isinstance(end, int) or _is_nested(input_ids):
         return
     expected = tokenizer(*[""] * num_texts)["input_ids"].count(end)
-    ends = pc.equal(pc.list_flatten(input_ids), end).to_numpy(zero_copy_only=False)
+    ends = pc.equal(_flatten(input_ids), end).to_numpy(zero_copy_only=False)
     of_rows = pc.list_parent_indices(input_ids).to_numpy()
     counts = np.bincount(of_rows[np.asarray(ends, bool)], minlength=len(input_ids))
     if len(wrong := np.flatnonzero(counts > expected)):
         yield f"with {printable(str(tokenizer.eos_token))} in the text", wrong
+
+
+def _flatten(input_ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    return pc.list_flatten(input_ids, recursive=True)
 
 
 def _is_nested(input_ids: pa.Array | pa.ChunkedArray) -> bool:
