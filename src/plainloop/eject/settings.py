@@ -82,7 +82,7 @@ def _model_settings(inputs: Inputs) -> dict[str, Any]:
         of_model = dict.fromkeys(dropout_fields(config), inputs.config.dropout)
     with torch.device("meta"):  # shapes only
         model = AutoModelForSequenceClassification.from_config(config)
-    if config.pad_token_id != pad_token_id and padded_positions(model) is None:
+    if getattr(config, "pad_token_id", None) != pad_token_id and padded_positions(model) is None:
         of_model["pad_token_id"] = pad_token_id
     return {
         "TOKENIZER_SETTINGS": of_tokenizer,

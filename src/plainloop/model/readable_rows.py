@@ -97,8 +97,10 @@ def find_unreadable(
     without = np.flatnonzero(_lengths(input_ids) == 0)
     if len(without):
         yield WITHOUT_TOKENS, without
-    end = config.eos_token_id
-    if not config.is_encoder_decoder or not isinstance(end, int) or _is_nested(input_ids):
+    end, has_decoder = (
+        getattr(config, name, None) for name in ("eos_token_id", "is_encoder_decoder")
+    )
+    if not has_decoder or not isinstance(end, int) or _is_nested(input_ids):
         return
     expected = tokenizer(*[""] * num_texts)["input_ids"].count(end)
     ends = pc.equal(_flatten(input_ids), end).to_numpy(zero_copy_only=False)
