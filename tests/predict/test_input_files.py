@@ -5,6 +5,7 @@ import pytest
 
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
+from plainloop.data.files.tables import CheckedFiles, OpenedFile
 from plainloop.errors import UserError
 from plainloop.predict.input_files import validate_inputs
 
@@ -14,8 +15,10 @@ CONFIG = TrainConfig(text_column=("review_text",), label_column="label")
 
 def validated(*names, text_column=()):
     batch = pa.record_batch({name: ["a text"] for name in names})
+    opened = OpenedFile(batch.schema, lambda: iter([batch]))
+    files = CheckedFiles([opened], batch.schema, ["new.csv"], 1000, ())
     return validate_inputs(
-        [batch], "new.csv", TASK, CONFIG, text_column=text_column, on_null="error", form="csv"
+        files, "new.csv", TASK, CONFIG, text_column=text_column, on_null="error", form="csv"
     )
 
 

@@ -436,8 +436,11 @@ def test_a_null_text_is_named_or_taken_as_empty(own_runs, tmp_path):
     run = own_runs("one label").run
     source = write_jsonl(tmp_path / "in.jsonl", [{"text": None}, {"text": "a"}, {"text": None}])
     out = tmp_path / "out.jsonl"
-    with pytest.raises(UserError, match=r"no text in rows 1, 3; --on-null empty"):
+    with pytest.raises(UserError, match=r"no text in lines 1, 3; --on-null empty"):
         run.predict_file([source], out)
+    other = write_jsonl(tmp_path / "other.jsonl", [{"text": "a"}, {"text": None}])
+    with pytest.raises(UserError, match=r"in.jsonl, lines 1, 3; other.jsonl, line 2;"):
+        run.predict_file([source, other], out)
     assert not out.exists()
     run.predict_file([source], out, on_null="empty")
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]

@@ -18,7 +18,7 @@ from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.data.custom.columns import find_columns, match_name
 from plainloop.data.files.nested import add_named
-from plainloop.data.files.tables import Source
+from plainloop.data.files.tables import CheckedFiles, Source
 from plainloop.errors import UserError, printable
 from plainloop.predict.output_columns import name_columns
 from plainloop.predict.output_files import (
@@ -155,7 +155,7 @@ def _spooled(name: str) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 def validate_inputs(
-    batches: Iterable[pa.RecordBatch],
+    files: CheckedFiles,
     where: str,
     task: Task,
     config: TrainConfig,
@@ -167,7 +167,7 @@ def validate_inputs(
     """Read all rows once, batch by batch, and report everything that would stop their prediction.
 
     Args:
-        batches: rows of the files, at least one batch.
+        files: the files.
         where: name of the files in messages.
         task: task of the run.
         config: settings of the run.
@@ -182,7 +182,7 @@ def validate_inputs(
     num_rows = 0
     without_text: list[int] = []
     with_nul: list[int] = []
-    for batch in batches:
+    for batch in files:
         names = batch.schema.names
         if found is None:
             wanted = tuple(text_column) or _columns_of_training(task, config, names)
@@ -203,12 +203,11 @@ def validate_inputs(
             with_nul += [num_rows + row for row in rows_with_nul(batch)]
         num_rows += batch.num_rows
     assert found is not None  # noqa: S101 - files without rows are refused
-    rows = Source(pa.table({}), where)
     problems = []
     if without_text and on_null == "error":
         problems.append(
             UserError(
-                f"no text in {rows.show(without_text)}",
+                f"no text in {files.show(without_text)}",
                 where=where,
                 fix="--on-null empty takes them as empty",
             )
@@ -216,7 +215,7 @@ def validate_inputs(
     if with_nul:
         problems.append(
             UserError(
-                f"{len(with_nul)} rows hold a NUL, which {form} cannot: {rows.show(with_nul)}",
+                f"{len(with_nul)} rows hold a NUL, which {form} cannot: {files.show(with_nul)}",
                 where=where,
                 fix="give an --output with the suffix .jsonl or .parquet",
             )

@@ -222,6 +222,15 @@ def test_kinds_are_widened_across_blocks_of_rows(write):
     assert [row for batch in open_files([path], rows=64) for row in batch.to_pylist()] == rows
 
 
+@pytest.mark.parametrize("rows_before", [1, 10_001], ids=["the same block", "a later block"])
+def test_several_choices_beside_single_ones_are_json_text_as_in_label_studios_csv(
+    write, rows_before
+):
+    rows = [{"a": "x"}] * rows_before + [{"a": {"choices": ["x", "é"]}}]
+    table = read_files([write("a.json", json.dumps(rows))]).table
+    assert table["a"].to_pylist() == ["x"] * rows_before + ['{"choices": ["x", "é"]}']
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-8", "utf-32"])
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
 def test_other_encodings_are_read_when_they_are_named(write, encoding, name):
@@ -301,6 +310,7 @@ HEADER = "text,label\n"
             "holds a list of number, and a list of text before",
         ),
         ("a.jsonl", '{"a": "x"}\n{"a": ["x"]}\n', "holds a list of text, and text before"),
+        ("a.json", '[{"a": "x"}, {"a": {"b": 1}}]', "holds an object, and text before"),
         ("a.jsonl", '{"a": ["x", 1]}\n', "line 1: column 'a' holds a list of several kinds"),
         ("a.jsonl", '{"a": "\\ud800"}\n', "line 1: column 'a' holds '\\ud800'"),
         ("a.jsonl", '{"a": 1%s}\n' % ("0" * 30), "which Arrow cannot hold"),

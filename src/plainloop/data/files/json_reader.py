@@ -2,7 +2,8 @@
 
 Python's `json` parses and Arrow types: Arrow's own JSON reader turns text that looks like a date into a
 timestamp, and does not know lines. Numbers become int64 or float64, text string, lists lists and objects
-structs; a key that an object lacks is null there. Nothing is converted to make kinds fit.
+structs; a key that an object lacks is null there. Nothing is converted to make kinds fit, but for
+Label Studio: it writes one choice as text and several as {"choices": [...]}, which become JSON text.
 """
 
 import json
@@ -206,11 +207,16 @@ def _to_table(rows: list[Row], schema: pa.Schema) -> tuple[pa.Table, pa.Schema]:
     names = list(dict.fromkeys(chain.from_iterable(rows)))
     if len(names) > MOST_COLUMNS:
         names = names[: MOST_COLUMNS + 1]  # refused by the caller: do not build more of it
-    table = pa.table({name: _to_array([row.get(name) for row in rows]) for name in names})
+    texts = {field.name for field in schema if field.type == pa.string()}
+    table = pa.table(
+        {name: _to_array([row.get(name) for row in rows], name in texts) for name in names}
+    )
     return table, pa.unify_schemas([schema, table.schema], promote_options="permissive")
 
 
-def _to_array(values: list[Any]) -> pa.Array:
+def _to_array(values: list[Any], after_texts: bool = False) -> pa.Array:
+    if after_texts or str in set(map(type, values)):
+        values = [json.dumps(v, ensure_ascii=False) if _is_choices(v) else v for v in values]
     array = pa.array(values)
     of_lists = pa.types.is_list(array.type)
     inner: Iterable[Any] = chain.from_iterable(v or () for v in values) if of_lists else values
@@ -219,6 +225,11 @@ def _to_array(values: list[Any]) -> pa.Array:
     ):
         raise pa.ArrowInvalid("Arrow would read true as 1.0 here")
     return array
+
+
+def _is_choices(value: Any) -> bool:
+    lists = [*value.values()] if isinstance(value, dict) else []
+    return len(lists) == 1 and _holds(lists[0], list, str)
 
 
 def _misfit(rows: list[Row], schema: pa.Schema, unit: str, first: int) -> str:
