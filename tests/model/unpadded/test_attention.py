@@ -41,21 +41,23 @@ def one_by_one(packed, query, key, value, *, only_first=False, window=None):
         places = torch.arange(end - begin)
         near = None
         if window is not None:
-            near = (places[: last - begin].unsqueeze(1) - places).abs() <= window
+            before, after = (len(places) if most < 0 else most for most in window)
+            behind = places[: last - begin].unsqueeze(1) - places
+            near = (behind <= before) & (-behind <= after)
         context = scaled_dot_product_attention(q, k, v, attn_mask=near)
         contexts.append(context.transpose(0, 1).flatten(1))
     return torch.cat(contexts)
 
 
 @pytest.mark.parametrize("only_first", [False, True])
-@pytest.mark.parametrize("window", [None, 1, 3])
+@pytest.mark.parametrize("window", [(-1, -1), (1, 1), (3, 3), (-1, 0), (2, 0)])
 def test_values_and_gradients_are_those_of_each_sequence_alone(only_first, window):
     packed, (query, key, value) = packed_inputs()
     expected = one_by_one(packed, query, key, value, only_first=only_first, window=window)
     weights = torch.randn_like(expected)
     wanted = torch.autograd.grad((expected * weights).sum(), (query, key, value))
     asking = query[packed.starts] if only_first else query
-    asks = {"max_distance": window, "num_queries": 1 if only_first else None}
+    asks = {"window": window, "num_queries": 1 if only_first else None}
     context = attend(asking, key, value, packed, num_heads=HEADS, dropout_p=0.0, **asks)
     torch.testing.assert_close(context, expected, rtol=1e-12, atol=1e-12)
     found = torch.autograd.grad((context * weights).sum(), (query, key, value))
@@ -103,7 +105,7 @@ def test_the_kernel_of_cuda_takes_what_it_is_given(only_first):
     query = key[:2] if only_first else key
     with CalledOperators() as called:
         context = flash_attend(
-            query, key, key, packed, HEADS, max_distance=None, num_queries=1 if only_first else None
+            query, key, key, packed, HEADS, window=(-1, -1), num_queries=1 if only_first else None
         )
     assert context.shape == query.shape
     assert context.dtype == torch.bfloat16

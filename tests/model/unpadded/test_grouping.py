@@ -1,5 +1,6 @@
 """Sequences of like length as one rectangle."""
 
+import math
 from itertools import chain
 
 import torch
@@ -18,8 +19,13 @@ def packed_of(lengths):
     return find_sequences((torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)).long())
 
 
-def layout_of(lengths, num_queries=None, window=None):
+def layout_of(lengths, num_queries=None, window=(-1, -1)):
     return group_sequences(packed_of(lengths), HEADS, SIZE, num_queries, window)
+
+
+def is_near(behind, window):
+    before, after = (math.inf if most < 0 else most for most in window)
+    return (behind <= before) & (-behind <= after)
 
 
 @given(LENGTHS, st.integers(0, 90))
@@ -56,7 +62,11 @@ def test_rows_come_back_to_their_places(lengths, num_queries):
     assert real[layout.query_scatter].all()
 
 
-@given(LENGTHS, st.sampled_from([None, 1, 2]), st.sampled_from([None, 1, 3]))
+@given(
+    LENGTHS,
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from([(-1, -1), (1, 1), (3, 3), (-1, 0), (2, 0)]),
+)
 def test_a_query_sees_the_keys_of_its_own_sequence_and_window(lengths, num_queries, window):
     layout = layout_of(lengths, num_queries, window)
     assert layout.num_scores == sum(a * b * c for a, b, c in layout.shapes)
@@ -82,16 +92,15 @@ def test_a_query_sees_the_keys_of_its_own_sequence_and_window(lengths, num_queri
         sees &= layout.split(padding, QUERIES)[index] == 0
         same = of_query[0][index] == of_key[0][index].transpose(1, 2)
         assert same[sees].all()
-        if window is not None:
-            far = (of_query[1][index] - of_key[1][index].transpose(1, 2)).abs() > window
-            assert not far[sees].any()
+        behind = of_query[1][index] - of_key[1][index].transpose(1, 2)
+        assert is_near(behind[sees], window).all()
         seen_of_sequence.index_add_(
             0, of_query[0][index].expand(sees.shape)[sees], torch.ones(int(sees.sum()))
         )
     wanted = [
         HEADS
         * sum(
-            window is None or abs(query - key) <= window
+            bool(is_near(torch.tensor(query - key), window))
             for query in range(num_queries or length)
             for key in range(length)
         )

@@ -24,4 +24,13 @@ def test_a_gap_a_left_padding_an_empty_row_and_a_finished_mask_are_not_packed():
     assert find_sequences(torch.tensor([[0, 1, 1]])) is None
     assert find_sequences(torch.tensor([[1, 1], [0, 0]])) is None
     assert find_sequences(torch.ones(2, 1, 3, 3)) is None
+    assert find_sequences(torch.tensor([[1, 0, 1]]), at_right=True) is None
+    assert find_sequences(torch.tensor([[0, 1], [1, 0]]), at_right=True) is None
+    assert find_sequences(torch.tensor([[0, 1], [0, 0]]), at_right=True) is None
     assert find_sequences(torch.tensor([[1, 1, 0]])) is not None
+
+
+def test_texts_at_the_right_are_packed_in_their_order_where_places_do_not_matter():
+    packed = find_sequences(torch.tensor([[0, 0, 1], [1, 1, 1]]), at_right=True)
+    assert packed.pack(torch.arange(1, 7).view(2, 3)).tolist() == [[3, 4, 5, 6]]
+    assert (packed.lengths, packed.starts.tolist()) == ((1, 3), [0, 1])

@@ -7,7 +7,14 @@ from torch.autograd.function import once_differentiable
 from torch.nn.attention.varlen import varlen_attn
 
 from plainloop.model.unpadded.dropout import draw_keep_mask, quantize_p
-from plainloop.model.unpadded.grouping import KEYS, QUERIES, Layout, group_sequences
+from plainloop.model.unpadded.grouping import (
+    KEYS,
+    QUERIES,
+    UNBOUNDED,
+    Layout,
+    Window,
+    group_sequences,
+)
 from plainloop.model.unpadded.packing import Packed
 
 FLASH_DTYPES = (torch.float16, torch.bfloat16)
@@ -21,7 +28,7 @@ def attend(
     *,
     num_heads: int,
     dropout_p: float,
-    max_distance: int | None = None,
+    window: Window = UNBOUNDED,
     num_queries: int | None = None,
     scale: float | None = None,
 ) -> torch.Tensor:
@@ -33,8 +40,8 @@ def attend(
         packed: where the sequences lie.
         num_heads: attention heads.
         dropout_p: probability of dropping an attention probability; 0 outside of training.
-        max_distance: attend to tokens at most this far away (ModernBERT's local attention); None:
-            to all.
+        window: which tokens a query attends to: some before and after it (ModernBERT's local
+            attention), or none after it (a decoder).
         num_queries: queries of each sequence, at its first tokens; None: a query at each token.
         scale: factor of the scores; None: 1 / sqrt(head size).
 
@@ -45,11 +52,11 @@ def attend(
     # torch's kernel has no dropout. With fewer queries than keys it aligns a local window to the
     # last tokens (FlashAttention's bottom-right rule); the queries here are those of the first ones.
     has_kernel = query.is_cuda and query.dtype in FLASH_DTYPES and not dropout_p
-    if has_kernel and (max_distance is None or num_queries is None):
+    if has_kernel and (window == UNBOUNDED or num_queries is None):
         return flash_attend(
-            query, key, value, packed, num_heads, max_distance=max_distance, num_queries=num_queries
+            query, key, value, packed, num_heads, window=window, num_queries=num_queries
         )
-    layout = group_sequences(packed, num_heads, head_size, num_queries, max_distance)
+    layout = group_sequences(packed, num_heads, head_size, num_queries, window)
     scale = head_size**-0.5 if scale is None else scale
     context: torch.Tensor = _Attention.apply(query, key, value, layout, dropout_p, scale)  # type: ignore[no-untyped-call]
     return context
@@ -62,7 +69,7 @@ def flash_attend(
     packed: Packed,
     num_heads: int,
     *,
-    max_distance: int | None,
+    window: Window,
     num_queries: int | None,
 ) -> torch.Tensor:
     """Run `attend` by torch's varlen_attn: on CUDA, in 16 bits, without dropout, default scale."""
@@ -77,7 +84,7 @@ def flash_attend(
         key_ends,
         num_queries or longest,
         longest,
-        window_size=(-1, -1) if max_distance is None else (max_distance, max_distance),
+        window_size=window,
     )
     return torch.flatten(context, 1)
 

@@ -14,9 +14,10 @@ import torch
 from torch import nn
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedModel
 
+from plainloop.model.unpadded.decoders import ATTENTION, DECODERS, run_decoder_unpadded
 from plainloop.model.unpadded.dropout import apply_dropout
 from plainloop.model.unpadded.layers import LAYERS, has_hooks
-from plainloop.model.unpadded.packing import Packed, find_sequences
+from plainloop.model.unpadded.packing import Packed, pack_inputs
 
 CALLED_MODULES = (nn.Linear, nn.LayerNorm)
 """Modules within a layer that the packed forward calls, so that hooks on them run."""
@@ -26,15 +27,16 @@ def why_padded(model: PreTrainedModel) -> str | None:
     """The reason why a model, with or without LoRA, cannot run unpadded; None if it can."""
     model = without_adapters(model)
     config = model.config
-    if config.model_type not in LAYERS:
+    if config.model_type not in LAYERS.keys() | DECODERS:
         return f"{type(model).__name__} runs padded alone"
     # A subclass may compute anything in its forward.
     stock: object = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     if type(model) is not stock:
         return f"{type(model).__name__} is not Transformers' own class"
-    if getattr(config, "is_decoder", False):
-        return "a decoder"
-    return None
+    if config.model_type in DECODERS:
+        attention = config._attn_implementation  # noqa: SLF001 - its only name
+        return None if attention in ("sdpa", ATTENTION) else f"its attention is {attention}"
+    return "a decoder" if getattr(config, "is_decoder", False) else None
 
 
 def run_unpadded(model: PreTrainedModel) -> None:
@@ -53,6 +55,9 @@ def run_unpadded(model: PreTrainedModel) -> None:
     if reason is not None:
         raise ValueError(reason)
     model = without_adapters(model)
+    if model.config.model_type in DECODERS:
+        run_decoder_unpadded(model)
+        return
     base: Any = model.base_model
     path, packed_forward = LAYERS[model.config.model_type]
     layers = base.get_submodule(path)
@@ -93,16 +98,8 @@ def _forward_base(
     # DistilBERT and ModernBERT take no token_type_ids, not even None.
     others = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
     packed = None
-    if (
-        input_ids is not None
-        and kwargs.get("return_dict", True)
-        and all(value is None for name, value in kwargs.items() if name != "return_dict")
-        and not (base.config.output_hidden_states or base.config.output_attentions)
-        and not any(has_hooks(module) for module in bypassed_modules(layers))
-    ):
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        packed = find_sequences(attention_mask)
+    if not any(has_hooks(module) for module in bypassed_modules(layers)):
+        packed = pack_inputs(base.config, input_ids, attention_mask, kwargs)
     if packed is None or input_ids is None:
         return type(base).forward(
             base, input_ids, attention_mask=attention_mask, **others, **kwargs

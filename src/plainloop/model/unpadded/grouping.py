@@ -21,6 +21,10 @@ and MRPC: at 100,000 0.73 to 0.92 of the time of one sequence after the other, a
 more from 400,000 on.
 """
 
+Window = tuple[int, int]
+"""How many tokens before and after its own a query attends to; -1: all. FlashAttention's `window_size`."""
+UNBOUNDED: Window = (-1, -1)
+
 QUERIES, KEYS = 1, 2
 """Dimensions of a group's score matrix (sequences * heads, queries, keys)."""
 
@@ -82,7 +86,7 @@ def group_sequences(
     num_heads: int,
     head_size: int,
     num_queries: int | None = None,
-    max_distance: int | None = None,
+    window: Window = UNBOUNDED,
 ) -> Layout:
     """Lay out the groups of a batch, cached in `packed` for the layers with equal arguments.
 
@@ -91,9 +95,9 @@ def group_sequences(
         num_heads: attention heads.
         head_size: size of a head.
         num_queries: queries of each sequence, at its first tokens; None: a query at each token.
-        max_distance: queries attend to keys at most this many tokens away; None: to all.
+        window: which keys a query attends to.
     """
-    arguments = (num_heads, head_size, num_queries, max_distance)
+    arguments = (num_heads, head_size, num_queries, window)
     cached: Layout | None = packed.layouts.get(arguments)
     if cached:
         return cached
@@ -106,7 +110,7 @@ def group_sequences(
     if num_queries is not None:
         queries = [_token_indices(group, query_counts) for group in groups]
     sides = list(zip(queries, keys, strict=True))
-    masks = [_attention_mask(query, key, max_distance) for query, key in sides]
+    masks = [_attention_mask(query, key, window) for query, key in sides]
     for_keys = _row_indices(keys, num_heads)
     for_queries = for_keys if num_queries is None else _row_indices(queries, num_heads)
     device = packed.starts.device
@@ -152,13 +156,14 @@ def _token_indices(group: list[int], counts: Sequence[int]) -> torch.Tensor:
 
 
 def _attention_mask(
-    queries: torch.Tensor, keys: torch.Tensor, max_distance: int | None
+    queries: torch.Tensor, keys: torch.Tensor, window: Window
 ) -> torch.Tensor | None:
     """The additive mask of a group whose tokens `_token_indices` gave; None if nothing is masked."""
     hidden = (keys < 0).unsqueeze(1)
-    if max_distance is not None:
-        query_positions, key_positions = torch.arange(queries.shape[1]), torch.arange(keys.shape[1])
-        is_far = (query_positions.unsqueeze(1) - key_positions).abs() > max_distance
+    if window != UNBOUNDED:
+        most_before, most_after = (math.inf if most < 0 else most for most in window)
+        after = torch.arange(keys.shape[1]) - torch.arange(queries.shape[1]).unsqueeze(1)
+        is_far = (after > most_after) | (-after > most_before)
         # A padding query may attend to everything: a softmax over nothing but -inf would be NaN.
         hidden = (hidden | is_far) & (queries >= 0).unsqueeze(2)
     if not hidden.any():

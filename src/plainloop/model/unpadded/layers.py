@@ -8,6 +8,7 @@ from torch import nn
 
 from plainloop.model.unpadded.attention import attend
 from plainloop.model.unpadded.dropout import apply_dropout
+from plainloop.model.unpadded.grouping import UNBOUNDED
 from plainloop.model.unpadded.packing import Packed
 
 
@@ -87,6 +88,7 @@ def modernbert_layer(
     )
     cosines, sines = (part[0].unsqueeze(1) for part in position_embeddings)
     query, key = (apply_rope(part, cosines, sines).flatten(1) for part in (query, key))
+    reach = attention.sliding_window
     context = attend(
         query if positions is None else query[positions],
         key,
@@ -95,7 +97,7 @@ def modernbert_layer(
         num_heads=attention.config.num_attention_heads,
         dropout_p=attention.attention_dropout if attention.training else 0.0,
         # Transformers stores the distance plus 1, as its flash attention subtracts 1 again.
-        max_distance=None if attention.sliding_window is None else attention.sliding_window - 1,
+        window=UNBOUNDED if reach is None else (reach - 1, reach - 1),
         num_queries=None if positions is None else 1,
     )
     queries = hidden if positions is None else hidden[positions]

@@ -1,5 +1,6 @@
 """Sequence packing: a padded batch as one row of its real tokens, the layout of varlen attention."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,12 +34,14 @@ class Packed:
         return padded.masked_scatter(self.is_real.unsqueeze(-1), row)
 
 
-def find_sequences(attention_mask: torch.Tensor) -> Packed | None:
-    """Locate the sequences of a right-padded batch.
+def find_sequences(attention_mask: torch.Tensor, *, at_right: bool = False) -> Packed | None:
+    """Locate the sequences of a padded batch.
 
     Args:
         attention_mask: (sequences, tokens), 1 at real tokens. A 4-D mask, as attention layers take
             it, is not understood.
+        at_right: whether texts may also stand at the right, padded on the left: where no token is
+            read by its place in the row.
 
     Returns:
         None if a sequence is empty, is padded on the left, or has a gap.
@@ -48,6 +51,39 @@ def find_sequences(attention_mask: torch.Tensor) -> Packed | None:
     is_real = attention_mask.bool()
     counts = is_real.sum(dim=1)
     positions = torch.arange(is_real.shape[1], device=is_real.device)
+    if at_right and bool(is_real[:, -1].all()):
+        positions = positions.flip(0)
     if not torch.equal(is_real, positions < counts.unsqueeze(1)) or not bool(counts.all()):
         return None
     return Packed(is_real, tuple(counts.tolist()), counts.cumsum(0) - counts)
+
+
+def pack_inputs(
+    config: Any,
+    input_ids: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    others: Mapping[str, Any],
+    *,
+    at_right: bool = False,
+) -> Packed | None:
+    """Locate the sequences of a call of a base model, if it asks for the last hidden states alone.
+
+    Args:
+        config: of the model.
+        input_ids, attention_mask: (sequences, tokens); no mask: all tokens are real.
+        others: further arguments of the call.
+        at_right: see `find_sequences`.
+
+    Returns:
+        None if the call must run padded.
+    """
+    if (
+        input_ids is None
+        or not others.get("return_dict", True)
+        or any(value is not None for name, value in others.items() if name != "return_dict")
+        or config.output_hidden_states
+        or config.output_attentions
+    ):
+        return None
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    return find_sequences(mask, at_right=at_right)
