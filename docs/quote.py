@@ -2,8 +2,8 @@
 
 In docs/*.md, `path:number` `code` gets the number of the line that holds the code now, the one
 nearest to where it was. README.md shows the loop as loop.py has it,
-docs/from-plain-to-accelerate.md the difference of the two examples, and docs/tutorial.md what
-Accelerate changes in the script that its blocks make.
+docs/from-plain-to-accelerate.md the difference of the two examples, and docs/tutorial.md, like
+docs/ko/tutorial.md, what Accelerate changes in the script that its blocks make.
 """
 
 import difflib

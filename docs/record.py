@@ -114,7 +114,7 @@ def record_speed(_arguments: argparse.Namespace) -> None:
 
 
 def record_tutorial(arguments: argparse.Namespace) -> None:
-    """What the tutorial's blocks print, one after the other, with the real MRPC."""
+    """What the tutorial's blocks print, one after the other, with the real MRPC; in Korean they are the same."""
     if arguments.glue is None:
         sys.exit("the tutorial's outputs are those of MRPC: --glue FOLDER")
     Path("GLUE").symlink_to(arguments.glue.resolve())

@@ -4,6 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+DOCS = Path(__file__).parents[2] / "docs"
+# docs/ko/NAME.md: docs/NAME.md
+TRANSLATIONS = {page: DOCS / page.relative_to(DOCS / "ko") for page in (DOCS / "ko").rglob("*.md")}
 CODE = {"sh", "python"}
 NO_CODE = {"yaml", "text", "diff", "json", "csv", "html"}
 BLOCK = re.compile(

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from blocks import CODE, NO_CODE, Block, blocks_of
+from blocks import CODE, NO_CODE, TRANSLATIONS, Block, blocks_of
 from conftest import ROOT, python
 from samples import write_samples
 
@@ -22,7 +22,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 RUN_HERE = {
     block.page for block in BLOCKS if block.language in CODE and not (block.not_run or block.run_by)
-}
+}.difference(TRANSLATIONS)  # their blocks are the English page's: test_translations.py
 MOST_NOT_RUN = 0.05
 # Of a command that another test runs: these say what it is about. Where its rows come from, and
 # where it writes, is that test's own.

@@ -4,6 +4,7 @@ Links to other sites are not followed: the tests have no network.
 """
 
 import importlib.util
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -86,6 +87,30 @@ def test_no_page_fetches_anything_from_elsewhere(pages):
         if urlsplit(link).netloc
     ]
     assert elsewhere == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "language", "switch"),
+    [
+        ("tutorial.html", "en", ["tutorial.html", "ko/tutorial.html"]),
+        ("ko/tutorial.html", "ko", ["../tutorial.html", "tutorial.html"]),
+        ("how-to/lora.html", "en", ["lora.html", "../ko/tutorial.html"]),  # not translated
+    ],
+)
+def test_a_page_names_its_language_and_its_switch_leads_to_the_same_page(
+    pages, page, language, switch
+):
+    named = [path for path in pages if path.as_posix().endswith(f"/{page}")]
+    text = min(named, key=lambda path: len(path.parts)).read_text(encoding="utf-8")
+    assert f'<html lang="{language}"' in text
+    assert re.findall(r'<a href="([^"]*)" hreflang=', text) == switch
+
+
+@pytest.mark.slow
+def test_each_section_of_a_translated_page_has_an_anchor_of_its_words(pages):
+    (korean,) = (page for path, page in pages.items() if path.parent.name == "ko")
+    assert {"데이터", "훈련-루프", "연습-문제"} <= korean.anchors
 
 
 @pytest.fixture(scope="module")

@@ -39,13 +39,19 @@ def test_the_search_finds_a_page_and_nothing_is_fetched_from_elsewhere(address):
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = chromium.new_page(viewport={"width": 1400, "height": 900})
-        requested = []
+        requested, missing = [], []
         page.on("request", lambda request: requested.append(request.url))
-        page.goto(f"{address}/index.html")
-        page.locator("input.md-search__input").click()
-        page.locator("input.md-search__input").press_sequentially("bootstrap", delay=50)
-        found = page.locator(".md-search-result__item a").first
-        found.wait_for(state="attached", timeout=30_000)
-        assert found.get_attribute("href").startswith(address)
+        page.on("response", lambda answer: missing.extend([answer.url] * (answer.status >= 400)))
+        for start, word, leads in (
+            ("index.html", "bootstrap", ""),
+            ("ko/tutorial.html", "난수", "/ko/tutorial.html"),
+        ):
+            page.goto(f"{address}/{start}")
+            page.locator("input.md-search__input").click()
+            page.locator("input.md-search__input").press_sequentially(word, delay=50)
+            found = page.locator(".md-search-result__item a").first
+            found.wait_for(state="attached", timeout=30_000)
+            assert found.get_attribute("href").startswith(f"{address}{leads}")
         assert [url for url in requested if not url.startswith((address, "data:", "blob:"))] == []
+        assert missing == []
         chromium.close()

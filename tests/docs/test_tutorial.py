@@ -75,8 +75,9 @@ def tiny(script, batch_size):
     return script.replace("lr=5e-5", "lr=3e-3")
 
 
-def test_the_difference_has_the_lines_of_the_blocks_above_it():
-    page = PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["tutorial.md", "ko/tutorial.md"])
+def test_the_difference_has_the_lines_of_the_blocks_above_it(name):
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert quote.renewed_tutorial(page) == page, "run `make quotes`"
 
 
