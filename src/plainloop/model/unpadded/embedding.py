@@ -53,6 +53,7 @@ class CompactEmbedding(nn.Embedding):
         self.initial_unused = weight[self.unused_ids] if has_decay else None
         self.undecayed_unused = self.initial_unused
         self.grad_buffer: torch.Tensor | None = None
+        self.buffer_is_taken = False
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - as nn.Embedding has it
         """Look up token ids: int64 (...) -> (..., size).
@@ -64,6 +65,7 @@ class CompactEmbedding(nn.Embedding):
             return super().forward(input)
         self.row_of_id = self.row_of_id.to(input.device)
         padding = None if self.padding_idx is None else int(self.row_of_id[self.padding_idx])
+        self.buffer_is_taken = False
         if input.is_cuda:
             return nn.functional.embedding(self.row_of_id[input], self.used_weight, padding)
         rows: torch.Tensor = _LookUp.apply(self.used_weight, self.row_of_id[input], padding, self)  # type: ignore[no-untyped-call]
@@ -122,9 +124,12 @@ class _LookUp(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         """Gradient of the weight; zero for the padding token, as `nn.Embedding` has it."""
         table: CompactEmbedding = ctx.table
-        # With gradient accumulation .grad is the buffer itself, to which autograd adds the result.
-        if table.grad_buffer is None or table.used_weight.grad is not None:
+        # With gradient accumulation .grad is the buffer itself, to which autograd adds the result. And
+        # T5 looks up twice, before its encoder and its decoder: the first gradient waits for the second.
+        is_taken = table.buffer_is_taken or table.used_weight.grad is not None
+        if table.grad_buffer is None or is_taken:
             table.grad_buffer = torch.empty_like(table.used_weight)
+        table.buffer_is_taken = True
         grad_weight = table.grad_buffer.zero_()
         grad_weight.index_add_(0, ctx.rows.flatten(), grad.flatten(0, -2))
         if ctx.padding is not None:
@@ -145,14 +150,21 @@ def compact_embedding(model: PreTrainedModel, rows: "Dataset", *, has_decay: boo
     Returns:
         A line for the user; none if the embedding was not replaced.
     """
-    full: Any = model.get_input_embeddings()
+    try:
+        full: Any = model.get_input_embeddings()
+    except NotImplementedError:  # CANINE embeds characters by hashes
+        return []
     if type(full) is not nn.Embedding or not full.weight.requires_grad or has_hooks(full):
         return []
-    used_ids = find_used_token_ids(rows)
-    if full.padding_idx is not None:
-        used_ids = torch.cat([used_ids, torch.tensor([full.padding_idx])]).unique()
-    # An id beyond the table is left to the first forward pass, which reports it.
+    # Padding, and tokens that a model adds itself, as T5 before the decoder's input.
+    special = [value for name, value in model.config.get_text_config().to_dict().items()
+               if name.endswith("_token_id") and isinstance(value, int)]  # fmt: skip
+    special += [] if full.padding_idx is None else [full.padding_idx]
     num_rows = full.num_embeddings
+    special = [token for token in special if 0 <= token < num_rows]
+    used_ids = torch.cat([find_used_token_ids(rows), torch.tensor(special, dtype=torch.long)])
+    used_ids = used_ids.unique()
+    # An id beyond the table is left to the first forward pass, which reports it.
     if len(used_ids) > MAX_USED_FRACTION * num_rows or used_ids.max() >= num_rows:
         return []
     model.set_input_embeddings(CompactEmbedding(full, used_ids, has_decay=has_decay))

@@ -36,7 +36,9 @@ def choose_execution(
         UserError: as `choose_padding`.
     """
     padding = choose_padding(model, config, accelerator)
-    if padding != "unpadded":
+    is_compiled = accelerator.state.dynamo_plugin.backend != DynamoBackend.NO
+    on_other_device = accelerator.device.type != "cpu"
+    if config.execution == "padded" or (padding != "unpadded" and (is_compiled or on_other_device)):
         return [padding]
     copy_to_aligned_memory(model)
     if accelerator.distributed_type in SHARDING_ENGINES:  # they flatten and shard the parameters
