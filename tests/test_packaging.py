@@ -157,6 +157,7 @@ def test_a_fresh_environment_tells_its_version_from_outside_of_the_checkout(inst
     assert Path(imported).is_relative_to(installed.parent)
 
 
+@pytest.mark.nightly
 def test_a_fresh_environment_runs_the_demo(installed, tmp_path):
     # One thread: threads wait for each other where other programs run beside them.
     said = run(installed / "plainloop", "demo", cwd=tmp_path, OMP_NUM_THREADS="1")

@@ -159,8 +159,9 @@ def peak_of(*words):
     return usage.ru_maxrss
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", ["csv", pytest.param("parquet", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_memory_does_not_grow_with_the_rows(folder, tmp_path, suffix):
     peaks = []
     for num_rows in (10_000, 100_000):

@@ -30,6 +30,7 @@ def program(run_command, tiny_model, tmp_path):
     return run
 
 
+@pytest.mark.nightly
 def test_coverage(run_command):
     printed = run_command(ROOT / "benchmarks" / "coverage.py", "--simulations", "40").stdout
     shares = re.findall(r"(\d+\.\d)%", printed)
@@ -44,6 +45,7 @@ def test_seeds(program, tmp_path):
     assert json.loads((tmp_path / "runs/mrpc/summary.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.nightly
 def test_learning_rates_and_their_comparison(program, run_command, tmp_path):
     program(ROOT / "benchmarks" / "learning_rates.py", "--output-dir", "runs/rates")
     difference = (tmp_path / "runs/rates/difference.json").read_text(encoding="utf-8")

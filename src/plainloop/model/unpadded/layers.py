@@ -114,6 +114,10 @@ LAYERS: dict[str, tuple[str, Callable[..., torch.Tensor]]] = {
     "xlm-roberta": ("encoder.layer", bert_layer),
     "camembert": ("encoder.layer", bert_layer),
     "electra": ("encoder.layer", bert_layer),
+    "ernie": ("encoder.layer", bert_layer),
+    "data2vec-text": ("encoder.layer", bert_layer),
+    "layoutlm": ("encoder.layer", bert_layer),
+    "roc_bert": ("encoder.layer", bert_layer),
     "distilbert": ("transformer.layer", distilbert_layer),
     "modernbert": ("layers", modernbert_layer),
 }
