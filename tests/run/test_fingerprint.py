@@ -15,12 +15,14 @@ from plainloop.run.fingerprint import check_fingerprint, run_fingerprint
 def fingerprint(tiny_model, tmp_path):
     tokenizer = load_tokenizer(str(tiny_model))
 
-    def fingerprint(text="the cat sees the car", label=0, seed=1):
+    def fingerprint(text="the cat sees the car", label=0, seed=1, precision="no"):
         rows = Dataset.from_dict({"text": [text, "a dog"], "label": [label, 1], "idx": [0, 1]})
         tokenized = tokenize_splits(DatasetDict(train=rows, validation=rows), tokenizer, ["text"])
         config = TrainConfig(task="demo", seed=seed)
         inputs = keep_model_inputs(tokenized, tokenizer)
-        return run_fingerprint(config, inputs, torch.device("cpu"), 1, "default")
+        return run_fingerprint(
+            config, inputs, torch.device("cpu"), 1, "default", mixed_precision=precision
+        )
 
     return fingerprint
 
@@ -34,6 +36,17 @@ def test_other_texts_with_the_same_tokens_are_the_same_run(fingerprint, tmp_path
 def test_other_tokens_or_labels_are_another_run(fingerprint, tmp_path, change):
     with pytest.raises(CheckpointError, match=r"train was .*; validation was "):
         check_fingerprint(fingerprint(), fingerprint(**change), tmp_path, force=False)
+
+
+def test_another_precision_of_the_launcher_is_another_run(fingerprint, tmp_path):
+    with pytest.raises(CheckpointError, match="mixed_precision was 'no', is 'bf16'"):
+        check_fingerprint(fingerprint(), fingerprint(precision="bf16"), tmp_path, force=False)
+
+
+def test_a_checkpoint_from_before_a_setting_had_its_default(fingerprint, tmp_path):
+    old = fingerprint()
+    del old["settings"]["optim"], old["machine"]["mixed_precision"]
+    assert check_fingerprint(old, fingerprint(), tmp_path, force=False) == []
 
 
 def test_a_checkpoint_of_version_0_1_0_names_that_version(fingerprint, tmp_path):

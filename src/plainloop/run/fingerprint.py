@@ -29,6 +29,8 @@ def run_fingerprint(
     device: torch.device,
     num_processes: int,
     products: Products,
+    *,
+    mixed_precision: str = "no",
 ) -> dict[str, Mapping[str, Any]]:
     """Everything that a run's numbers depend on, by group; a resumed run must have the same."""
     settings = config.to_dict()
@@ -42,6 +44,7 @@ def run_fingerprint(
             "processes": num_processes,
             "threads": torch.get_num_threads(),
             "products": products,
+            "mixed_precision": mixed_precision,  # the launcher's, too, which no setting shows
         },
         "versions": {name: version(name) for name in PACKAGES},
     }
@@ -78,7 +81,13 @@ def check_fingerprint(
     saved, ours = (json.loads(json.dumps(side)) for side in (saved, ours))
     for side in (saved, ours):
         side.setdefault("machine", {}).setdefault("products", "default")  # 0.1.0 had no choice
-    places = saved.get("settings", {}).get("model") or []
+        side["machine"].setdefault("mixed_precision", ours["machine"].get("mixed_precision"))
+    # A version without a setting had what is now its default.
+    defaults = {
+        name: value for name, value in TrainConfig().to_dict().items() if name in ours["settings"]
+    }
+    saved["settings"] = {**defaults, **saved.get("settings", {})}
+    places = saved["settings"]["model"]
     if isinstance(places, str):  # until 0.1.0 it was saved as it was given
         places = [places, *model_places(places, path.parents[1])]
     if {*places} & {*ours["settings"].get("model", [])}:

@@ -46,6 +46,11 @@ class OpenRun:
     resumed_from: Path | None = None
     products: Products = "default"
 
+    def __post_init__(self) -> None:
+        """Save the scale of float16's loss with each checkpoint, too."""
+        if (scaler := self.checkpoints.accelerator.scaler) is not None:
+            self.register(grad_scaler=scaler)
+
     def register(self, **objects: Any) -> None:
         """Save these objects with each checkpoint, and restore them now if the run is resumed.
 
@@ -103,7 +108,12 @@ def open_run(
     products = choose_run_products(model, config, checkpoints, newest)
     checkpoints.fingerprint.update(
         run_fingerprint(
-            config, model_inputs, accelerator.device, accelerator.num_processes, products
+            config,
+            model_inputs,
+            accelerator.device,
+            accelerator.num_processes,
+            products,
+            mixed_precision=accelerator.mixed_precision,
         )
     )
     if is_resuming(config):
@@ -189,7 +199,7 @@ def size(num_bytes: float) -> str:
 def check_disk_space(config: TrainConfig, model: nn.Module) -> None:
     """Compare the bytes that the run will write with the free disk space.
 
-    A checkpoint holds the weights and AdamW's two moments: three times the weights. While the newest
+    A checkpoint holds the weights and, with AdamW, two moments: three times the weights. While the newest
     is written there is one more than the limit. Added are the saved model, the best model and its
     successor.
 
