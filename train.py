@@ -19,7 +19,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     # 1. Load the raw splits; a wrong flag, file or model name ends here.
     inputs = pl.load_inputs(config)
     config, task, pretrained, raw = inputs.config, inputs.task, inputs.pretrained, inputs.raw
-    accelerator = pl.create_accelerator(use_cpu=config.use_cpu, ddp_timeout=config.ddp_timeout)
+    accelerator = pl.create_accelerator(config)
     say = accelerator.on_main_process(print)
     for title, text in pl.describe_run(config, accelerator, len(raw["train"])):
         say(f"{title:<14} {text}")

@@ -83,7 +83,7 @@ def sweep(config: pl.TrainConfig, num_trials: int, path: Path) -> optuna.Study:
 
     def objective(trial: optuna.Trial) -> float:
         config = suggest(trial, base)
-        accelerator = pl.create_accelerator(use_cpu=config.use_cpu)
+        accelerator = pl.create_accelerator(config)
         dataloaders = pl.create_dataloaders(model_inputs, tokenizer, config, task)
         set_seed(config.seed)
         model, _ = pl.create_model(inputs.pretrained, task, config, tokenizer)

@@ -105,7 +105,7 @@ def main(name: str, execution: str, work: str) -> None:
     base: Any = AutoConfig.for_model(name, **BASE[name], num_labels=inputs.task.num_labels)
     model = AutoModelForSequenceClassification.from_config(base)
     parameters = model.num_parameters()
-    choose_execution(model, rows, config, create_accelerator(use_cpu=True))
+    choose_execution(model, rows, config, create_accelerator(settings.config(use_cpu=True)))
     optimizer = create_optimizer(model, config)
     batches = batches_of(rows, tokenizer, base.pad_token_id, settings)
     model.train()

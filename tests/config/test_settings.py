@@ -180,12 +180,47 @@ NEEDS = {
         ("validation_fraction", {"validation_fraction": 0.2, "validation_file": ("v.csv",)}),
         ("validation_seed", {"validation_seed": 1, "validation_file": ("v.csv",)}),
         ("warmup_steps", {"warmup_steps": 10, "lr_scheduler_type": "constant"}),
+        ("adam_beta1", {"adam_beta1": 0.8, "optim": "sgd"}),
+        ("adam_epsilon", {"adam_epsilon": 1e-6, "optim": "adafactor"}),
     ],
 )
 def test_a_setting_without_effect_is_refused(name, setting):
     with pytest.raises(UserError, match="has no effect alone; it needs") as caught:
         check_config(TrainConfig(**setting))
     assert caught.value.where == flag(name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bf16": True, "fp16": True}, "--bf16 and --fp16 are two precisions; give one"),
+        (
+            {"dtype": "bfloat16"},
+            (
+                "--dtype bfloat16 would train weights in half precision; leave it out, or freeze them with "
+                "--lora-rank"
+            ),
+        ),
+        (
+            {"dtype": "bfloat16", "lora_rank": 8, "merge_lora": True},
+            "--merge-lora would round the adapters to --dtype bfloat16; give one of them",
+        ),
+        *(
+            (
+                {"train_sampling_strategy": "group_by_length", **more},
+                (
+                    "--train-sampling-strategy group_by_length is for padded batches of one window a row; "
+                    "leave it out, or --execution unpadded and --stride"
+                ),
+            )
+            for more in ({"execution": "unpadded"}, {"stride": 8})
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_one_line(settings, message):
+    with pytest.raises(UserError) as caught:
+        check_config(TrainConfig(**settings))
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
     torchrun --nproc-per-node 2 launched.py SETTINGS.json
 
-Every step is logged. With `sizes` in the settings, loaders of so many rows are evaluated instead.
+Every step is logged. With `sizes` in the settings, loaders of so many rows are evaluated instead; with
+`lengths`, rows of so many tokens are ordered.
 """
 
 import json
@@ -16,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from plainloop import TaskMetric, TrainConfig, create_accelerator, evaluate, fine_tune
+from plainloop.data.batches.loaders import LengthGroupedOrder
 from plainloop.training import evaluation
 
 
@@ -38,7 +40,7 @@ def score_rows(settings: dict[str, Any]) -> nn.Module:
     The model, to be kept until the process ends: with it goes the process group, which joins gloo's
     threads while this one holds the interpreter's lock, and one of them may just need that.
     """
-    accelerator = create_accelerator(use_cpu=True)
+    accelerator = create_accelerator(TrainConfig(use_cpu=True))
     model = accelerator.prepare(Linear())
     if settings.get("mutant"):
         evaluation.drop_duplicate_rows = lambda batch, _loader, _number: (
@@ -60,10 +62,23 @@ def score_rows(settings: dict[str, Any]) -> nn.Module:
     return model
 
 
+def order_rows(settings: dict[str, Any]) -> Any:
+    """Write the order of an epoch on each rank, whose generators differ as after dropout."""
+    accelerator = create_accelerator(TrainConfig(use_cpu=True))
+    torch.manual_seed(accelerator.process_index)
+    order = list(LengthGroupedOrder(4, lengths=settings["lengths"]))
+    path = Path(f"{settings['result']}-{accelerator.process_index}")
+    path.write_text(json.dumps(order), encoding="utf-8")
+    accelerator.end_training()
+    return accelerator
+
+
 if __name__ == "__main__":
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     if "sizes" in settings:
         model = score_rows(settings)
+    elif "lengths" in settings:
+        accelerator = order_rows(settings)
     else:
         paths = {name: Path(settings[name]) for name in ("data_dir", "output_dir")}
         fine_tune(TrainConfig(**{**settings, **paths}))

@@ -32,7 +32,7 @@ if __name__ == "__main__":
         eval_strategy="no",
     )
     inputs = pl.load_inputs(replace(config, output_dir=result.parent / "unused"))
-    accelerator = pl.create_accelerator(use_cpu=True)
+    accelerator = pl.create_accelerator(pl.TrainConfig(use_cpu=True))
     tokenizer = pl.load_tokenizer(inputs.pretrained)
     tokenized = pl.tokenize_splits(inputs.raw, tokenizer, inputs.task.text_columns)
     loaders = pl.create_dataloaders(

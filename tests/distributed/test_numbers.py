@@ -5,8 +5,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import python
 from safetensors.torch import load_file
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 pytestmark = pytest.mark.distributed
 SCRIPT = Path(__file__).parent / "launched.py"
@@ -76,6 +78,15 @@ def test_losses_gradients_and_weights_do_not_depend_on_how_a_batch_is_divided(
             assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-5)
         for key, value in weights.items():
             assert float((others_weights[key] - value).abs().max()) < 1e-5, (name, key)
+
+
+def test_rows_grouped_by_length_have_one_order_on_all_processes(tmp_path):
+    lengths = [number * 7 % 50 for number in range(80)]
+    launch({"lengths": lengths, "result": str(tmp_path / "order")}, tmp_path, 2)
+    torch.manual_seed(0)
+    expected = list(LengthGroupedSampler(4, lengths=lengths))
+    for rank in (0, 1):
+        assert json.loads((tmp_path / f"order-{rank}").read_text(encoding="utf-8")) == expected
 
 
 def test_each_row_is_scored_exactly_once(tmp_path):

@@ -32,7 +32,7 @@ def no_launcher(monkeypatch):
 
 
 def lines_of(**settings):
-    accelerator = create_accelerator(use_cpu=True)
+    accelerator = create_accelerator(TrainConfig(use_cpu=True))
     return dict(describe_run(TrainConfig(task="demo", **settings), accelerator, 43))
 
 
@@ -105,11 +105,13 @@ def test_a_launch_that_cannot_be_meant_is_refused(monkeypatch, environment, refu
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch):
-    create_accelerator(use_cpu=True)  # so that the next one is one of 1 process, as this is
+    create_accelerator(
+        TrainConfig(use_cpu=True)
+    )  # so that the next one is one of 1 process, as this is
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(UserError, match="2 processes were started, and each believes"):
-        create_accelerator(use_cpu=True)
+        create_accelerator(TrainConfig(use_cpu=True))
 
 
 @pytest.mark.parametrize(

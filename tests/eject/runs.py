@@ -103,6 +103,8 @@ def make_runs(folder: Path, demo_data: Path) -> dict[str, dict[str, object]]:
     demo = {"task": "demo", "data_dir": demo_data}
     return {
         "pair": {**demo, **SHARP},
+        "bfloat16, SGD": {**demo, **SHARP, "bf16": True, "optim": "sgd", "learning_rate": 0.1},
+        "Adafactor": {**demo, **SHARP, "optim": "adafactor"},
         "single text": {"task": "cola", "data_dir": glue, **SHARP},
         "regression": {"task": "stsb", "data_dir": glue, **SHARP},
         "label names": {"task": "rte", "data_dir": glue, "max_grad_norm": 0.0, **SHARP},

@@ -26,6 +26,8 @@ WEIGHTED = {"HAS_LOSS", "WEIGHS_LABELS"}
 CONDITIONS = USUAL | BEST | WEIGHTED | {"ACCUMULATES", "EVAL_BY_STEPS", "FOLLOWS_METRIC"}
 ON = {
     "pair": USUAL,
+    "bfloat16, SGD": USUAL,
+    "Adafactor": USUAL,
     "single text": USUAL,
     "regression": USUAL,
     "label names": USUAL,

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, load_model as load_weights, save_model
+from tiny import run_tiny
 from torch.nn import functional
 from transformers import (
     AutoConfig,
@@ -20,6 +21,7 @@ from plainloop.data.batches.sliding_windows import WindowCollator, pool_windows,
 from plainloop.errors import UserError
 from plainloop.model.load import load_model
 from plainloop.model.lora import add_lora, check_lora_folder, is_lora_folder, merge_lora, save_lora
+from plainloop.predict.loaded_run import load_run
 from plainloop.training.optim import create_optimizer
 
 LABELS = ("bad", "fair", "good")
@@ -269,3 +271,21 @@ def test_an_adapter_of_pickle_is_refused(tiny_model, batch, tmp_path):
     (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")
     with pytest.raises(UserError, match=r"an adapter without adapter_model\.safetensors"):
         check_lora_folder(tmp_path)
+
+
+@pytest.mark.parametrize("more", [{}, {"bf16": True}], ids=["alone", "with --bf16"])
+def test_frozen_weights_in_bfloat16_train_float32_adapters(tmp_path, tiny_model, tiny_data, more):
+    settings = {"model": str(tiny_model), "data_dir": tiny_data, "lora_rank": 4, "dropout": 0.0}
+    settings |= {"learning_rate": 1e-2, "num_train_epochs": 1}
+    half = run_tiny(tmp_path / "half", dtype="bfloat16", **settings, **more)
+    full = run_tiny(tmp_path / "full", **settings)
+    assert half.series("loss") == pytest.approx(full.series("loss"), abs=0.02)
+    assert half.series("loss") != full.series("loss")
+    adapter = load_file(tmp_path / "half" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in adapter.values()} == {torch.float32}
+    assert any("lora_B" in name and tensor.any() for name, tensor in adapter.items())
+    assert {tensor.dtype for tensor in half.weights.values()} == {torch.bfloat16}
+    [predicted] = load_run(half.folder).predict([("the cat", "a dog")])
+    assert predicted["label"] in ("different", "paraphrase")
+    classify = pipeline("text-classification", model=str(half.folder))
+    assert 0 < classify({"text": "the cat", "text_pair": "a dog"})["score"] < 1

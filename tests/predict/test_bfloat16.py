@@ -7,6 +7,7 @@ from tiny import run_tiny
 
 from plainloop.model.matrix_products import measure_bfloat16
 from plainloop.predict import classifier
+from plainloop.predict.evaluate_run import evaluate_run
 from plainloop.predict.loaded_run import load_run
 
 PAIRS = [("the cat sees a car", "a car"), ("one", "two three"), ("a dog hears", "a song")]
@@ -56,3 +57,9 @@ def test_the_command_says_what_was_computed_in(folder, tmp_path, run_command):
     done = run_command("-m", "plainloop", *command)
     assert "Precision      " in done.stderr
     assert "times as fast as float32" in done.stderr
+
+
+def test_a_run_of_bf16_is_evaluated_as_it_was_trained(run):
+    trained = run(bf16=True, max_steps=6)
+    scores = evaluate_run(load_run(trained.folder))["validation"]
+    assert scores == {name: trained.metrics["saved"][name] for name in ("loss", "accuracy", "f1")}

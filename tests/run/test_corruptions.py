@@ -14,6 +14,7 @@ from tiny import run_tiny
 
 from plainloop.cli.app import app
 from plainloop.cli.flags import run_app
+from plainloop.config.settings import TrainConfig
 from plainloop.errors import CheckpointError, PlainloopError
 from plainloop.run.accelerator import create_accelerator
 from plainloop.run.checkpoints import Checkpoints
@@ -122,7 +123,9 @@ def test_of_a_run_without_a_manifest_a_corruption_is_a_line_or_a_warning(run, pa
 @pytest.mark.parametrize("part", PARTS)
 def test_no_corrupted_checkpoint_is_chosen(made, part, tmp_path, capsys):
     folder = shutil.copytree(made / "checkpoints", tmp_path / "checkpoints")
-    checkpoints = Checkpoints(folder, tmp_path / "best", create_accelerator(use_cpu=True), {})
+    checkpoints = Checkpoints(
+        folder, tmp_path / "best", create_accelerator(TrainConfig(use_cpu=True)), {}
+    )
     older, newest = folder / "step-000001", folder / "step-000002"
     assert checkpoints.newest() == newest
     tried = 0

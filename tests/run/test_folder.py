@@ -205,7 +205,7 @@ def test_the_summary_names_the_best_evaluation_and_the_saved_one(load_best, save
     for step, loss in ((1, 0.1), (2, 0.2)):
         state.step = step
         state.record_evaluation({"loss": loss}, config)
-    summary = summarize(state, config, create_accelerator(use_cpu=True))
+    summary = summarize(state, config, create_accelerator(TrainConfig(use_cpu=True)))
     assert summary["best"]["step"] == 1
     assert summary["saved"]["step"] == saved
     assert [record["step"] for record in summary["evaluations"]] == [1, 2]

@@ -11,8 +11,11 @@ from tiny import largest_difference, run_tiny
 
 from plainloop.config.settings import TrainConfig
 from plainloop.errors import CheckpointError, StoppedError
-from plainloop.run.checkpoints import list_checkpoints, step_of
+from plainloop.run.accelerator import create_accelerator
+from plainloop.run.checkpoints import Checkpoints, list_checkpoints, step_of
+from plainloop.run.resume import OpenRun
 from plainloop.run.signals import StopRequest
+from plainloop.run.state import TrainState
 from plainloop.training import loop
 from plainloop.training.fine_tune import fine_tune
 
@@ -91,6 +94,46 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(
     assert {name: manifests[0]["files"][name] for name in same} == {
         name: manifests[1]["files"][name] for name in same
     }, "weights, optimizer and generators have the same SHA-256"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"optim": "adamw_torch"},
+        {"optim": "sgd", "weight_decay": 0.1, "learning_rate": 0.1},
+        {"optim": "adafactor", "weight_decay": 0.1},
+        {"bf16": True},
+        {"train_sampling_strategy": "group_by_length"},
+        {"train_sampling_strategy": "group_by_length", "dataloader_num_workers": 2},
+    ],
+    ids=lambda more: " ".join(map(str, more.values())),
+)
+def test_other_optimizers_precisions_and_orders_resume_to_the_same_bits(
+    tmp_path, monkeypatch, settings, more
+):
+    settings = {**settings, **more}
+    straight = run_tiny(tmp_path / "straight", **settings)
+    for step in (7, 6):  # within an epoch, and between two
+        folder = tmp_path / f"resumed-{step}"
+        resumed = stopped_and_resumed(folder, monkeypatch, settings, step)
+        assert without_times(resumed.history) == without_times(straight.history)
+        assert resumed.metrics["evaluations"] == straight.metrics["evaluations"]
+        assert largest_difference(resumed.weights, straight.weights) == 0
+
+
+def test_the_scale_of_float16_is_saved_and_restored(tmp_path, settings):
+    accelerator = create_accelerator(TrainConfig(use_cpu=True))
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", tmp_path / "best", accelerator, {})
+    OpenRun(None, checkpoints, None)
+    path = checkpoints.save(TrainState(step=1), model, optimizer, schedule)
+    accelerator.scaler = torch.amp.GradScaler("cpu")
+    OpenRun(None, checkpoints, None, path)
+    assert accelerator.scaler.get_scale() == 8.0
 
 
 def test_a_finished_run_resumed_changes_nothing(tmp_path, settings):

@@ -84,7 +84,7 @@ def run(model, *, optimized=None, loss_fn=None, twice=False, early=False, steps=
     """Train for two steps with an evaluation at the end."""
     torch.manual_seed(0)
     rows = [{"x": x, "labels": (x[0] > 0).long()} for x in torch.randn(16, 3)]
-    accelerator = pl.create_accelerator(use_cpu=True)
+    accelerator = pl.create_accelerator(TrainConfig(use_cpu=True))
     groups = [{"params": list((optimized or model).parameters())}]
     groups = [{"params": [p for p in groups[0]["params"] if p.requires_grad]}]
     optimizer = torch.optim.AdamW(groups, lr=lr)
@@ -171,7 +171,7 @@ def test_exact_resume_is_promised_for_our_own_order_alone(capsys):
     from plainloop.training.checks import check_train_dataloader
 
     run = SimpleNamespace(folder="here")
-    accelerator = pl.create_accelerator(use_cpu=True)
+    accelerator = pl.create_accelerator(TrainConfig(use_cpu=True))
     for ours in (loader(sampler=EpochRandomSampler(10, 1)),):
         check_train_dataloader(ours, run)
         check_train_dataloader(accelerator.prepare(ours), run)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from plainloop.config.settings import TrainConfig
 from plainloop.metrics.task_metric import TaskMetric
 from plainloop.run.accelerator import create_accelerator
 from plainloop.training.evaluation import evaluate
@@ -27,7 +28,7 @@ def test_scores_and_loss_do_not_depend_on_the_batch_size(num_rows):
     x = torch.randn(num_rows)
     labels = (torch.rand(num_rows) > 0.5).long()
     rows = [{"x": x[i], "labels": labels[i]} for i in range(num_rows)]
-    accelerator = create_accelerator(use_cpu=True)
+    accelerator = create_accelerator(TrainConfig(use_cpu=True))
     model = Fixed().train()
     results = []
     for batch_size in (1, 3, 8, num_rows):
@@ -52,7 +53,7 @@ def test_any_metric_with_add_batch_and_compute_will_do():
         def compute(self):
             return {"rows": float(self.rows)}
 
-    accelerator = create_accelerator(use_cpu=True)
+    accelerator = create_accelerator(TrainConfig(use_cpu=True))
     rows = [{"x": torch.tensor(1.0), "labels": torch.tensor(1)} for _ in range(11)]
     loader = accelerator.prepare(DataLoader(rows, batch_size=4))
     assert evaluate(Fixed(), loader, Count(), accelerator=accelerator)["rows"] == 11

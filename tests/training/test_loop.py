@@ -436,7 +436,7 @@ def test_own_model_loss_and_loader_without_a_run_folder(tmp_path: Path):
     x = torch.randn(20, 3)
     rows = [{"x": row, "labels": (row[0] > 0).long()} for row in x]
     loader = torch.utils.data.DataLoader(rows, batch_size=8)
-    accelerator = create_accelerator(use_cpu=True)
+    accelerator = create_accelerator(TrainConfig(use_cpu=True))
     config = TrainConfig(num_train_epochs=30, logging_steps=1)
     model = Linear()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)

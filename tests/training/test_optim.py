@@ -1,4 +1,7 @@
-"""Parameter groups, AdamW, schedules."""
+"""Parameter groups, optimizers, schedules."""
+
+import copy
+from typing import get_args
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from transformers import (
     get_scheduler,
 )
 
+from plainloop.config.flag_types import Optim
 from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError
 from plainloop.training.optim import (
@@ -50,6 +54,28 @@ def test_adamw_has_the_settings_and_leaves_out_what_is_frozen():
     assert optimizer.defaults["betas"] == (0.8, 0.98)
     assert optimizer.defaults["eps"] == 1e-6
     assert optimizer.defaults["fused"] is True
+
+
+@pytest.mark.parametrize("optim", get_args(Optim))
+def test_each_optimizer_steps_as_the_trainers(optim, tmp_path):
+    settings = {"optim": optim, "learning_rate": 1e-2, "weight_decay": 0.1, "adam_beta1": 0.8}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("bert", intermediate_size=16, **SMALL)
+    model = AutoModelForSequenceClassification.from_config(config)
+    twin = copy.deepcopy(model)
+    arguments = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True, **settings)
+    theirs = Trainer(model=twin, args=arguments).create_optimizer()
+    ours = create_optimizer(model, TrainConfig(**settings))
+    assert type(ours) is type(theirs)
+    before = [parameter.clone() for parameter in model.parameters()]
+    for _ in range(3):
+        for mine, other in zip(model.parameters(), twin.parameters(), strict=True):
+            mine.grad = torch.randn_like(mine)
+            other.grad = mine.grad.clone()
+        ours.step()
+        theirs.step()
+    pairs = zip(model.parameters(), twin.parameters(), before, strict=True)
+    assert all(torch.equal(a, b) and not torch.equal(a, start) for a, b, start in pairs)
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,19 @@ def compare(run_command, tiny_model, data):
                 ("--warmup-steps", "0.2"),
                 ("--lr-scheduler-type", "cosine", "--max-grad-norm", "0"),
                 ("--eval-strategy", "steps", "--eval-steps", "7"),
+                ("--bf16",),
+            )
+        ),
+        *(
+            pytest.param(flags, marks=[pytest.mark.slow, pytest.mark.nightly])
+            for flags in (
+                ("--optim", "adamw_torch"),
+                ("--optim", "sgd", "--lr", "0.1", "--weight-decay", "0.1"),
+                ("--optim", "adafactor", "--lr", "1e-3", "--weight-decay", "0.1"),
             )
         ),
     ],
-    ids=["defaults", "weight decay", "warm-up", "cosine, no clipping", "evaluation within epochs"],
+    ids=" ".join,
 )
 def test_every_loss_gradient_norm_rate_score_and_weight_is_the_trainers(compare, flags):
     printed = compare(*flags)
@@ -53,6 +62,14 @@ def test_every_loss_gradient_norm_rate_score_and_weight_is_the_trainers(compare,
     counts = [line.split()[-2:] for line in printed.splitlines()[1:-2]]
     assert len(counts) == 7, "3 series of the steps, 3 of the evaluations, the weights"
     assert all(int(values) > 0 and different == "0" for values, different in counts)
+
+
+@pytest.mark.slow
+def test_rows_grouped_by_length_train_as_in_the_trainer(compare):
+    """The Trainer groups the evaluation's rows, too, which moves the last bits of its loss."""
+    printed = compare("--train-sampling-strategy", "group_by_length", "--eval-strategy", "no")
+    assert printed.splitlines()[-1] == "equal, bit for bit"
+    assert "62 steps" in printed
 
 
 @pytest.mark.slow

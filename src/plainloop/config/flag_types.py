@@ -25,6 +25,14 @@ Schedule = Literal[
     "warmup_stable_decay",
     "greedy",
 ]
+Optim = Literal["adamw_torch_fused", "adamw_torch", "sgd", "adafactor"]
+OPTIMIZER_NAMES: dict[Optim, str] = {
+    "adamw_torch_fused": "AdamW",
+    "adamw_torch": "AdamW",
+    "sgd": "SGD",
+    "adafactor": "Adafactor",
+}
+"""Optimizer -> its name in prose."""
 ClassWeights = Literal["balanced"] | tuple[float, ...]
 Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 

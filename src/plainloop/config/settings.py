@@ -23,6 +23,7 @@ from plainloop.config.flag_types import (
     WEIGHTS,
     WHOLE,
     ClassWeights,
+    Optim,
     Schedule,
     Tracker,
 )
@@ -64,14 +65,15 @@ FILES_INSTEAD = NotEjected("give its files with --train-file")
 TEXTS_ARE_CUT_OFF = NotEjected("leave it out: texts are cut off at --max-length")
 ONE_LINE_FREEZES = NotEjected("leave it out: one line after the model does it")
 ONE_LINE_LOSS = NotEjected("leave it out: the loss is one line of the script")
-CLASS_WEIGHTS_INSTEAD = NotEjected(
-    "--class-weights balanced weighs rare classes in the loss instead"
-)
 SAME_NUMBERS = NotEjected("leave it out: the numbers are the same")
 AS_TRAINED = NotEjected("leave it out: a script scores the model as trained")
 OWN_LOGS = NotEjected("leave it out: a script logs to its own files")
+ROWS_ARE_SHUFFLED = NotEjected(
+    "leave it out: a script shuffles its rows; --class-weights weigh rare classes"
+)
 STARTS_AT_STEP_0 = NotEjected("leave it out: a script starts at the first step")
 NOTHING_IS_TRAINED = NotEjected("leave it out: nothing is trained here")
+SWITCH_OF_TORCH = NotEjected("leave it out: torch.set_float32_matmul_precision is one line")
 
 
 @Parameter(name="*")
@@ -158,6 +160,9 @@ class TrainConfig:
     model: Annotated[str, MODEL, EJECTED] = "bert-base-uncased"
     """A name on the hub, a folder (a finished run is one), or demo: the embedded MiniLM."""
 
+    dtype: Annotated[Literal["float32", "bfloat16"], MODEL, NotEjected()] = "float32"
+    """Type of the frozen weights with --lora-rank; what trains is float32 in any case."""
+
     dropout: Annotated[float | None, MODEL, at_least(0), less_than(1), EJECTED] = None
     """Probability of hidden and attention dropout. Default: the checkpoint's own."""
 
@@ -196,7 +201,10 @@ class TrainConfig:
     """Batches whose gradients make one optimizer step."""
 
     learning_rate: Annotated[float, OPTIM, more_than(0), EJECTED, Parameter(alias="--lr")] = 5e-5
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of the optimizer."""
+
+    optim: Annotated[Optim, OPTIM, EJECTED] = "adamw_torch_fused"
+    """Optimizer: torch's AdamW, fused or not, or its SGD without momentum; transformers' Adafactor."""
 
     lr_scheduler_type: Annotated[Schedule, OPTIM, EJECTED] = "linear"
     """How the learning rate moves, by optimizer step."""
@@ -210,7 +218,7 @@ class TrainConfig:
     """Optimizer steps from 0 to the peak; below 1: that fraction of all steps."""
 
     weight_decay: Annotated[float, OPTIM, at_least(0), EJECTED] = 0.0
-    """AdamW's decay, by optimizer step, of all but biases and normalizations."""
+    """Weight decay, by optimizer step, of all but biases and normalizations."""
 
     adam_beta1: Annotated[float, OPTIM, at_least(0), less_than(1), EJECTED] = 0.9
     """AdamW's memory of the gradient, as a fraction kept each step."""
@@ -241,9 +249,9 @@ class TrainConfig:
     """Focal loss: how much less a row counts that is already right, as an exponent."""
 
     train_sampling_strategy: Annotated[
-        Literal["random", "weighted"], OPTIM, CLASSES_ONLY, CLASS_WEIGHTS_INSTEAD
+        Literal["random", "weighted", "group_by_length"], OPTIM, ROWS_ARE_SHUFFLED
     ] = "random"
-    """Every row once an epoch, or rows drawn so that all classes are equally frequent."""
+    """Rows shuffled; drawn so that all classes are equally frequent; or alike in length in a batch."""
 
     seed: Annotated[int, WHOLE, OPTIM, SEED, EJECTED] = 42
     """Seed of the new head, the dropout and the order of the rows."""
@@ -324,6 +332,18 @@ class TrainConfig:
 
     use_cpu: Annotated[bool, RUN, EJECTED] = False
     """Stay on the CPU where there is a GPU."""
+
+    bf16: Annotated[bool, RUN, EJECTED] = False
+    """Compute in bfloat16 where torch's autocast does; weights and optimizer stay float32."""
+
+    fp16: Annotated[bool, RUN, EJECTED] = False
+    """Compute in float16 where torch's autocast does, with a scaled loss; for GPUs."""
+
+    tf32: Annotated[bool | None, RUN, SWITCH_OF_TORCH] = None
+    """Float32 matrix products in TF32, on NVIDIA GPUs since Ampere. Default: as torch has it."""
+
+    torch_compile: Annotated[bool, RUN, EJECTED] = False
+    """Compile the model with torch.compile; batches are padded then."""
 
     execution: Annotated[Literal["auto", "unpadded", "padded"], RUN, EJECTED] = "auto"
     """Compute no padding (auto: where the model can), or pad, which gives the Trainer's bits."""

@@ -63,7 +63,11 @@ def _find_idle(config: TrainConfig) -> list[UserError]:
         ]
     with_lora = config.lora_rank is not None, "--lora-rank"
     with_split = not config.validation_file, "a training file without a validation file"
+    with_adam = config.optim.startswith("adamw"), "--optim adamw_torch_fused or adamw_torch"
     needs = {
+        "adam_beta1": with_adam,
+        "adam_beta2": with_adam,
+        "adam_epsilon": with_adam,
         "validation_fraction": with_split,
         "validation_seed": with_split,
         "group_column": with_split,
@@ -93,6 +97,27 @@ def _find_contradictions(config: TrainConfig) -> list[UserError]:
             config.lora_rank is not None and (config.freeze_embeddings or config.freeze_layers),
             "--lora-rank freezes all but its adapters",
             "leave out --freeze-*",
+        ),
+        (
+            config.dtype != "float32" and config.lora_rank is None,
+            f"--dtype {config.dtype} would train weights in half precision",
+            "leave it out, or freeze them with --lora-rank",
+        ),
+        (
+            config.dtype != "float32" and config.merge_lora,
+            f"--merge-lora would round the adapters to --dtype {config.dtype}",
+            "give one of them",
+        ),
+        (
+            config.bf16 and config.fp16,
+            "--bf16 and --fp16 are two precisions",
+            "give one",
+        ),
+        (
+            config.train_sampling_strategy == "group_by_length"
+            and (config.execution == "unpadded" or config.stride is not None),
+            "--train-sampling-strategy group_by_length is for padded batches of one window a row",
+            "leave it out, or --execution unpadded and --stride",
         ),
         (
             config.focal_gamma is not None and config.label_smoothing_factor > 0,

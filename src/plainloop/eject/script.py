@@ -70,7 +70,7 @@ class Script:
 def make_script(config: TrainConfig, path: Path, inputs: Inputs | None = None) -> Script:
     """Generate a run's script, which uses torch, transformers, accelerate and datasets only.
 
-    On one process in float32, on the same machine with the same threads, it gives the losses and
+    On one process, on the same machine with the same threads, it gives the losses and
     the weights of `plainloop train` with these settings and padded batches, bit for bit.
 
     Args:
@@ -110,7 +110,7 @@ def _title(task: Task, path: Path) -> str:
     python {name}
     accelerate launch {name}
 
-Ejected by plainloop {__version__}. On one process in float32 it gives the losses and weights of `plainloop
+Ejected by plainloop {__version__}. On one process it gives the losses and weights of `plainloop
 train` with padded batches, bit for bit, with the same versions, device and threads. It runs padded,
 without checkpoints or resume, and trusts its data. On several processes the last batches of an
 epoch are filled up with rows of its beginning, which then count once more.

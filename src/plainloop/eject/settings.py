@@ -48,6 +48,7 @@ def settings_of(inputs: Inputs, rows: Rows, path: Path) -> dict[str, Any]:
         "LABEL_NAMES": task.label_names or ["LABEL_0"],  # transformers' name for a score
         "SCORED_SPLITS": rows.scored_splits,
         **_model_settings(inputs),
+        "PRECISION": _precision(config),
         "NUM_TRAIN_EPOCHS": int(epochs) if epochs.is_integer() else epochs,
         "LR_SCHEDULER_KWARGS": schedule_kwargs(config),
         "WARMUP_RATIO": config.warmup_steps if config.warmup_steps < 1 else 0,
@@ -57,6 +58,16 @@ def settings_of(inputs: Inputs, rows: Rows, path: Path) -> dict[str, Any]:
         "GREATER_IS_BETTER": config.more_is_better,
         "EARLY_STOPPING_PATIENCE": config.early_stopping_patience or 0,
     }
+
+
+def _precision(config: TrainConfig) -> dict[str, str]:
+    """Return the arguments of the Accelerator that the settings of precision and compilation give."""
+    given = {}
+    if config.bf16 or config.fp16:
+        given["mixed_precision"] = "bf16" if config.bf16 else "fp16"
+    if config.torch_compile:
+        given["dynamo_backend"] = "inductor"
+    return given
 
 
 def _model_settings(inputs: Inputs) -> dict[str, Any]:

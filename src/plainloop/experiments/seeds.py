@@ -72,7 +72,7 @@ def train_seeds(config: TrainConfig, given: Sequence[int], stop: StopRequest) ->
 
     # This initializes the process group. `train_unless_finished` makes a PartialState, which would
     # be of a single process if it were the first.
-    accelerator = create_accelerator(use_cpu=config.use_cpu, ddp_timeout=config.ddp_timeout)
+    accelerator = create_accelerator(config)
     with raise_on_all_ranks(accelerator):
         if accelerator.is_main_process and not config.dry_run:
             lock_folder(config.run_path, f"--output-dir {config.run_path}")

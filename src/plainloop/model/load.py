@@ -28,7 +28,7 @@ from plainloop.errors import (
     is_out_of_memory,
     printable,
 )
-from plainloop.model.lora import add_lora, is_lora_folder, merge_lora
+from plainloop.model.lora import add_lora, is_lora_folder, merge_lora, train_in_float32
 from plainloop.model.padding import read_last_token_by_mask, set_padding
 from plainloop.model.pretrained import label_names_of, unnamed_labels
 
@@ -52,7 +52,12 @@ def dropout_fields(config: Any) -> list[str]:
 
 
 def load_model(
-    pretrained: str, task: Task, *, dropout: float | None = None, new_head: bool = False
+    pretrained: str,
+    task: Task,
+    *,
+    dropout: float | None = None,
+    new_head: bool = False,
+    dtype: str = "float32",
 ) -> tuple[PreTrainedModel, list[str]]:
     """Load a classifier with one logit per label, or a single one for regression.
 
@@ -65,9 +70,10 @@ def load_model(
         task: gives the label names and the problem type, which are saved with the model.
         dropout: probability of all dropouts of the model; None: as in the checkpoint.
         new_head: draw a new head even if the checkpoint has one.
+        dtype: of all its weights, as torch calls it.
 
     Returns:
-        The model (float32, on the CPU, in evaluation mode) and the names of its new parameters.
+        The model (on the CPU, in evaluation mode) and the names of its new parameters.
 
     Raises:
         UserError: the checkpoint cannot be loaded, or has a head for other labels.
@@ -88,7 +94,7 @@ def load_model(
         model, info = AutoModelForSequenceClassification.from_pretrained(
             pretrained,
             config=config,
-            dtype=torch.float32,
+            dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
@@ -123,7 +129,7 @@ def create_model(
     Args:
         pretrained: a folder or hub name, as `resolve_model` gives it.
         task: gives the label names and the problem type.
-        config: its dropout, new_head, freeze_*, gradient_checkpointing, lora_* and stride.
+        config: its dropout, new_head, dtype, freeze_*, gradient_checkpointing, lora_* and stride.
         tokenizer: whose padding token the model is told.
 
     Returns:
@@ -134,7 +140,7 @@ def create_model(
             checkpointing.
     """
     model, new_parameters = load_model(
-        pretrained, task, dropout=config.dropout, new_head=config.new_head
+        pretrained, task, dropout=config.dropout, new_head=config.new_head, dtype=config.dtype
     )
     set_padding(model, tokenizer)
     freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
@@ -149,6 +155,8 @@ def create_model(
         model.activation_checkpointing_enable({"use_reentrant": False})
     if config.lora_rank is not None:
         model = add_lora(model, config.lora_rank, config.lora_alpha, new_parameters=new_parameters)
+    if config.dtype != "float32":
+        train_in_float32(model)
     if config.stride is not None:
         model = pool_windows(model)
     return model, new_parameters

@@ -107,6 +107,22 @@ def add_lora(
         return get_peft_model(model, config)
 
 
+def train_in_float32(model: Any) -> None:
+    """Convert what trains of a LoRA model in half precision to float32; the frozen weights stay.
+
+    peft converts its adapters and their inputs, but not the head, whose inputs are converted here.
+    """
+    from peft.utils import ModulesToSaveWrapper
+
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    for wrapper in model.modules():
+        if isinstance(wrapper, ModulesToSaveWrapper):
+            head = wrapper.modules_to_save["default"]
+            head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))
+
+
 def _attention_layers(model: "PreTrainedModel") -> Any:
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
     from torch import nn

@@ -53,7 +53,7 @@ class Classifier:
 
     def __init__(self, folder: Path, task: Task, config: TrainConfig, *, bf16: bool) -> None:
         self.folder, self.task = folder, task
-        self.accelerator = create_accelerator(use_cpu=config.use_cpu)
+        self.accelerator = create_accelerator(TrainConfig(use_cpu=config.use_cpu))
         self.tokenizer = load_tokenizer(str(folder))
         self.tokenize = create_tokenize(
             self.tokenizer, task.text_columns, config.max_length, config.stride

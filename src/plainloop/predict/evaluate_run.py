@@ -53,6 +53,8 @@ def evaluate_run(
         what = f"has no effect with {rows}"
         raise UserError(what, where=f"--{given[0]}", fix="leave it out")
     raw = _read_files(run, files, options) if files else _read_own_splits(run)
+    import torch
+
     from plainloop.data.batches.loaders import create_dataloaders
     from plainloop.data.batches.tokenize import keep_model_inputs, tokenize_splits
     from plainloop.metrics.task_metric import TaskMetric
@@ -77,7 +79,8 @@ def evaluate_run(
         decision = None if chose else run.decision
         metric = TaskMetric(task.metrics, task.problem_type, task.label_names, decision)
         dataloader = accelerator.prepare(own_loader)
-        with use_products(classifier.products):
+        half = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=config.bf16)
+        with use_products(classifier.products), half:
             scores[split] = evaluate(model, dataloader, metric, accelerator=accelerator) or {}
     return scores
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from plainloop.atomic_file import write_text
+from plainloop.config.flag_types import OPTIMIZER_NAMES
 from plainloop.errors import printable
 from plainloop.metrics.decision_rule import DECISION_FILE
 from plainloop.model.pretrained import DEMO_MODEL
@@ -44,7 +45,8 @@ def render_card(run: Run) -> str:
     rows = metrics.get("data", {}).get("rows", {})
     config = run.config
     training = (
-        f"{metrics['steps']:,} optimizer steps with AdamW, learning rate {config.learning_rate:g} "
+        f"{metrics['steps']:,} optimizer steps with {OPTIMIZER_NAMES[config.optim]}, "
+        f"learning rate {config.learning_rate:g} "
         f"({config.lr_scheduler_type}), {config.per_device_train_batch_size} rows a batch, seed "
         f"{config.seed}. Its settings, numbers and report stay in the folder it was trained in."
     )

@@ -303,7 +303,7 @@ def registered_file(name: str) -> str:
 def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], Any]:
     """An optimizer's state as named tensors, and its parameter groups as plain values."""
     tensors = {
-        f"{parameter}.{name}": value
+        f"{parameter}.{name}": torch.as_tensor(value)  # Adafactor counts its steps with integers
         for parameter, values in state["state"].items()
         for name, value in values.items()
     }

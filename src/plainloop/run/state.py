@@ -17,6 +17,8 @@ class TrainState:
         batches_done: batches done in the current epoch, on each process.
         epoch: epochs_done plus the fraction of the current epoch.
         evaluation_due: whether this step's evaluation is not finished yet.
+        epoch_rng: state of rank 0's CPU generator of torch when the current epoch began, in hex: an
+            order that is drawn from it is drawn again on a resume.
         loss_since_log: sum of the losses of the steps since the last logged one.
         rows_since_log: their rows, over all processes.
         logged_step: step of the last logged record.
@@ -34,6 +36,7 @@ class TrainState:
     batches_done: int = 0
     epoch: float = 0.0
     evaluation_due: bool = False
+    epoch_rng: str = ""
     loss_since_log: float = 0.0
     rows_since_log: int = 0
     logged_step: int = 0

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from plainloop.console import say
-from plainloop.data.batches.loaders import Batch, EpochRandomSampler
+from plainloop.data.batches.loaders import Batch, EpochRandomSampler, LengthGroupedOrder
 from plainloop.data.batches.weighted_sampler import EpochWeightedSampler
 from plainloop.errors import UserError
 from plainloop.run.resume import OpenRun
@@ -47,7 +47,8 @@ def check_train_dataloader(dataloader: DataLoader[Batch], run: OpenRun | None) -
         run
         and run.folder
         and not isinstance(
-            getattr(sampler, "sampler", None), (EpochRandomSampler, EpochWeightedSampler)
+            getattr(sampler, "sampler", None),
+            (EpochRandomSampler, EpochWeightedSampler, LengthGroupedOrder),
         )
     ):
         say(

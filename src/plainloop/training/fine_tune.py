@@ -7,6 +7,7 @@ import torch
 from accelerate.utils import set_seed
 
 from plainloop import console
+from plainloop.config.flag_types import OPTIMIZER_NAMES
 from plainloop.config.settings import TrainConfig
 from plainloop.data.batches.loaders import create_dataloaders, peek
 from plainloop.data.batches.token_cache import token_cache_dir
@@ -72,7 +73,7 @@ def fine_tune(
     stop = stop or StopRequest()
     config, task, pretrained, raw = inputs.config, inputs.task, inputs.pretrained, inputs.raw
     check_schedule(config)
-    accelerator = create_accelerator(use_cpu=config.use_cpu, ddp_timeout=config.ddp_timeout)
+    accelerator = create_accelerator(config)
 
     def say(title: str, text: str) -> None:
         if accelerator.is_main_process:  # of all machines
@@ -120,7 +121,9 @@ def fine_tune(
 
     optimizer = create_optimizer(model, config)
     say(
-        "Optimizer", f"AdamW, learning rate {config.learning_rate:g}, decay {config.weight_decay:g}"
+        "Optimizer",
+        f"{OPTIMIZER_NAMES[config.optim]}, learning rate {config.learning_rate:g}, "
+        f"decay {config.weight_decay:g}",
     )
     model, optimizer, train_dataloader, eval_dataloader = accelerator.prepare(
         model, optimizer, dataloaders["train"], dataloaders["validation"]

@@ -1,14 +1,17 @@
-"""AdamW with the Trainer's parameter groups, and learning rate schedules."""
+"""Optimizers with the Trainer's parameter groups, and learning rate schedules."""
 
 import math
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import get_scheduler
+from transformers import Adafactor, get_scheduler
 
+from plainloop.config.flag_types import Optim
 from plainloop.config.settings import METRIC_SCHEDULES, TrainConfig
 from plainloop.errors import UserError
 from plainloop.model.unpadded.embedding import keep_full_moments
@@ -17,11 +20,12 @@ from plainloop.model.unpadded.embedding import keep_full_moments
 NO_DECAY_NAMES = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)")
 
 
-def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Create a fused AdamW over the trainable parameters, in the Trainer's two groups.
+def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Create the optimizer of the settings over the trainable parameters, in the Trainer's two groups.
 
-    Biases and normalizations get no weight decay. Call it after `choose_execution`, which may replace
-    the embedding's parameter.
+    Each has the Trainer's arguments (trainer_optimizer.py in transformers 5.23). Biases and
+    normalizations get no weight decay. Call it after `choose_execution`, which may replace the
+    embedding's parameter.
     """
     no_decay = {
         parameter
@@ -38,13 +42,17 @@ def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW
         {"params": [p for p in trained if p not in no_decay], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p in no_decay], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(
-        groups,
-        lr=config.learning_rate,
-        betas=(config.adam_beta1, config.adam_beta2),
-        eps=config.adam_epsilon,
-        fused=True,
-    )
+    adam: dict[str, Any] = {
+        "betas": (config.adam_beta1, config.adam_beta2),
+        "eps": config.adam_epsilon,
+    }
+    create: dict[Optim, Callable[..., torch.optim.Optimizer]] = {
+        "adamw_torch_fused": partial(torch.optim.AdamW, fused=True, **adam),
+        "adamw_torch": partial(torch.optim.AdamW, **adam),
+        "sgd": torch.optim.SGD,
+        "adafactor": partial(Adafactor, scale_parameter=False, relative_step=False),
+    }
+    optimizer = create[config.optim](groups, lr=config.learning_rate)
     keep_full_moments(optimizer, model)
     return optimizer
 

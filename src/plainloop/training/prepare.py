@@ -288,6 +288,8 @@ def check_fits_task(config: TrainConfig, task: Task) -> None:
         refused = ("label_smoothing_factor",)
     elif task.problem_type == "regression":
         refused = marked(CLASSES_ONLY)
+        if config.train_sampling_strategy == "weighted":
+            refused += ("train_sampling_strategy",)
     problems += [
         UserError(f"is not for {task.problem_type}", where=flag(name), fix="leave it out")
         for name in config.changed()

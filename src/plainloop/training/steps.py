@@ -49,6 +49,11 @@ def optimizer_steps(
         rng_state: the generators of a resumed run at its checkpoint.
     """
     start = state.batches_done
+    # An order like that of `LengthGroupedOrder` is drawn from the generator with the first batch.
+    if start and state.epoch_rng:  # plainloop 0.1.0 did not save it
+        torch.set_rng_state(torch.tensor(list(bytes.fromhex(state.epoch_rng)), dtype=torch.uint8))
+    elif not start:
+        state.epoch_rng = torch.get_rng_state().numpy().tobytes().hex()
     # Creating the iterator draws from torch's generator: in a resumed epoch once too often.
     batches = skip_first_batches(dataloader, start) if start else dataloader
     micro_batches = (

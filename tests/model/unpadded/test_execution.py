@@ -25,12 +25,13 @@ def choose(
     distributed=DistributedType.NO,
     backend=DynamoBackend.NO,
     device="cpu",
+    **settings,
 ):
     state = SimpleNamespace(dynamo_plugin=SimpleNamespace(backend=backend))
     accelerator = SimpleNamespace(
         distributed_type=distributed, state=state, device=torch.device(device)
     )
-    config = TrainConfig(task="demo", execution=execution)
+    config = TrainConfig(task="demo", execution=execution, **settings)
     return choose_execution(model, ROWS, config, accelerator)
 
 
@@ -56,6 +57,35 @@ def test_a_compiled_model_runs_padded_and_says_why():
     [said] = choose(model, backend=DynamoBackend.INDUCTOR)
     assert said.startswith("padded: torch.compile")
     assert "forward" not in vars(model.base_model)
+
+
+def test_rows_grouped_by_length_run_padded_and_it_says_why():
+    grouped = {"train_sampling_strategy": "group_by_length"}
+    model = create_classifier("bert")
+    said = ["padded: without group_by_length no padding would be computed"]
+    assert choose(model, **grouped) == said
+    assert "forward" not in vars(model.base_model)
+
+
+@pytest.mark.parametrize("optim", ["sgd", "adafactor"])
+def test_only_adamw_trains_a_part_of_the_table(optim):
+    model = create_classifier("bert")
+    assert choose(model, optim=optim) == ["unpadded"]
+    assert not isinstance(model.get_input_embeddings(), CompactEmbedding)
+
+
+@pytest.mark.slow
+def test_in_bfloat16_a_run_without_padding_stays_near_the_padded_one(run):
+    """The tolerance that docs/how-to/precision.md states."""
+    settings = {"dropout": 0.0, "learning_rate": 1e-3, "bf16": True, "num_train_epochs": 2}
+    padded, auto = run(execution="padded", **settings), run(**settings)
+    differences = [
+        abs(ours - theirs)
+        for ours, theirs in zip(auto.series("loss"), padded.series("loss"), strict=True)
+    ]
+    print(f"losses differ by at most {max(differences):.4f}")
+    assert 0 < max(differences) < 0.02
+    assert {tensor.dtype for tensor in auto.weights.values()} == {torch.float32}
 
 
 def test_on_a_gpu_auto_pads_and_only_a_wish_runs_unpadded():

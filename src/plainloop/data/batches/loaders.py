@@ -4,10 +4,13 @@ import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast
 from torch.utils.data import DataLoader, Sampler
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
@@ -50,6 +53,20 @@ class EpochRandomSampler(Sampler[int]):
         return self.num_rows
 
 
+class LengthGroupedOrder(LengthGroupedSampler):
+    """The Trainer's order of `group_by_length`: shuffled, and sorted by length within 50 steps' rows.
+
+    As in the Trainer it is drawn from torch's global generator when an epoch begins. That of rank 0
+    counts: on CPUs the generators of the ranks part, since dropout draws from them for other lengths,
+    and the Trainer's ranks then take other orders, in which some rows come twice and others never.
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        rows: list[int] = [*super().__iter__()]  # type: ignore[no-untyped-call]
+        order = torch.tensor(rows, device=PartialState().device)
+        return iter(broadcast(order).tolist())
+
+
 def create_dataloaders(
     inputs: "DatasetDict", tokenizer: PreTrainedTokenizerBase, config: TrainConfig, task: Task
 ) -> dict[str, DataLoader[Batch]]:
@@ -58,7 +75,8 @@ def create_dataloaders(
     A batch holds input_ids, attention_mask, ... (int64, rows x tokens of its longest row; with
     `config.stride` see `WindowCollator`), labels (int64 (rows,); float32 (rows,) in a regression,
     (rows, labels) of several labels a row) and idx (int32, rows: each row's number in its file).
-    With `train_sampling_strategy` weighted the order is a `EpochWeightedSampler`.
+    With `train_sampling_strategy` weighted the order is a `EpochWeightedSampler`, with group_by_length
+    a `LengthGroupedOrder`.
     """
     collate: Any = DataCollatorWithPadding(tokenizer)
     if config.stride is not None:
@@ -82,6 +100,11 @@ def _training_order(rows: "Dataset", config: TrainConfig, task: Task) -> Sampler
     if config.train_sampling_strategy == "weighted":
         labels = rows.with_format("numpy")["labels"][:]
         return EpochWeightedSampler(row_weights(labels, task.problem_type), config.seed)
+    if config.train_sampling_strategy == "group_by_length":
+        return LengthGroupedOrder(
+            config.per_device_train_batch_size * config.gradient_accumulation_steps,
+            lengths=pc.list_value_length(rows.with_format("arrow")["input_ids"]).to_pylist(),
+        )
     return EpochRandomSampler(len(rows), config.seed)
 
 

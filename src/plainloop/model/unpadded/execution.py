@@ -26,7 +26,7 @@ def choose_execution(
     Args:
         model: before it is prepared or has an optimizer; changed in place.
         rows: the training split, with input_ids.
-        config: its `execution` and `weight_decay`.
+        config: its `execution`, `train_sampling_strategy`, `optim` and `weight_decay`.
         accelerator: of the run.
 
     Returns:
@@ -35,13 +35,18 @@ def choose_execution(
     Raises:
         UserError: as `choose_padding`.
     """
+    if config.train_sampling_strategy == "group_by_length":
+        reason = why_padded(model) or "without group_by_length no padding would be computed"
+        return [f"padded: {reason}"]
     padding = choose_padding(model, config, accelerator)
     is_compiled = accelerator.state.dynamo_plugin.backend != DynamoBackend.NO
     on_other_device = accelerator.device.type != "cpu"
     if config.execution == "padded" or (padding != "unpadded" and (is_compiled or on_other_device)):
         return [padding]
     copy_to_aligned_memory(model)
-    if accelerator.distributed_type in SHARDING_ENGINES:  # they flatten and shard the parameters
+    # A sharding engine flattens the parameters. Adafactor's moments and clipping are of a whole
+    # table; and SGD has no state in which the decay of the unused rows could be saved.
+    if accelerator.distributed_type in SHARDING_ENGINES or not config.optim.startswith("adamw"):
         return [padding]
     return [padding, *compact_embedding(model, rows, has_decay=config.weight_decay > 0)]
 
