@@ -10,6 +10,7 @@ from plainloop.cli.check import check
 from plainloop.cli.compare import compare
 from plainloop.cli.eject import eject
 from plainloop.cli.evaluate import evaluate
+from plainloop.cli.export import export
 from plainloop.cli.predict import predict
 from plainloop.cli.report import report
 from plainloop.config.flag_types import WHOLE
@@ -24,7 +25,7 @@ app = App(
     help="Fine-tune text classifiers with a training loop that you can read on one screen.",
 )
 
-for command in (check, compare, evaluate, predict, report, eject):
+for command in (check, compare, evaluate, predict, report, export, eject):
     app.command(command)
 app.register_install_completion_command(
     help="Complete commands and flags in this shell (bash, zsh or fish)."

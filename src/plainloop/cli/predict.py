@@ -39,7 +39,7 @@ def predict(
     bf16: Annotated[bool, Parameter(negative=())] = False,
     accept_changed_files: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Predict texts, or every row of a file, with a finished run.
+    """Predict texts, or every row of a file, with a finished run or what `plainloop export` wrote of it.
 
     Without --text and files, the texts are the lines of stdin; the two texts of a pair are
     separated by a tab. All columns of a file are kept, in the same order of rows; added are label
@@ -57,12 +57,14 @@ def predict(
 
         cat new.csv | plainloop predict runs/reviews - > predicted.csv
 
+        plainloop predict onnx/reviews new.csv --output predicted.csv
+
         plainloop predict runs/mrpc --glue-submission submission --data-dir glue
 
         plainloop predict runs/mnli --glue-submission submission --data-dir glue --task ax
 
     Args:
-        run: Folder of the run.
+        run: Folder of the run; or an exported folder, or a model file in it, as model_int8.onnx.
         files: The same as --file.
         file: csv, tsv, json, jsonl, parquet, arrow, a save_to_disk folder, or a glob; - for stdin.
         text: Texts to predict; of a run on pairs the two texts of a row, one after the other.
@@ -71,7 +73,7 @@ def predict(
         on_null: What to do with a row without a text: stop, or take it as empty.
         format: Format of stdout, and of the stdin of --file -.
         spreadsheet_safe: Put a ' before texts that a spreadsheet would run: = + - @, tab, return.
-        batch_size: Rows that run at once.
+        batch_size: Rows that run at once; with an exported folder at most 8 on each core.
         glue_submission: Folder for the files that GLUE's server takes, instead of --file.
         data_dir: GLUE's folder, for --glue-submission.
         task: Another task with the same labels, for --glue-submission: ax with a run of mnli.
@@ -99,6 +101,7 @@ def predict(
     output = output or "-"
 
     from plainloop.console import print_line
+    from plainloop.predict.export.exported_folder import is_exported, load_exported
     from plainloop.predict.input_files import group_texts, open_texts, read_lines
     from plainloop.predict.loaded_run import load_run
     from plainloop.run.machine_limits import explain_resource_errors
@@ -112,7 +115,11 @@ def predict(
     )
     damage = explain_damage(run, accept_changed=accept_changed_files)
     with StopRequest(), limits, damage:
-        opened = load_run(run, accept_changed_files=accept_changed_files, bf16=bf16)
+        if is_exported(run):
+            _check_flags({"with an exported folder": {"--bf16": bf16}}, batch_size)
+            opened = load_exported(run, accept_changed_files=accept_changed_files)
+        else:
+            opened = load_run(run, accept_changed_files=accept_changed_files, bf16=bf16)
         if glue_submission is not None:
             from plainloop.predict.submissions import write_submissions
 
@@ -136,10 +143,9 @@ def predict(
                 batch_size=batch_size,
             )
         # To stderr, because stdout may hold the predictions.
-        if opened.decision:
-            from plainloop.metrics.decision_rule import format_decision
+        from plainloop.metrics.decision_rule import format_decision
 
-            decided = format_decision(opened.decision, opened.task)
+        if opened.decision and (decided := format_decision(opened.decision, opened.task)):
             print_line(f"Decision       {decided}", sys.stderr)
         if bf16:
             print_line(f"Precision      {opened.classifier.precision}", sys.stderr)

@@ -9,28 +9,12 @@ from numpy.typing import NDArray
 
 from plainloop.config.settings import LESS_IS_BETTER
 from plainloop.errors import UserError, printable_path
-from plainloop.metrics.bootstrap import LEVEL, difference_intervals
+from plainloop.metrics.bootstrap import LEVEL, Difference, score_differences
 from plainloop.metrics.decision_rule import predict_labels
 from plainloop.metrics.row_predictions import RowPredictions, predicted_splits
 from plainloop.metrics.scorer import PER_LABEL
 from plainloop.predict.loaded_run import Run
 from plainloop.report.content import SCORE_NAMES
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A metric's values for two runs; for several seeds, the means.
-
-    Attributes:
-        first, second: score of each run.
-        difference: second minus first.
-        interval: 95 % paired bootstrap interval of the difference; None if it is not defined.
-    """
-
-    first: float
-    second: float
-    difference: float
-    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -113,16 +97,7 @@ def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> Comparison:
     task = runs[0].task
     names = [name for name in task.metrics if name != PER_LABEL]
     scores = [each.scorer(names, task) for each in rows]
-    # A scorer takes how often each row counts, (resamples, rows): once each gives the plain score.
-    once = np.ones((1, len(rows[0].idx)))
-    sides = scores[: len(first)], scores[len(first) :]
-    means = [np.mean([of_seed(once)[:, 0] for of_seed in side], axis=0) for side in sides]
-    intervals = difference_intervals(*sides)
-    differences = {
-        name: Difference(float(one), float(two), float(two - one), intervals.get(name))
-        for name, one, two in zip(scores[0].keys, *means, strict=True)
-        if np.isfinite(one + two)
-    }
+    differences = score_differences(scores[: len(first)], scores[len(first) :])
     of_one_seed = len(runs) == 2 and task.problem_type != "regression"  # noqa: PLR2004
     only_first, only_second, p = None, None, None
     if of_one_seed:

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,38 @@ NUM_RESAMPLES = 2000
 SEED = 0
 MAX_COUNTS_PER_BATCH = 4_000_000  # numbers (resamples * rows) held at once: 32 MB
 Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric's values for two models on the same rows; for several seeds, the means.
+
+    Attributes:
+        first, second: score of each model.
+        difference: second minus first.
+        interval: 95 % paired bootstrap interval of the difference; None if it is not defined.
+    """
+
+    first: float
+    second: float
+    difference: float
+    interval: Interval | None
+
+
+def score_differences(first: Sequence[Scorer], second: Sequence[Scorer]) -> dict[str, Difference]:
+    """Each score of two models, or of the means over seeds of two sides, if it is defined.
+
+    Args as in `difference_intervals`, which gives the intervals.
+    """
+    # A scorer takes how often each row counts, (resamples, rows): once each gives the plain score.
+    once = np.ones((1, len(first[0].references)))
+    means = [np.mean([of_seed(once)[:, 0] for of_seed in side], axis=0) for side in (first, second)]
+    intervals = difference_intervals(first, second)
+    return {
+        name: Difference(float(one), float(two), float(two - one), intervals.get(name))
+        for name, one, two in zip(first[0].keys, *means, strict=True)
+        if np.isfinite(one + two)
+    }
 
 
 def score_intervals(

@@ -45,13 +45,16 @@ class DecisionRule:
             folder: of the run.
             label_names: the labels of the thresholds; see `threshold_labels`.
         """
+        write_json(folder / DECISION_FILE, self.to_dict(label_names))
+
+    def to_dict(self, label_names: Sequence[str]) -> dict[str, Any]:
+        """The content of decision_rule.json; `label_names` as in `save`."""
         thresholds: Any = self.thresholds
-        content = {
+        return {
             "version": VERSION,
             "temperature": self.temperature,
             "thresholds": thresholds and dict(zip(label_names, thresholds, strict=True)),
         }
-        write_json(folder / DECISION_FILE, content)
 
 
 def load_decision(folder: Path, task: Task) -> DecisionRule | None:

@@ -44,6 +44,7 @@ from plainloop.run.output_file import check_output
 
 if TYPE_CHECKING:
     from plainloop.predict.classifier import Classifier
+    from plainloop.predict.export.onnx_classifier import OnnxClassifier
 
 BATCH_SIZE = 32
 
@@ -90,11 +91,11 @@ def load_run(path: str | Path, *, accept_changed_files: bool = False, bf16: bool
         )
     check_lora_folder(folder)
     check_model_files(folder)
-    config = _to_config(settings, folder / CONFIG_FILE)
-    return Run(folder, config, _read_task(folder, config), verify, bf16)
+    config = to_config(settings, folder / CONFIG_FILE)
+    return Run(folder, config, read_task(folder, config), verify, bf16)
 
 
-def _to_config(settings: Mapping[str, Any], path: Path) -> TrainConfig:
+def to_config(settings: Mapping[str, Any], path: Path) -> TrainConfig:
     """Convert the settings of run.yaml to a TrainConfig: the inverse of `TrainConfig.to_dict`.
 
     Raises:
@@ -110,7 +111,8 @@ def _to_config(settings: Mapping[str, Any], path: Path) -> TrainConfig:
     return TrainConfig(**settings)
 
 
-def _read_task(folder: Path, config: TrainConfig) -> Task:
+def read_task(folder: Path, config: TrainConfig) -> Task:
+    """The task of a run, by its settings and the labels in its config.json."""
     if config.task:
         return get_task(config.task)
     assert config.problem_type is not None  # noqa: S101 - the resolved settings are written
@@ -135,6 +137,7 @@ class Run:
         task: text columns, labels and metrics.
         verify: see `verify_run`.
         bf16: see `load_run`.
+        onnx: model file of an exported folder, which predicts; None: the run's own weights.
     """
 
     path: Path
@@ -142,6 +145,7 @@ class Run:
     task: Task
     verify: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
     bf16: bool = False
+    onnx: Path | None = None
 
     @cached_property
     def classifier(self) -> "Classifier":
@@ -150,6 +154,15 @@ class Run:
 
         self.verify()
         return Classifier(self.path, self.task, self.config, bf16=self.bf16)
+
+    @cached_property
+    def predictor(self) -> "Classifier | OnnxClassifier":
+        """What computes logits: the classifier, or of an exported folder onnxruntime."""
+        if self.onnx is None:
+            return self.classifier
+        from plainloop.predict.export.onnx_classifier import OnnxClassifier
+
+        return OnnxClassifier(self.onnx, self.task, windows=self.config.stride is not None)
 
     @cached_property
     def decision(self) -> DecisionRule | None:
@@ -209,7 +222,7 @@ class Run:
         if not rows:
             return []
         decision = self.decision
-        logits = self.classifier.logits(list(zip(*rows, strict=True)), batch_size)
+        logits = self.predictor.logits(list(zip(*rows, strict=True)), batch_size)
         key = "labels" if self.task.problem_type == "multi_label_classification" else "label"
         return [
             {
@@ -281,7 +294,7 @@ class Run:
                 form=form,
             )
             # Loaded before the progress bar is shown, because loading may log warnings.
-            decision, classifier = self.decision, self.classifier
+            decision, predictor = self.decision, self.predictor
             bar = progress_bar(total=inputs.num_rows, desc="Predicting", unit="row", leave=False)
 
             def predicted() -> Iterator[pa.Table]:
@@ -294,7 +307,7 @@ class Run:
                         pc.fill_null(with_texts[name].cast(pa.string()), "").to_pylist()
                         for name in inputs.text
                     ]
-                    logits = classifier.logits(texts, batch_size, first_row=row)
+                    logits = predictor.logits(texts, batch_size, first_row=row)
                     columns = make_columns(logits, self.task, self.config.label_separator, decision)
                     for name, column in zip(inputs.added, columns, strict=True):
                         table = table.append_column(name, column)

@@ -109,12 +109,12 @@ def _warn_of_num_rows(num_rows: int, task: Task, split: str, path: Path) -> None
 def _predict(
     run: Run, task: Task, table: "pa.Table", batch_size: int, description: str
 ) -> list[str]:
-    classifier = run.classifier
+    predictor = run.predictor
     predictions: list[str] = []
     with progress_bar(total=table.num_rows, desc=description, unit="row", leave=False) as bar:
         for start in range(0, table.num_rows, ROWS_PER_CHUNK):
             rows = table.slice(start, ROWS_PER_CHUNK)
-            logits = classifier.logits(
+            logits = predictor.logits(
                 [rows[name].to_pylist() for name in task.text_columns], batch_size
             )
             predictions += _as_submitted(labels_of(logits, task, run.decision), task)

@@ -1,0 +1,182 @@
+"""export_run(): write a finished run as a folder that predicts without torch, with the proof."""
+
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plainloop.atomic_file import fsync_path, make_folder, write_json
+from plainloop.errors import UserError, printable_path
+from plainloop.metrics.decision_rule import DECISION_FILE, DecisionRule, threshold_labels
+from plainloop.metrics.row_predictions import RowPredictions
+from plainloop.predict.export.exported_folder import (
+    EXPORT_FILE,
+    INT8_FILE,
+    MODEL_FILE,
+    settings_of,
+)
+from plainloop.predict.export.proof import (
+    Predicted,
+    Proof,
+    compare_models,
+    describe_few_rows,
+    find_falls,
+    predict_rows,
+)
+from plainloop.predict.loaded_run import Run
+from plainloop.run.atomic import MANIFEST_FILE, describe_file
+
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+TOLERANCE = 1e-4
+"""Of a float32 logit, as a share of the largest one or of 1."""
+SCRIPT = "predict_script.py"
+
+
+@dataclass(frozen=True)
+class Export:
+    """Result of `export_run`.
+
+    Attributes:
+        rows: number of validation rows.
+        run: the run's own predictions of them.
+        proofs: float32, and int8 if it was asked for -> its proof.
+    """
+
+    rows: int
+    run: Predicted
+    proofs: dict[str, Proof]
+
+
+def export_run(run: Run, output: Path, *, int8: bool = True, accept: bool = False) -> Export:
+    """Write model.onnx, model_int8.onnx and all that predicts with them, with the proof.
+
+    Both models predict the run's validation rows first. The folder appears with its name when it is
+    complete; if anything is refused, nothing is left.
+
+    Args:
+        run: from `load_run`.
+        output: folder to create, with its parents.
+        int8: write the int8 model, too.
+        accept: write it even if a metric falls.
+
+    Raises:
+        UserError: a package is missing, the folder exists, the run has no validation rows, the model
+            cannot be exported, its logits differ, or the int8 model is worse.
+        DivergedError: a logit is not finite.
+    """
+    where = f"plainloop export {printable_path(run.path)}"
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        fix = "pip install 'plainloop[export]'"
+        raise UserError(f"needs the package {missing[0]}", where=where, fix=fix)
+    if output.exists() or output.is_symlink():
+        what, fix = "exists already", "delete it, or choose another name"
+        raise UserError(what, where=f"--output {printable_path(output)}", fix=fix)
+    if run.config.stride is not None and len(run.task.text_columns) > 1:
+        raise UserError(
+            "a pair's windows are matched by a rule that tokenizer.json cannot hold",
+            where=f"{where}: --stride",
+            fix="predict with the run itself, or train it without --stride",
+        )
+    rows = RowPredictions.load(run.path, "validation")
+    ours = predict_rows(run.classifier, rows)
+    existing = next(folder for folder in output.absolute().parents if folder.is_dir())
+    with tempfile.TemporaryDirectory(prefix=".plainloop-export-", dir=existing) as parent:
+        folder = Path(parent) / "export"
+        folder.mkdir()
+        proofs = _write_models(run, folder, rows, ours, int8=int8)
+        falls = find_falls(proofs["int8"]) if int8 else []
+        if falls and not accept:
+            changed = proofs["int8"].labels_changed
+            labels = "" if changed is None else f"{changed} of {len(rows.idx):,} labels change, "
+            raise UserError(
+                f"int8 is worse on the validation rows: {labels}{'; '.join(falls)}",
+                where=where,
+                fix="--no-int8 writes float32 alone, --accept writes both",
+            )
+        _write_rule(run, folder)
+        shutil.copyfile(Path(__file__).with_name(SCRIPT), folder / "predict.py")
+        export = Export(len(rows.idx), ours, proofs)
+        write_json(folder / EXPORT_FILE, _describe(run, export, falls))
+        _finish(folder, output)
+    return export
+
+
+def _write_models(
+    run: Run, folder: Path, rows: RowPredictions, ours: Predicted, *, int8: bool
+) -> dict[str, Proof]:
+    from plainloop.predict.export.graph import quantize, write_graph
+    from plainloop.predict.export.onnx_classifier import OnnxClassifier
+
+    def predict(path: Path) -> tuple[Predicted, Proof]:
+        windows = run.config.stride is not None
+        exported = predict_rows(OnnxClassifier(path, run.task, windows=windows), rows)
+        size = sum(file.stat().st_size for file in folder.glob(f"{path.name}*"))
+        return exported, compare_models(run, rows, ours, exported, size)
+
+    write_graph(run, run.classifier.tokenizer, folder / MODEL_FILE)
+    exported, proof = predict(folder / MODEL_FILE)
+    difference = float(np.abs(exported.logits - ours.logits).max())
+    if not difference <= TOLERANCE * max(1.0, float(np.abs(ours.logits).max())):
+        raise UserError(
+            f"onnxruntime's logits differ by {difference:.1e} from the run's",
+            where=printable_path(run.path),
+            fix="predict with the run itself",
+        )
+    proofs = {"float32": proof}
+    if int8:
+        quantize(folder / MODEL_FILE, folder / INT8_FILE)
+        proofs["int8"] = predict(folder / INT8_FILE)[1]
+    return proofs
+
+
+def _write_rule(run: Run, folder: Path) -> None:
+    """Write decision_rule.json: all that turns logits into labels, also without plainloop."""
+    rule = (run.decision or DecisionRule()).to_dict(threshold_labels(run.task))
+    rule |= {
+        "problem_type": run.task.problem_type,
+        "labels": run.task.label_names,
+        "texts": len(run.task.text_columns),
+        "windows": run.config.stride is not None,
+    }
+    write_json(folder / DECISION_FILE, rule)
+
+
+def _describe(run: Run, export: Export, falls: list[str]) -> dict[str, Any]:
+    """The content of export.json."""
+    from plainloop.predict.export.graph import OPSET
+
+    weights = sum(path.stat().st_size for path in run.path.glob("model*.safetensors"))
+    return {
+        "proof": {
+            "split": "validation",
+            "rows": export.rows,
+            **{
+                name: {**asdict(proof), "note": describe_few_rows(proof, export.rows)}
+                for name, proof in export.proofs.items()
+            },
+            "run": {"samples_per_second": export.run.samples_per_second, "bytes": weights},
+            "accepted": falls,
+        },
+        "opset": OPSET,
+        "packages": {
+            name: version(name) for name in ("plainloop", "torch", "transformers", *PACKAGES)
+        },
+        "settings": settings_of(run.config),
+    }
+
+
+def _finish(folder: Path, output: Path) -> None:
+    """Write the manifest, flush all files to the disk, and give the folder its name."""
+    files = {path.name: describe_file(path) for path in sorted(folder.iterdir())}
+    # Without the folder's name, which the manifest of a checkpoint has: this folder may be renamed.
+    write_json(folder / MANIFEST_FILE, {"files": files})
+    for path in (*folder.iterdir(), folder):
+        fsync_path(path)
+    make_folder(output.parent)
+    folder.rename(output)
+    fsync_path(output.parent)
