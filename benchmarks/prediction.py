@@ -80,7 +80,7 @@ def predict_with_trainer(run: str) -> Predict:
     def predict(rows: Sequence[Any]) -> list[float]:
         columns = [rows] if isinstance(rows[0], str) else list(zip(*rows, strict=True))
         encoded = tokenizer(*map(list, columns), truncation=True)
-        logits = trainer.predict(Dataset.from_dict(dict(encoded))).predictions  # type: ignore[arg-type]
+        logits = trainer.predict(Dataset.from_dict(dict(encoded))).predictions
         found: list[float] = softmax(logits, axis=-1).max(axis=-1).tolist()
         return found
 

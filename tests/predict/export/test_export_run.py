@@ -114,7 +114,10 @@ def test_the_folder_predicts_what_the_run_does(kind, tiny_model, tmp_path):
     proof = exported.proofs["float32"]
     assert proof.labels_changed == (None if kind == "a value" else 0)
     assert proof.largest_difference < 1e-5
-    assert all(abs(score.difference) < 1e-5 for score in proof.scores.values())
+    # Rows of equal texts have logits some 1e-7 apart, and so any order of ranks.
+    scores = {name: score for name, score in proof.scores.items() if name != "spearmanr"}
+    assert scores
+    assert all(abs(score.difference) < 1e-5 for score in scores.values())
 
     reader = load_exported(output)
     texts = [

@@ -11,6 +11,7 @@ from handmade_folder import WORDS, write_folder
 
 from plainloop.errors import CheckpointError, DivergedError, UserError
 from plainloop.predict.export.exported_folder import is_exported, load_exported
+from plainloop.predict.submissions import write_submissions
 
 TABLE = np.random.default_rng(3).normal(size=(7, 2)).astype(np.float32)
 SEEN = """
@@ -89,6 +90,21 @@ def test_the_command_predicts_a_file_without_importing_torch(tmp_path):
     expected = [["bad", "good"][logits_of(text).argmax()] for text in texts]
     assert [row["label"] for row in rows] == expected
     assert [*rows[0]] == ["n", "text", "label", "probability_bad", "probability_good"]
+
+
+def test_a_glue_submission_is_predicted(tmp_path):
+    run = load_exported(write_folder(tmp_path / "onnx", TABLE, task="mrpc"))
+    first, second = texts_of([1, 5, 2, 3, 3, 8]), texts_of([4, 2, 2, 6, 1, 9])
+    rows = [("index", "#1 ID", "#2 ID", "#1 String", "#2 String")]
+    rows += [(str(at), "1", "2", *pair) for at, pair in enumerate(zip(first, second, strict=True))]
+    (tmp_path / "MRPC").mkdir()
+    lines = "".join("\t".join(row) + "\n" for row in rows)
+    (tmp_path / "MRPC" / "test.tsv").write_text(lines, encoding="utf-8")
+    (path,) = write_submissions(run, tmp_path, tmp_path / "out")
+    labels = [logits_of(f"{one} {two}").argmax() for one, two in zip(first, second, strict=True)]
+    assert {*labels} == {0, 1}
+    wanted = "".join(f"{at}\t{label}\n" for at, label in enumerate(labels))
+    assert path.read_text("utf-8") == f"index\tprediction\n{wanted}"
 
 
 @pytest.mark.parametrize(

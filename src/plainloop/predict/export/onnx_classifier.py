@@ -49,7 +49,7 @@ class OnnxClassifier:
 
         self.path, self.task, self.windows = model, task, windows
         self.tokenizer: Any = Tokenizer.from_file(str(model.with_name(TOKENIZER_FILE)))
-        self.padding = self.tokenizer.padding
+        self.padding: Any = self.tokenizer.padding
         self.tokenizer.no_padding()  # each batch is padded to its own longest row
         limit = os.environ.get("OMP_NUM_THREADS", "")  # as torch
         self.threads = int(limit) if limit.isdecimal() and int(limit) else int(cpu_count())
