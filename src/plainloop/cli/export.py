@@ -39,13 +39,16 @@ def export(
         accept_changed_files: Use files of the run that were changed since it was finished, with a warning.
     """
     from plainloop.console import print_line, say
+    from plainloop.errors import UserError
     from plainloop.predict.export.export_run import export_run
-    from plainloop.predict.export.proof import describe_few_rows, describe_proof
+    from plainloop.predict.export.proof import describe_few_rows, describe_proof, describe_speed
     from plainloop.predict.loaded_run import load_run
     from plainloop.run.machine_limits import explain_resource_errors
     from plainloop.run.manifest import explain_damage
     from plainloop.run.signals import StopRequest
 
+    if accept and not int8:
+        raise UserError("has no effect with --no-int8", where="--accept", fix="leave it out")
     limits = explain_resource_errors(where=str(output), what_ran="the exported model")
     with StopRequest(), limits, explain_damage(run, accept_changed=accept_changed_files):
         opened = load_run(run, accept_changed_files=accept_changed_files)
@@ -55,7 +58,7 @@ def export(
         say(name, first)
         for line in lines:
             print_line(f"{'':<14} {line}")
-    say("Run", f"{exported.run.samples_per_second:,.0f} samples/s")
+    say("Run", describe_speed(exported.run))
     if note := describe_few_rows(proof, exported.rows):
         say("Note", note)
     say("Written", str(output))

@@ -247,6 +247,10 @@ def test_what_cannot_be_exported_is_refused_before_the_model_is_loaded(
     plain = load_run(run(max_steps=1).folder)
     with pytest.raises(UserError, match=f"--output {tmp_path}: exists already"):
         export_run(plain, tmp_path)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UserError, match=f"--output {file}/a/b: {file} is not a folder"):
+        export_run(plain, file / "a" / "b")
     monkeypatch.setattr(module, "PACKAGES", ("onnx", "no_such_package"))
     with pytest.raises(UserError, match=r"no_such_package; pip install 'plainloop\[export\]'"):
         export_run(plain, tmp_path / "onnx")

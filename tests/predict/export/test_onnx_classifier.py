@@ -119,6 +119,11 @@ def test_a_flag_that_does_not_apply_is_refused_in_one_line(refused, tmp_path, wo
     assert refused("predict", folder, "--text", "a", *words) == [said]
 
 
+def test_accept_without_int8_is_refused_in_one_line(refused):
+    said = refused("export", "run", "-o", "onnx", "--no-int8", "--accept")
+    assert said == ["error: --accept: has no effect with --no-int8; leave it out"]
+
+
 def test_a_model_file_that_was_not_exported_is_named(tmp_path):
     folder = write_folder(tmp_path / "onnx", TABLE)
     assert is_exported(folder)

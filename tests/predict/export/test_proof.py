@@ -62,7 +62,7 @@ def test_changed_labels_come_with_their_rows_and_each_metric_with_its_paired_int
     exported = rows.logits.copy()
     exported[[7, 30]] = exported[[7, 30], ::-1]
     run = Run(Path("nowhere"), TrainConfig(), TASK)
-    proof = compare_models(run, rows, Predicted(rows.logits, 50), Predicted(exported, 90), 10**6)
+    proof = compare_models(run, rows, Predicted(rows.logits, 50, 9), Predicted(exported, 90, 3))
     assert proof.changed_rows == [
         {"row": 107, "run": "yes", "exported": "no"},
         {"row": 130, "run": "no", "exported": "yes"},

@@ -83,11 +83,15 @@ def export_run(run: Run, output: Path, *, int8: bool = True, accept: bool = Fals
             fix="predict with the run itself, or train it without --stride",
         )
     rows = RowPredictions.load(run.path, "validation")
-    ours = predict_rows(run.classifier, rows)
-    existing = next(folder for folder in output.absolute().parents if folder.is_dir())
+    # On the disk of the output, so that a rename gives it its name.
+    existing = next(folder for folder in output.absolute().parents if folder.exists())
+    if not existing.is_dir():
+        what, fix = f"{printable_path(existing)} is not a folder", "choose another name"
+        raise UserError(what, where=f"--output {printable_path(output)}", fix=fix)
     with tempfile.TemporaryDirectory(prefix=".plainloop-export-", dir=existing) as parent:
         folder = Path(parent) / "export"
         folder.mkdir()
+        ours = predict_rows(run.classifier, rows, run.path.glob("model*.safetensors"))
         proofs = _write_models(run, folder, rows, ours, int8=int8)
         falls = find_falls(proofs["int8"]) if int8 else []
         if falls and not accept:
@@ -114,9 +118,9 @@ def _write_models(
 
     def predict(path: Path) -> tuple[Predicted, Proof]:
         windows = run.config.stride is not None
-        exported = predict_rows(OnnxClassifier(path, run.task, windows=windows), rows)
-        size = sum(file.stat().st_size for file in folder.glob(f"{path.name}*"))
-        return exported, compare_models(run, rows, ours, exported, size)
+        model = OnnxClassifier(path, run.task, windows=windows)
+        exported = predict_rows(model, rows, folder.glob(f"{path.name}*"))
+        return exported, compare_models(run, rows, ours, exported)
 
     write_graph(run, run.classifier.tokenizer, folder / MODEL_FILE)
     exported, proof = predict(folder / MODEL_FILE)
@@ -150,7 +154,6 @@ def _describe(run: Run, export: Export, falls: list[str]) -> dict[str, Any]:
     """The content of export.json."""
     from plainloop.predict.export.graph import OPSET
 
-    weights = sum(path.stat().st_size for path in run.path.glob("model*.safetensors"))
     return {
         "proof": {
             "split": "validation",
@@ -159,7 +162,10 @@ def _describe(run: Run, export: Export, falls: list[str]) -> dict[str, Any]:
                 name: {**asdict(proof), "note": describe_few_rows(proof, export.rows)}
                 for name, proof in export.proofs.items()
             },
-            "run": {"samples_per_second": export.run.samples_per_second, "bytes": weights},
+            "run": {
+                "samples_per_second": export.run.samples_per_second,
+                "bytes": export.run.bytes,
+            },
             "accepted": falls,
         },
         "opset": OPSET,

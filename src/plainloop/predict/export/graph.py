@@ -98,8 +98,8 @@ def quantize(path: Path, output: Path) -> None:
             path,
             output,
             per_channel=True,
-            # 7 bits of a weight: with 8, a CPU without VNNI saturates sums, and the labels of the
-            # proof would be those of this CPU alone.
+            # 7 bits of a weight: with 8, sums saturate on a CPU without VNNI, and the proof would
+            # hold for CPUs like this one only.
             reduce_range=True,
             weight_type=QuantType.QInt8,
         )

@@ -1,7 +1,9 @@
 """Compare an exported model with its run on the run's validation rows, and decide if it may be used."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,10 +30,17 @@ MOST_ROWS_SHOWN = 20
 
 @dataclass(frozen=True)
 class Predicted:
-    """The logits of the rows, float32 (rows, num_labels), and rows per second, from texts."""
+    """Predictions of the rows by one model.
+
+    Attributes:
+        logits: float32 (rows, num_labels).
+        samples_per_second: rows per second, from texts.
+        bytes: size of the model's weights on disk.
+    """
 
     logits: NDArray[np.float32]
     samples_per_second: float
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -55,8 +64,10 @@ class Proof:
     bytes: int
 
 
-def predict_rows(predictor: "Classifier | OnnxClassifier", rows: RowPredictions) -> Predicted:
-    """Predict the texts of rows, after a first batch that is not timed."""
+def predict_rows(
+    predictor: "Classifier | OnnxClassifier", rows: RowPredictions, files: Iterable[Path]
+) -> Predicted:
+    """Predict the texts of rows, after a first batch that is not timed; `files` hold the weights."""
     texts = list(rows.texts.values())
     predictor.logits([column[:BATCH_SIZE] for column in texts], BATCH_SIZE)
     started = time.perf_counter()
@@ -69,12 +80,11 @@ def predict_rows(predictor: "Classifier | OnnxClassifier", rows: RowPredictions)
         for start in range(0, len(rows.idx), ROWS_PER_CHUNK)
     ]
     seconds = time.perf_counter() - started
-    return Predicted(np.concatenate(logits), len(rows.idx) / seconds)
+    size = sum(file.stat().st_size for file in files)
+    return Predicted(np.concatenate(logits), len(rows.idx) / seconds, size)
 
 
-def compare_models(
-    run: Run, rows: RowPredictions, ours: Predicted, exported: Predicted, size: int
-) -> Proof:
+def compare_models(run: Run, rows: RowPredictions, ours: Predicted, exported: Predicted) -> Proof:
     """Compare an exported model with its run, row by row.
 
     The run's temperature and thresholds are applied to both. They were chosen on these rows, so that
@@ -85,7 +95,6 @@ def compare_models(
         rows: its validation rows.
         ours: the run's predictions of them.
         exported: the exported model's.
-        size: bytes of the model file.
     """
     task, decision = run.task, run.decision
     both = [
@@ -106,7 +115,7 @@ def compare_models(
         float(np.abs(values[0] - values[1]).max()),
         score_differences(scorers[:1], scorers[1:]),
         exported.samples_per_second,
-        size,
+        exported.bytes,
     )
 
 
@@ -145,8 +154,13 @@ def describe_proof(proof: Proof, num_rows: int) -> list[str]:
     return [
         *lines,
         *(f"{name} {describe_difference(score)}" for name, score in proof.scores.items()),
-        f"{proof.samples_per_second:,.0f} samples/s, {proof.bytes / 1e6:,.1f} MB",
+        describe_speed(proof),
     ]
+
+
+def describe_speed(model: Predicted | Proof) -> str:
+    """Rows per second, and the size."""
+    return f"{model.samples_per_second:,.0f} samples/s, {model.bytes / 1e6:,.1f} MB"
 
 
 def describe_few_rows(proof: Proof, num_rows: int) -> str | None:
