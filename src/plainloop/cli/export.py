@@ -41,7 +41,7 @@ def export(
     from plainloop.console import print_line, say
     from plainloop.errors import UserError
     from plainloop.predict.export.export_run import export_run
-    from plainloop.predict.export.proof import describe_few_rows, describe_proof, describe_speed
+    from plainloop.predict.export.proof import describe_proof
     from plainloop.predict.loaded_run import load_run
     from plainloop.run.machine_limits import explain_resource_errors
     from plainloop.run.manifest import explain_damage
@@ -58,7 +58,7 @@ def export(
         say(name, first)
         for line in lines:
             print_line(f"{'':<14} {line}")
-    say("Run", describe_speed(exported.run))
-    if note := describe_few_rows(proof, exported.rows):
-        say("Note", note)
+        if note := exported.notes[name]:
+            print_line(f"{'':<14} {note}")
+    say("Run", str(exported.run))
     say("Written", str(output))

@@ -54,14 +54,20 @@ def begin_folder(folder: Path) -> Path:
     return temporary
 
 
-def finish_folder(temporary: Path, folder: Path) -> None:
-    """Flush the files, write the manifest, and move the temporary folder to its final path."""
+def finish_folder(temporary: Path, folder: Path, *, named: bool = True) -> None:
+    """Flush the files, write the manifest, and move the temporary folder to its final path.
+
+    Args:
+        temporary: holds the files, next to the final path.
+        folder: final path.
+        named: whether the folder is corrupt under another name.
+    """
     files = {}
     for path in sorted(temporary.iterdir()):
         fsync_path(path)
         files[path.name] = describe_file(path)
     manifest = temporary / MANIFEST_FILE
-    content = {"folder": folder.name, "files": files}
+    content = {**({"folder": folder.name} if named else {}), "files": files}
     manifest.write_text(json.dumps(content, indent=1), encoding="utf-8")
     fsync_path(manifest)
     fsync_path(temporary)

@@ -10,8 +10,8 @@ from plainloop.config.tasks import Task
 from plainloop.metrics.bootstrap import Difference
 from plainloop.metrics.row_predictions import RowPredictions
 from plainloop.predict.export.proof import (
-    Predicted,
     Proof,
+    Speed,
     compare_models,
     describe_few_rows,
     describe_proof,
@@ -23,7 +23,7 @@ TASK = Task("rows", ("text",), ("no", "yes"), ("accuracy", "log_loss"))
 
 
 def proof_of(changed=3, **scores):
-    return Proof(changed, [], 0.1, scores, 100.0, 1_000_000)
+    return Proof(changed, [], 0.1, scores, Speed(100.0, 1_000_000))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_changed_labels_come_with_their_rows_and_each_metric_with_its_paired_int
     exported = rows.logits.copy()
     exported[[7, 30]] = exported[[7, 30], ::-1]
     run = Run(Path("nowhere"), TrainConfig(), TASK)
-    proof = compare_models(run, rows, Predicted(rows.logits, 50, 9), Predicted(exported, 90, 3))
+    proof = compare_models(run, rows, rows.logits, exported, Speed(90.0, 3))
     assert proof.changed_rows == [
         {"row": 107, "run": "yes", "exported": "no"},
         {"row": 130, "run": "no", "exported": "yes"},

@@ -4,13 +4,11 @@ import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from plainloop.atomic_file import fsync_path, make_folder, write_json
+from plainloop.atomic_file import make_folder, write_json
 from plainloop.errors import UserError, printable_path
 from plainloop.metrics.decision_rule import DECISION_FILE, DecisionRule, threshold_labels
 from plainloop.metrics.row_predictions import RowPredictions
@@ -18,18 +16,20 @@ from plainloop.predict.export.exported_folder import (
     EXPORT_FILE,
     INT8_FILE,
     MODEL_FILE,
-    settings_of,
+    SETTINGS,
+    check_packages,
 )
 from plainloop.predict.export.proof import (
-    Predicted,
+    Logits,
     Proof,
+    Speed,
     compare_models,
     describe_few_rows,
     find_falls,
     predict_rows,
 )
 from plainloop.predict.loaded_run import Run
-from plainloop.run.atomic import MANIFEST_FILE, describe_file
+from plainloop.run.atomic import finish_folder
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 TOLERANCE = 1e-4
@@ -43,13 +43,17 @@ class Export:
 
     Attributes:
         rows: number of validation rows.
-        run: the run's own predictions of them.
+        run: the run's own speed.
         proofs: float32, and int8 if it was asked for -> its proof.
+        notes: the same -> how little few rows prove.
+        accepted: the metrics by which int8 is worse.
     """
 
     rows: int
-    run: Predicted
+    run: Speed
     proofs: dict[str, Proof]
+    notes: dict[str, str | None]
+    accepted: list[str]
 
 
 def export_run(run: Run, output: Path, *, int8: bool = True, accept: bool = False) -> Export:
@@ -70,9 +74,7 @@ def export_run(run: Run, output: Path, *, int8: bool = True, accept: bool = Fals
         DivergedError: a logit is not finite.
     """
     where = f"plainloop export {printable_path(run.path)}"
-    if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        fix = "pip install 'plainloop[export]'"
-        raise UserError(f"needs the package {missing[0]}", where=where, fix=fix)
+    check_packages(where, PACKAGES)
     if output.exists() or output.is_symlink():
         what, fix = "exists already", "delete it, or choose another name"
         raise UserError(what, where=f"--output {printable_path(output)}", fix=fix)
@@ -91,7 +93,7 @@ def export_run(run: Run, output: Path, *, int8: bool = True, accept: bool = Fals
     with tempfile.TemporaryDirectory(prefix=".plainloop-export-", dir=existing) as parent:
         folder = Path(parent) / "export"
         folder.mkdir()
-        ours = predict_rows(run.classifier, rows, run.path.glob("model*.safetensors"))
+        ours, speed = predict_rows(run.classifier, rows, run.path.glob("model*.safetensors"))
         proofs = _write_models(run, folder, rows, ours, int8=int8)
         falls = find_falls(proofs["int8"]) if int8 else []
         if falls and not accept:
@@ -102,87 +104,58 @@ def export_run(run: Run, output: Path, *, int8: bool = True, accept: bool = Fals
                 where=where,
                 fix="--no-int8 writes float32 alone, --accept writes both",
             )
-        _write_rule(run, folder)
         shutil.copyfile(Path(__file__).with_name(SCRIPT), folder / "predict.py")
-        export = Export(len(rows.idx), ours, proofs)
-        write_json(folder / EXPORT_FILE, _describe(run, export, falls))
-        _finish(folder, output)
+        notes = {name: describe_few_rows(proof, len(rows.idx)) for name, proof in proofs.items()}
+        export = Export(len(rows.idx), speed, proofs, notes, falls)
+        _write_json_files(run, folder, export)
+        make_folder(output.parent)
+        finish_folder(folder, output, named=False)  # so that it may be renamed
     return export
 
 
 def _write_models(
-    run: Run, folder: Path, rows: RowPredictions, ours: Predicted, *, int8: bool
+    run: Run, folder: Path, rows: RowPredictions, ours: Logits, *, int8: bool
 ) -> dict[str, Proof]:
     from plainloop.predict.export.graph import quantize, write_graph
     from plainloop.predict.export.onnx_classifier import OnnxClassifier
 
-    def predict(path: Path) -> tuple[Predicted, Proof]:
-        windows = run.config.stride is not None
-        model = OnnxClassifier(path, run.task, windows=windows)
-        exported = predict_rows(model, rows, folder.glob(f"{path.name}*"))
-        return exported, compare_models(run, rows, ours, exported)
+    def predict(path: Path) -> tuple[Logits, Proof]:
+        model = OnnxClassifier(path, run.task, windows=run.config.stride is not None)
+        logits, speed = predict_rows(model, rows, folder.glob(f"{path.name}*"))
+        return logits, compare_models(run, rows, ours, logits, speed)
 
     write_graph(run, run.classifier.tokenizer, folder / MODEL_FILE)
-    exported, proof = predict(folder / MODEL_FILE)
-    difference = float(np.abs(exported.logits - ours.logits).max())
-    if not difference <= TOLERANCE * max(1.0, float(np.abs(ours.logits).max())):
+    logits, proof = predict(folder / MODEL_FILE)
+    difference = float(np.abs(logits - ours).max())
+    if not difference <= TOLERANCE * max(1.0, float(np.abs(ours).max())):
         raise UserError(
             f"onnxruntime's logits differ by {difference:.1e} from the run's",
             where=printable_path(run.path),
             fix="predict with the run itself",
         )
-    proofs = {"float32": proof}
-    if int8:
-        quantize(folder / MODEL_FILE, folder / INT8_FILE)
-        proofs["int8"] = predict(folder / INT8_FILE)[1]
-    return proofs
+    if not int8:
+        return {"float32": proof}
+    quantize(folder / MODEL_FILE, folder / INT8_FILE)
+    return {"float32": proof, "int8": predict(folder / INT8_FILE)[1]}
 
 
-def _write_rule(run: Run, folder: Path) -> None:
-    """Write decision_rule.json: all that turns logits into labels, also without plainloop."""
-    rule = (run.decision or DecisionRule()).to_dict(threshold_labels(run.task))
-    rule |= {
+def _write_json_files(run: Run, folder: Path, export: Export) -> None:
+    """Write decision_rule.json, which turns logits into labels without plainloop, and export.json."""
+    from plainloop.predict.export.graph import OPSET
+
+    rule = (run.decision or DecisionRule()).to_dict(threshold_labels(run.task)) | {
         "problem_type": run.task.problem_type,
         "labels": run.task.label_names,
         "texts": len(run.task.text_columns),
         "windows": run.config.stride is not None,
     }
     write_json(folder / DECISION_FILE, rule)
-
-
-def _describe(run: Run, export: Export, falls: list[str]) -> dict[str, Any]:
-    """The content of export.json."""
-    from plainloop.predict.export.graph import OPSET
-
-    return {
-        "proof": {
-            "split": "validation",
-            "rows": export.rows,
-            **{
-                name: {**asdict(proof), "note": describe_few_rows(proof, export.rows)}
-                for name, proof in export.proofs.items()
-            },
-            "run": {
-                "samples_per_second": export.run.samples_per_second,
-                "bytes": export.run.bytes,
-            },
-            "accepted": falls,
-        },
+    packages = ("plainloop", "torch", "transformers", *PACKAGES)
+    settings = run.config.to_dict()
+    content = {
+        "proof": {"split": "validation", **asdict(export)},
         "opset": OPSET,
-        "packages": {
-            name: version(name) for name in ("plainloop", "torch", "transformers", *PACKAGES)
-        },
-        "settings": settings_of(run.config),
+        "packages": {name: version(name) for name in packages},
+        "settings": {name: settings[name] for name in SETTINGS},
     }
-
-
-def _finish(folder: Path, output: Path) -> None:
-    """Write the manifest, flush all files to the disk, and give the folder its name."""
-    files = {path.name: describe_file(path) for path in sorted(folder.iterdir())}
-    # Without the folder's name, which the manifest of a checkpoint has: this folder may be renamed.
-    write_json(folder / MANIFEST_FILE, {"files": files})
-    for path in (*folder.iterdir(), folder):
-        fsync_path(path)
-    make_folder(output.parent)
-    folder.rename(output)
-    fsync_path(output.parent)
+    write_json(folder / EXPORT_FILE, content)

@@ -2,10 +2,10 @@
 
 import json
 import logging
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from plainloop.config.settings import TrainConfig
 from plainloop.errors import CheckpointError, UserError, printable, printable_path
 from plainloop.predict.loaded_run import Run, read_task, to_config
 from plainloop.run.atomic import find_corruption
@@ -37,9 +37,10 @@ def load_exported(path: Path, *, accept_changed_files: bool = False) -> Run:
         accept_changed_files: use files that differ from the folder's manifest, with a warning.
 
     Raises:
-        UserError: the model file is missing, as int8 if it was not exported.
+        UserError: onnxruntime or the model file is missing, as int8 if it was not exported.
         CheckpointError: a file of the folder was changed or is damaged.
     """
+    check_packages(printable_path(path), ["onnxruntime"])
     folder = _folder_of(path)
     model = folder / MODEL_FILE if path.is_dir() else path
     if not model.is_file():
@@ -58,10 +59,15 @@ def load_exported(path: Path, *, accept_changed_files: bool = False) -> Run:
     return Run(folder, config, read_task(folder, config), onnx=model)
 
 
-def settings_of(config: TrainConfig) -> dict[str, Any]:
-    """The settings that an exported folder keeps; `load_exported` reads them."""
-    values = config.to_dict()
-    return {name: values[name] for name in SETTINGS}
+def check_packages(where: str, names: Sequence[str]) -> None:
+    """Check that the packages of the extra export are installed.
+
+    Raises:
+        UserError: one is not.
+    """
+    if missing := [name for name in names if find_spec(name) is None]:
+        fix = "pip install 'plainloop[export]'"
+        raise UserError(f"needs the package {missing[0]}", where=where, fix=fix)
 
 
 def _folder_of(path: Path) -> Path:

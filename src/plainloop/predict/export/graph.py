@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plainloop.errors import UserError, is_out_of_memory, printable, printable_path
+from plainloop.errors import PlainloopError, UserError, is_out_of_memory, printable, printable_path
 from plainloop.model.load import load_model
 from plainloop.predict.export.onnx_classifier import TOKENIZER_FILE
 from plainloop.predict.loaded_run import Run
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 OPSET = 20
 """The first with Gelu as one operator; onnxruntime reads it since 1.17."""
@@ -40,19 +40,30 @@ def write_graph(run: Run, tokenizer: "PreTrainedTokenizerBase", path: Path) -> N
     import torch
 
     tensors = {name: torch.tensor(inputs[name]) for name in tokenizer.model_input_names}
-    with _explained(model, run), _quiet():
-        program = torch.onnx.export(
-            model,
-            kwargs=tensors,
-            input_names=list(tensors),
-            output_names=["logits"],
-            opset_version=OPSET,
-            dynamic_shapes={name: {0: "rows", 1: "tokens"} for name in tensors},
-            dynamo=True,
-            verbose=False,
-        )
-        assert program is not None  # noqa: S101 - with dynamo it is returned
-        program.save(path)
+    shape = {0: "rows", 1: "tokens"}
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                model,
+                kwargs=tensors,
+                input_names=list(tensors),
+                output_names=["logits"],
+                opset_version=OPSET,
+                dynamic_shapes=dict.fromkeys(tensors, shape),
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:  # whatever the exporter raises about this model
+        if is_out_of_memory(error) or isinstance(error, (OSError, PlainloopError)):
+            raise
+        cause = " ".join(str(error.__cause__ or error).split())
+        raise UserError(
+            f"torch.onnx cannot export {type(model).__name__}: {printable(cause, most=200)}",
+            where=printable_path(run.path),
+            fix="predict with the run itself",
+        ) from error
+    assert program is not None  # noqa: S101 - with dynamo it is returned
+    program.save(path)
     model.config.save_pretrained(path.parent)
 
 
@@ -103,22 +114,6 @@ def quantize(path: Path, output: Path) -> None:
             reduce_range=True,
             weight_type=QuantType.QInt8,
         )
-
-
-@contextmanager
-def _explained(model: "PreTrainedModel", run: Run) -> Iterator[None]:
-    """Report an error of torch's exporter in one line: it does not support every model."""
-    try:
-        yield
-    except Exception as error:  # whatever the exporter raises about this model
-        if is_out_of_memory(error) or isinstance(error, OSError):
-            raise
-        cause = " ".join(str(error.__cause__ or error).split())
-        raise UserError(
-            f"torch.onnx cannot export {type(model).__name__}: {printable(cause, most=200)}",
-            where=printable_path(run.path),
-            fix="predict with the run itself",
-        ) from error
 
 
 @contextmanager

@@ -16,11 +16,8 @@ from plainloop.errors import DivergedError, UserError, printable_path
 TOKENIZER_FILE = "tokenizer.json"
 ROWS_PER_BATCH = 8
 """Of rows of about one length, one batch on each thread: the fastest that was tried on a CPU."""
-FIELDS = {
-    "input_ids": "ids",
-    "attention_mask": "attention_mask",
-    "token_type_ids": "type_ids",
-}
+FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+PADDING = ("direction", "pad_id", "pad_type_id", "pad_token")
 
 
 class OnnxClassifier:
@@ -30,26 +27,16 @@ class OnnxClassifier:
         model: the ONNX file.
         task: text columns and labels.
         windows: take the mean over the windows of a text, instead of truncating it.
-
-    Raises:
-        UserError: onnxruntime is not installed.
     """
 
     def __init__(self, model: Path, task: Task, *, windows: bool) -> None:
-        try:
-            import onnxruntime
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise UserError(
-                f"needs the package {error.name}",
-                where=printable_path(model),
-                fix="pip install 'plainloop[export]'",
-            ) from None
+        import onnxruntime
         from joblib import cpu_count
+        from tokenizers import Tokenizer
 
         self.path, self.task, self.windows = model, task, windows
         self.tokenizer: Any = Tokenizer.from_file(str(model.with_name(TOKENIZER_FILE)))
-        self.padding: Any = self.tokenizer.padding
+        self.padding = {name: self.tokenizer.padding[name] for name in PADDING}
         self.tokenizer.no_padding()  # each batch is padded to its own longest row
         limit = os.environ.get("OMP_NUM_THREADS", "")  # as torch
         self.threads = int(limit) if limit.isdecimal() and int(limit) else int(cpu_count())
@@ -114,13 +101,7 @@ class OnnxClassifier:
         """Pad encodings to the longest, and compute their logits, float32 (rows, num_labels)."""
         longest = max(len(encoding.ids) for encoding in encodings)
         for encoding in encodings:
-            encoding.pad(
-                longest,
-                direction=self.padding["direction"],
-                pad_id=self.padding["pad_id"],
-                pad_type_id=self.padding["pad_type_id"],
-                pad_token=self.padding["pad_token"],
-            )
+            encoding.pad(longest, **self.padding)
         inputs = {
             name: np.array([getattr(encoding, FIELDS[name]) for encoding in encodings], np.int64)
             for name in self.inputs

@@ -29,18 +29,14 @@ MOST_ROWS_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """Predictions of the rows by one model.
+class Speed:
+    """Rows per second, from texts, and the bytes of a model's weights on disk."""
 
-    Attributes:
-        logits: float32 (rows, num_labels).
-        samples_per_second: rows per second, from texts.
-        bytes: size of the model's weights on disk.
-    """
-
-    logits: NDArray[np.float32]
     samples_per_second: float
     bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.samples_per_second:,.0f} samples/s, {self.bytes / 1e6:,.1f} MB"
 
 
 @dataclass(frozen=True)
@@ -52,39 +48,38 @@ class Proof:
         changed_rows: of each such row its number in its file, from 0, and both labels.
         largest_difference: largest difference of a probability; for regression, of a value.
         scores: metric -> the run's and the exported model's, with the paired interval.
-        samples_per_second: rows per second, from texts.
-        bytes: size of the model file.
+        speed: of the exported model.
     """
 
     labels_changed: int | None
     changed_rows: list[dict[str, Any]]
     largest_difference: float
     scores: dict[str, Difference]
-    samples_per_second: float
-    bytes: int
+    speed: Speed
+
+
+Logits = NDArray[np.float32]
 
 
 def predict_rows(
     predictor: "Classifier | OnnxClassifier", rows: RowPredictions, files: Iterable[Path]
-) -> Predicted:
+) -> tuple[Logits, Speed]:
     """Predict the texts of rows, after a first batch that is not timed; `files` hold the weights."""
-    texts = list(rows.texts.values())
+    texts, size = list(rows.texts.values()), ROWS_PER_CHUNK
     predictor.logits([column[:BATCH_SIZE] for column in texts], BATCH_SIZE)
     started = time.perf_counter()
     logits = [
-        predictor.logits(
-            [column[start : start + ROWS_PER_CHUNK] for column in texts],
-            BATCH_SIZE,
-            first_row=start + 1,
-        )
-        for start in range(0, len(rows.idx), ROWS_PER_CHUNK)
+        predictor.logits([column[at : at + size] for column in texts], BATCH_SIZE, first_row=at + 1)
+        for at in range(0, len(rows.idx), size)
     ]
     seconds = time.perf_counter() - started
-    size = sum(file.stat().st_size for file in files)
-    return Predicted(np.concatenate(logits), len(rows.idx) / seconds, size)
+    num_bytes = sum(file.stat().st_size for file in files)
+    return np.concatenate(logits), Speed(len(rows.idx) / seconds, num_bytes)
 
 
-def compare_models(run: Run, rows: RowPredictions, ours: Predicted, exported: Predicted) -> Proof:
+def compare_models(
+    run: Run, rows: RowPredictions, ours: Logits, exported: Logits, speed: Speed
+) -> Proof:
     """Compare an exported model with its run, row by row.
 
     The run's temperature and thresholds are applied to both. They were chosen on these rows, so that
@@ -93,29 +88,29 @@ def compare_models(run: Run, rows: RowPredictions, ours: Predicted, exported: Pr
     Args:
         run: that was exported.
         rows: its validation rows.
-        ours: the run's predictions of them.
+        ours: the run's logits of them.
         exported: the exported model's.
+        speed: the exported model's.
     """
     task, decision = run.task, run.decision
-    both = [
-        replace(rows, logits=each.logits, decision=decision, texts={}) for each in (ours, exported)
-    ]
+    both = [ours, exported]
     names = [name for name in task.metrics if name != PER_LABEL]
-    scorers = [each.scorer(names, task) for each in both]
-    labels = [labels_of(each.logits, task, decision) for each in both]
+    scorers = [
+        replace(rows, logits=logits, decision=decision).scorer(names, task) for logits in both
+    ]
+    labels = [labels_of(logits, task, decision) for logits in both]
     changed = [
         {"row": int(number), "run": one, "exported": two}
         for number, one, two in zip(rows.idx, *labels, strict=True)
         if task.label_names and one != two
     ]
-    values = [compute_probabilities(each.logits, task.problem_type, decision) for each in both]
+    values = [compute_probabilities(logits, task.problem_type, decision) for logits in both]
     return Proof(
         len(changed) if task.label_names else None,
         changed,
         float(np.abs(values[0] - values[1]).max()),
         score_differences(scorers[:1], scorers[1:]),
-        exported.samples_per_second,
-        exported.bytes,
+        speed,
     )
 
 
@@ -142,25 +137,19 @@ def describe_difference(score: Difference) -> str:
 
 def describe_proof(proof: Proof, num_rows: int) -> list[str]:
     """The lines of a proof: the labels that changed first, with their rows."""
-    lines = [f"largest difference of a value {proof.largest_difference:.2g}"]
+    lines = []
     if proof.labels_changed is not None:
-        shown = ", ".join(str(row["row"]) for row in proof.changed_rows[:MOST_ROWS_SHOWN])
+        rows = ", ".join(str(row["row"]) for row in proof.changed_rows[:MOST_ROWS_SHOWN])
         more = ", ..." if proof.labels_changed > MOST_ROWS_SHOWN else ""
-        rows = f": rows (from 0) {shown}{more}" if shown else ""
-        lines = [
-            f"{proof.labels_changed} of {num_rows:,} labels changed{rows}",
-            f"largest difference of a probability {proof.largest_difference:.2g}",
-        ]
+        shown = f": rows (from 0) {rows}{more}" if rows else ""
+        lines = [f"{proof.labels_changed} of {num_rows:,} labels changed{shown}"]
+    kind = "value" if proof.labels_changed is None else "probability"
     return [
         *lines,
+        f"largest difference of a {kind} {proof.largest_difference:.2g}",
         *(f"{name} {describe_difference(score)}" for name, score in proof.scores.items()),
-        describe_speed(proof),
+        str(proof.speed),
     ]
-
-
-def describe_speed(model: Predicted | Proof) -> str:
-    """Rows per second, and the size."""
-    return f"{model.samples_per_second:,.0f} samples/s, {model.bytes / 1e6:,.1f} MB"
 
 
 def describe_few_rows(proof: Proof, num_rows: int) -> str | None:
