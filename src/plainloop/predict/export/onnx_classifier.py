@@ -36,7 +36,8 @@ class OnnxClassifier:
 
         self.path, self.task, self.windows = model, task, windows
         self.tokenizer: Any = Tokenizer.from_file(str(model.with_name(TOKENIZER_FILE)))
-        self.padding = {name: self.tokenizer.padding[name] for name in PADDING}
+        padding: Any = self.tokenizer.padding
+        self.padding = {name: padding[name] for name in PADDING}
         self.tokenizer.no_padding()  # each batch is padded to its own longest row
         limit = os.environ.get("OMP_NUM_THREADS", "")  # as torch
         self.threads = int(limit) if limit.isdecimal() and int(limit) else int(cpu_count())
