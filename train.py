@@ -54,7 +54,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     pl.check_rows(model, dataloaders, tokenizer, inputs.check)
     for line in pl.choose_execution(model, model_inputs["train"], config, accelerator):
         say(line)
-    loss, logits_shape = pl.first_forward(model, batch)
+    loss, logits_shape = pl.first_forward(model, batch, accelerator)
     say(f"new parameters: {new_parameters}; loss {loss:.4f}, logits {logits_shape}")
     if config.dry_run:
         return

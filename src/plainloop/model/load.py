@@ -8,6 +8,8 @@ from threading import RLock
 from typing import Any, NoReturn
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -29,7 +31,12 @@ from plainloop.errors import (
     printable,
 )
 from plainloop.model.lora import add_lora, is_lora_folder, merge_lora, train_in_float32
-from plainloop.model.padding import read_last_token_by_mask, set_padding
+from plainloop.model.padding import (
+    ignore_neighbours,
+    keep_attention_type,
+    read_last_token_by_mask,
+    set_padding,
+)
 from plainloop.model.pretrained import label_names_of, unnamed_labels
 
 _loading = RLock()  # what `explain_load_errors` changes is global
@@ -102,6 +109,7 @@ def load_model(
         )
         if is_lora_folder(Path(pretrained)):
             model = merge_lora(model)
+        _separate(model)
         new = set(info["missing_keys"])
         if new_head:
             # `ignore_mismatched_sizes` draws only parameters of another shape, and would keep the head
@@ -111,6 +119,7 @@ def load_model(
             model.load_state_dict({name: fresh[name] for name in head}, strict=False)
             new |= head
     read_last_token_by_mask(model)
+    ignore_neighbours(model)
     dropouts = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
     if dropout is not None and (kept := {p for p in dropouts if p != dropout}):
         logger.warning(
@@ -162,6 +171,16 @@ def create_model(
     return model, new_parameters
 
 
+def _separate(model: nn.Module) -> None:
+    """Copy parameters that are parts of one tensor, of which safetensors saves none.
+
+    Transformers cuts NomicBERT's queries, keys and values from one tensor of the file.
+    """
+    for parameter in model.parameters():
+        if parameter.untyped_storage().nbytes() > parameter.nbytes:
+            parameter.data = parameter.data.clone()
+
+
 def copy_to_aligned_memory(model: nn.Module) -> None:
     """Copy each parameter into memory that torch allocated, which is aligned.
 
@@ -181,7 +200,7 @@ def freeze(model: PreTrainedModel, *, embeddings: bool, layers: int) -> None:
         layers: number of encoder layers to freeze; more than 0 freezes the embeddings, too.
 
     Raises:
-        UserError: the model has fewer layers, or no list of layers.
+        UserError: the model has fewer layers, no list of layers, or no table of token embeddings.
     """
     if layers:
         depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
@@ -205,17 +224,38 @@ def freeze(model: PreTrainedModel, *, embeddings: bool, layers: int) -> None:
         for layer in stacks[0][:layers]:
             layer.requires_grad_(False)
     if embeddings or layers:
+        table = token_embeddings(model)
+        if table is None:
+            raise UserError(
+                f"{type(model).__name__} has no table of token embeddings to freeze",
+                where="--freeze-embeddings" if embeddings else "--freeze-layers",
+                fix="leave it out",
+            )
         # All of `embeddings` (tokens, positions, norm) if the model has that module, else the tokens.
-        table = getattr(model.base_model, "embeddings", model.get_input_embeddings())
-        table.requires_grad_(False)
+        getattr(model.base_model, "embeddings", table).requires_grad_(False)
 
 
-def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[int, ...]]:
+def token_embeddings(model: PreTrainedModel) -> nn.Module | None:
+    """The table of token embeddings; None for CANINE, which hashes, and Perceiver, which names its latents."""
+    try:
+        table: Any = model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    return table if isinstance(table, nn.Module) else None
+
+
+def first_forward(
+    model: PreTrainedModel, batch: Batch, accelerator: Accelerator | None = None
+) -> tuple[float, tuple[int, ...]]:
     """Run a model on one batch before training, and restore the random number generator.
 
+    With several processes, a backward pass finds out whether some parameters get no gradient, as
+    RoFormer's position embeddings. DistributedDataParallel is then told to look for them at each step.
+
     Args:
-        model: on the CPU; it is left in training mode.
+        model: on the CPU; it is left in training mode, without gradients.
         batch: from `peek`, with labels.
+        accelerator: its settings for DistributedDataParallel may be changed; None: one process.
 
     Returns:
         The loss and the shape of the logits (rows, labels).
@@ -225,13 +265,23 @@ def first_forward(model: PreTrainedModel, batch: Batch) -> tuple[float, tuple[in
         DivergedError: the loss is not finite.
     """
     # Dropout draws here; the draws of the training must not depend on it.
+    several = accelerator is not None and accelerator.num_processes > 1
     with (
         explain_load_errors(model.name_or_path or ""),
         torch.random.fork_rng(devices=[]),
-        torch.no_grad(),
+        keep_attention_type(model),
+        torch.set_grad_enabled(several),
     ):
         outputs = model.train()(**model_inputs_of(batch))
         loss = float(outputs.loss)
+        if several:
+            outputs.loss.backward()
+    # Layers that LayerDrop leaves out get a gradient in some batches only.
+    drops = any("layerdrop" in name and rate for name, rate in model.config.to_dict().items())
+    without = any(p.requires_grad and p.grad is None for p in model.parameters())
+    if accelerator is not None and several and (drops or without):
+        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+    model.zero_grad()
     if not torch.isfinite(outputs.loss):
         raise DivergedError(
             f"the loss of the first batch is {loss} before any training",

@@ -1,11 +1,26 @@
-"""Padding in the model: its token's id, and which token of a padded row a decoder's head reads."""
+"""Padding in the model: its token's id, which token of a padded row a head reads, and who depends on it."""
 
+import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+DEPEND_ON_PADDING = frozenset(
+    {
+        *("big_bird", "bigbird_pegasus", "convbert", "fnet"),
+        *("nystromformer", "t5gemma", "t5gemma2", "yoso"),
+    }
+)
+"""Model types whose logits of a row change with its padding: FNet's Fourier transform mixes all positions,
+and the others' landmarks, blocks or convolutions reach into the padding. docs/architectures.md measures all.
+"""
 
 
 def set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -55,3 +70,67 @@ def padded_positions(model: nn.Module) -> tuple[int, int] | None:
             padding = getattr(module, "padding_idx", None)
             return None if padding is None else (len(module.weight), padding)
     return None
+
+
+def ignore_neighbours(model: PreTrainedModel) -> None:
+    """Let a model of `DEPEND_ON_PADDING` compute each row without padding, in evaluation mode.
+
+    A row's logits then do not depend on the other rows of its batch. Training stays as it is.
+
+    Args:
+        model: its `forward` is changed; weights and what `save_pretrained` writes stay.
+    """
+    if model.config.model_type in DEPEND_ON_PADDING:
+        # A method, which copy.deepcopy and accelerate's mixed precision bind to the right object.
+        model.forward = MethodType(_forward_rows, model)
+
+
+def _forward_rows(self: Any, *args: Any, **inputs: Any) -> Any:
+    forward, mask = type(self).forward, inputs.get("attention_mask")
+    if self.training or mask is None:
+        return forward(self, *args, **inputs)
+    with keep_attention_type(self, self.config):
+        if mask.all():
+            return forward(self, *args, **inputs)
+        rows = [
+            self(
+                **{
+                    name: value[row : row + 1, tokens]
+                    if value.shape == mask.shape
+                    else value[row : row + 1]
+                    for name, value in inputs.items()
+                    if isinstance(value, torch.Tensor)
+                }
+            )
+            for row, tokens in enumerate(mask.bool())
+        ]
+    losses = [row.loss for row in rows if row.loss is not None]
+    return SequenceClassifierOutput(
+        loss=torch.stack(losses).mean() if losses else None,  # type: ignore[arg-type]
+        logits=torch.cat([row.logits for row in rows]),
+    )
+
+
+@contextmanager
+def keep_attention_type(model: nn.Module, start: Any = None) -> Iterator[None]:
+    """Undo within a block that BigBird turns from sparse to full attention for good, at a short batch.
+
+    Args:
+        model: any other is left alone.
+        start: has the `attention_type` to begin with; None: the present one.
+    """
+    sparse: Any = next((m for m in model.modules() if hasattr(m, "set_attention_type")), None)
+    if sparse is None:
+        yield
+        return
+    before, logger = sparse.attention_type, logging.getLogger(type(sparse).__module__)
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of each short batch
+    with torch.random.fork_rng(devices=[]):  # another attention draws weights, which are replaced
+        if start is not None:
+            sparse.set_attention_type(start.attention_type)
+        try:
+            yield
+        finally:
+            sparse.set_attention_type(before)
+            logger.setLevel(level)

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from plainloop.data.batches.loaders import Batch, model_inputs_of
 from plainloop.data.quality.summary import DataCheck
 from plainloop.errors import UserError, printable
-from plainloop.model.load import explain_load_errors
+from plainloop.model.load import explain_load_errors, token_embeddings
+from plainloop.model.padding import keep_attention_type
 
 WITHOUT_TOKENS = "without any token of this model"
 
@@ -42,7 +43,7 @@ def check_rows(
     """
     problems, num_texts = [], len(check.task.text_columns)
     longest: tuple[int, Any, int] = (0, None, 0)
-    highest = 0
+    highest = tokenizer.pad_token_id or 0
     for split, loader in dataloaders.items():
         rows: Any = loader.dataset
         input_ids = rows.with_format("arrow")["input_ids"]
@@ -58,10 +59,10 @@ def check_rows(
         longest = max(longest, (int(lengths[at]), loader, at), key=lambda row: row[0])
     if problems:
         raise UserError.together(problems)
-    embeddings: Any = model.get_input_embeddings()
-    if highest >= embeddings.num_embeddings:
+    table: Any = token_embeddings(model)
+    if table is not None and highest >= len(table.weight):
         raise UserError(
-            f"the tokenizer gives token {highest}, the model has {embeddings.num_embeddings} embeddings",
+            f"the tokenizer gives token {highest}, the model has {len(table.weight)} embeddings",
             where="--model",
             fix="its tokenizer is another model's: copy the right one into its folder",
         )
@@ -69,6 +70,7 @@ def check_rows(
     with (
         explain_load_errors(model.name_or_path or ""),
         torch.random.fork_rng(devices=[]),
+        keep_attention_type(model),
         torch.no_grad(),
     ):
         model.train()(**model_inputs_of(loader.collate_fn([loader.dataset[at]])))

@@ -113,7 +113,7 @@ def fine_tune(
     check_rows(model, dataloaders, tokenizer, inputs.check)
     for line in choose_execution(model, model_inputs["train"], config, accelerator):
         say("Execution", line)
-    loss, logits_shape = first_forward(model, batch)
+    loss, logits_shape = first_forward(model, batch, accelerator)
     say("First forward", f"loss {loss:.4f}, logits {logits_shape}")
     if config.dry_run:
         say("Dry run", "everything up to the training works; nothing was written")

@@ -185,6 +185,7 @@ def pool_windows(model: PreTrainedModel) -> PreTrainedModel:
         The same model.
     """
     # A method, which copy.deepcopy and accelerate's mixed precision bind to the right object.
+    model.forward_inputs = model.forward  # the class's, or as `ignore_neighbours` has changed it
     model.forward = MethodType(_forward_windows, model)
     return model
 
@@ -196,14 +197,14 @@ def _forward_windows(
     labels: torch.Tensor | None = None,
     **inputs: Any,
 ) -> Any:
-    forward = type(self).forward
+    forward = self.forward_inputs
     if windows is None:
-        return forward(self, *args, labels=labels, **inputs)
+        return forward(*args, labels=labels, **inputs)
     at_once = windows.sum() if torch.is_grad_enabled() else windows.numel()
     pieces = [value.split(int(at_once)) for value in inputs.values()]
     logits = torch.cat(
         [
-            forward(self, **dict(zip(inputs, piece, strict=True))).logits
+            forward(**dict(zip(inputs, piece, strict=True))).logits
             for piece in zip(*pieces, strict=True)
         ]
     )

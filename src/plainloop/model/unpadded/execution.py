@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError
 from plainloop.model.load import copy_to_aligned_memory
+from plainloop.model.padding import DEPEND_ON_PADDING
 from plainloop.model.unpadded.embedding import compact_embedding
 from plainloop.model.unpadded.forwards import run_unpadded, why_padded
 
@@ -39,16 +40,21 @@ def choose_execution(
         reason = why_padded(model) or "without group_by_length no padding would be computed"
         return [f"padded: {reason}"]
     padding = choose_padding(model, config, accelerator)
+    lines = [padding]
+    if padding != "unpadded" and model.config.model_type in DEPEND_ON_PADDING:
+        lines.append(
+            "evaluations and predictions without padding: this model's logits depend on it"
+        )
     is_compiled = accelerator.state.dynamo_plugin.backend != DynamoBackend.NO
     on_other_device = accelerator.device.type != "cpu"
     if config.execution == "padded" or (padding != "unpadded" and (is_compiled or on_other_device)):
-        return [padding]
+        return lines
     copy_to_aligned_memory(model)
     # A sharding engine flattens the parameters. Adafactor's moments and clipping are of a whole
     # table; and SGD has no state in which the decay of the unused rows could be saved.
     if accelerator.distributed_type in SHARDING_ENGINES or not config.optim.startswith("adamw"):
-        return [padding]
-    return [padding, *compact_embedding(model, rows, has_decay=config.weight_decay > 0)]
+        return lines
+    return [*lines, *compact_embedding(model, rows, has_decay=config.weight_decay > 0)]
 
 
 def choose_padding(model: PreTrainedModel, config: TrainConfig, accelerator: Accelerator) -> str:
