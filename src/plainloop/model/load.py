@@ -1,8 +1,10 @@
 """Load a checkpoint as a classifier with a head for the task."""
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from threading import RLock
 from typing import Any, NoReturn
@@ -41,6 +43,34 @@ from plainloop.model.pretrained import label_names_of, unnamed_labels
 
 _loading = RLock()  # what `explain_load_errors` changes is global
 MOST_NAMES_SHOWN = 12
+KNOWN_ERRORS = (
+    (
+        r"custom code",
+        "it needs code from its own files, which is never run",
+        "choose a model of a type that is part of Transformers",
+    ),
+    (
+        r"has model type `(.*?)` but Transformers does not",
+        rf"transformers {version('transformers')} has no model type '\1'",
+        "pip install --upgrade transformers if the model is newer, or correct its config.json",
+    ),
+    (
+        r"Unrecognized configuration class <class '[\w.]*?(\w+)Config'>",
+        r"Transformers has no text classifier of the type \1",
+        "choose a model for text that AutoModelForSequenceClassification loads",
+    ),
+    (
+        r"ignore_mismatched_sizes",
+        "its weights have other shapes than its config.json says",
+        "its files are damaged or of two models: copy or download them again",
+    ),
+    (
+        r"If training, (make sure|sequence length)",
+        "it trains on rows of one length alone, which its config.json sets",
+        "choose a model of another type",
+    ),
+)
+"""In the text of an error of Transformers: what it is about, and how to fix it."""
 
 logger = logging.getLogger(__name__)
 
@@ -327,20 +357,31 @@ def explain_load_errors(pretrained: str) -> Iterator[None]:
         except Exception as error:  # whatever Transformers raises about these files
             if is_out_of_memory(error):
                 raise
-            reason = printable(" ".join(str(error).split()) or type(error).__name__, most=200)
-            raise UserError(
-                f"{printable(pretrained, most=300)} cannot be loaded: {reason}",
-                where="--model",
-                fix="its files are damaged or not a classifier's: copy or download them again"
-                if Path(pretrained).is_dir()
-                else "fetch it once with a network (hf download NAME), give a folder, or set HF_TOKEN "
-                "if it is private; --model demo needs no network",
-            ) from error
+            reason, fix = _explain(error, is_folder=Path(pretrained).is_dir())
+            what = f"{printable(pretrained, most=300)} cannot be loaded: {reason}"
+            raise UserError(what, where="--model", fix=fix) from error
         finally:
             torch.load = load
             transformers_logging.set_verbosity(verbosity)
             if bars:
                 transformers_logging.enable_progress_bar()
+
+
+def _explain(error: Exception, *, is_folder: bool) -> tuple[str, str]:
+    """What an error of Transformers is about, and how to fix it."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    for pattern, reason, fix in KNOWN_ERRORS:
+        if found := re.search(pattern, text):
+            return printable(found.expand(reason), most=200), fix
+    if isinstance(error, ImportError):
+        return printable(text, most=200), "install that package, or choose another model"
+    return (
+        printable(text, most=200),
+        "its files are damaged: copy or download them again"
+        if is_folder
+        else "fetch it once with a network (hf download NAME), give a folder, or set HF_TOKEN "
+        "if it is private; --model demo needs no network",
+    )
 
 
 def _refuse_pickle(*_: Any, **__: Any) -> NoReturn:

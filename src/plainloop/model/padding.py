@@ -86,9 +86,11 @@ def ignore_neighbours(model: PreTrainedModel) -> None:
 
 
 def _forward_rows(self: Any, *args: Any, **inputs: Any) -> Any:
-    forward, mask = type(self).forward, inputs.get("attention_mask")
-    if self.training or mask is None:
+    forward, input_ids = type(self).forward, inputs.get("input_ids")
+    if self.training or input_ids is None:
         return forward(self, *args, **inputs)
+    # FNet takes no mask.
+    mask = inputs.get("attention_mask", input_ids != self.config.pad_token_id)
     with keep_attention_type(self, self.config):
         if mask.all():
             return forward(self, *args, **inputs)
@@ -119,7 +121,7 @@ def keep_attention_type(model: nn.Module, start: Any = None) -> Iterator[None]:
         model: any other is left alone.
         start: has the `attention_type` to begin with; None: the present one.
     """
-    sparse: Any = next((m for m in model.modules() if hasattr(m, "set_attention_type")), None)
+    sparse = sparse_encoder(model)
     if sparse is None:
         yield
         return
@@ -134,3 +136,35 @@ def keep_attention_type(model: nn.Module, start: Any = None) -> Iterator[None]:
         finally:
             sparse.set_attention_type(before)
             logger.setLevel(level)
+
+
+def sparse_encoder(model: nn.Module) -> Any:
+    """BigBird's module that may turn from sparse to full attention; None in any other model."""
+    return next(
+        (module for module in model.modules() if hasattr(module, "set_attention_type")), None
+    )
+
+
+def attention_states(model: nn.Module) -> dict[str, "AttentionState"]:
+    """What checkpoints must hold of a model besides its weights: BigBird's attention."""
+    sparse = sparse_encoder(model)
+    return {} if sparse is None else {"attention": AttentionState(sparse)}
+
+
+class AttentionState:
+    """The attention that BigBird has come to in training.
+
+    Args:
+        sparse: from `sparse_encoder`.
+    """
+
+    def __init__(self, sparse: Any) -> None:
+        self.sparse = sparse
+
+    def state_dict(self) -> dict[str, str]:
+        """The present type."""
+        return {"attention_type": self.sparse.attention_type}
+
+    def load_state_dict(self, state: dict[str, str]) -> None:
+        """Turn to the saved type."""
+        self.sparse.set_attention_type(state["attention_type"])

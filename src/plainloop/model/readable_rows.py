@@ -104,7 +104,8 @@ def find_unreadable(
     )
     if not has_decoder or not isinstance(end, int) or _is_nested(input_ids):
         return
-    expected = tokenizer(*[""] * num_texts)["input_ids"].count(end)
+    # In lists: a second text that is empty would be none.
+    expected = tokenizer(*[[""]] * num_texts)["input_ids"][0].count(end)
     ends = pc.equal(_flatten(input_ids), end).to_numpy(zero_copy_only=False)
     of_rows = pc.list_parent_indices(input_ids).to_numpy()
     counts = np.bincount(of_rows[np.asarray(ends, bool)], minlength=len(input_ids))

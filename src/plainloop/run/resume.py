@@ -14,6 +14,7 @@ from plainloop.config.settings import TrainConfig
 from plainloop.console import say
 from plainloop.errors import CheckpointError, MachineError
 from plainloop.model.matrix_products import Products, choose_products
+from plainloop.model.padding import attention_states
 from plainloop.run.atomic import REPLACED_SUFFIX, explain_disk_errors
 from plainloop.run.checkpoints import Checkpoints, step_of
 from plainloop.run.fingerprint import run_fingerprint
@@ -142,7 +143,9 @@ def open_run(
         if accelerator.is_main_process:
             check_disk_space(config, model)
             folder = RunFolder.reopen(config, resumed[0]) if resumed else RunFolder.create(config)
-    return OpenRun(folder, checkpoints, resumed, newest if resumed else None, products)
+    run = OpenRun(folder, checkpoints, resumed, newest if resumed else None, products)
+    run.register(**attention_states(model))
+    return run
 
 
 def find_checkpoint(
