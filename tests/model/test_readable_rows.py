@@ -1,7 +1,7 @@
 """Rows that a model cannot read are named before training and in a prediction; the longest is tried."""
 
 import pytest
-from tiny_checkpoints import save_classifier, save_decoder, save_tokenizer
+from tiny_checkpoints import WORDS, save_classifier, save_decoder, save_tokenizer
 from transformers import AutoTokenizer
 
 from plainloop.config.settings import TrainConfig
@@ -16,11 +16,11 @@ GOOD = ["a b", "c d e", "b", "a c", "d", "e f", "g h a", "h", "c c", "a a a", "f
 def train(tmp_path):
     """Fine-tune the checkpoint in tmp_path for two steps on texts, in classes by turns."""
 
-    def train(texts=GOOD, **settings):
-        files = {"train": texts, "validation": GOOD[:4]}
+    def train(texts=GOOD, header="text,label", **settings):
+        files = {"train": texts, "validation": texts[:4]}
         for name, rows in files.items():
             lines = [f"{text},{number % 2}" for number, text in enumerate(rows)]
-            (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *lines]), "utf-8")
+            (tmp_path / f"{name}.csv").write_text("\n".join([header, *lines]), "utf-8")
         config = TrainConfig(
             train_file=(str(tmp_path / "train.csv"),),
             validation_file=(str(tmp_path / "validation.csv"),),
@@ -76,6 +76,12 @@ def test_an_end_of_text_token_in_a_text_is_named_where_the_head_reads_by_it(
     assert not (tmp_path / "out.csv").exists()
 
 
+def test_pairs_have_an_end_of_text_token_more(encoder_decoder, tmp_path, train):
+    rows = [f"{text},b c" for text in GOOD]
+    run = train(rows, header="one,two,label", text_column=("one", "two"), new_head=True)
+    assert len(run.predict([("a", "b"), ("c d e", "")])) == 2
+
+
 def test_a_decoder_may_have_its_end_of_text_token_in_a_text(tmp_path, train):
     save_decoder(tmp_path)
     assert len(train([*GOOD, "a </s> b", "a"]).predict(["a </s> b"])) == 1
@@ -101,3 +107,35 @@ def test_a_tokenizer_with_more_tokens_than_the_model_has_embeddings_is_refused(t
     save_tokenizer(tmp_path, pad_token="<pad>")
     with pytest.raises(UserError, match="gives token 11, the model has 11 embeddings"):
         train()  # the one of h, which not every batch has
+
+
+def test_a_padding_token_beyond_the_embeddings_is_refused(tmp_path, train):
+    save_classifier(tmp_path, "bert", vocab_size=len(WORDS))
+    save_tokenizer(tmp_path, pad_token="[PAD]")  # added behind the last word
+    with pytest.raises(UserError, match="gives token 12, the model has 12 embeddings"):
+        train()
+
+
+def test_rows_of_which_most_tokens_are_unknown_are_refused(tmp_path, train):
+    save_classifier(tmp_path, "bert")
+    save_tokenizer(tmp_path, pad_token="<pad>")
+    with pytest.raises(UserError, match="does not know 75% of the tokens of the training rows"):
+        train([f"a x{number} y z" for number in range(12)])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("windows", [{}, {"max_length": 4, "stride": 0}], ids=["whole", "windows"])
+def test_a_few_rows_of_which_most_tokens_are_unknown_are_named(tmp_path, train, caplog, windows):
+    save_classifier(tmp_path, "bert")
+    save_tokenizer(tmp_path, pad_token="<pad>")
+    train([*GOOD, "x y a z x y", "x b", "x x x"], **windows)
+    [said] = [record.getMessage() for record in caplog.records if "mostly" in record.getMessage()]
+    assert said == (
+        "train: lines 14, 16 have mostly tokens that the tokenizer does not know (<unk>)"
+    )
+
+
+def test_a_decoder_whose_unknown_token_ends_a_text_knows_every_byte(tmp_path, train):
+    save_decoder(tmp_path)
+    save_tokenizer(tmp_path, adds_types=False, unk_token="</s>")
+    train(["</s> </s> a"] * 12)

@@ -279,8 +279,8 @@ def first_forward(
 ) -> tuple[float, tuple[int, ...]]:
     """Run a model on one batch before training, and restore the random number generator.
 
-    With several processes, a backward pass finds out whether some parameters get no gradient, as
-    RoFormer's position embeddings. DistributedDataParallel is then told to look for them at each step.
+    With DistributedDataParallel, a backward pass finds out whether some parameters get no gradient, as
+    RoFormer's position embeddings. It is then told to look for them at each step.
 
     Args:
         model: on the CPU; it is left in training mode, without gradients.
@@ -295,21 +295,22 @@ def first_forward(
         DivergedError: the loss is not finite.
     """
     # Dropout draws here; the draws of the training must not depend on it.
-    several = accelerator is not None and accelerator.num_processes > 1
+    # torchrun with a single process makes one of these, too.
+    is_ddp = accelerator is not None and accelerator.distributed_type.startswith("MULTI_")
     with (
         explain_load_errors(model.name_or_path or ""),
         torch.random.fork_rng(devices=[]),
         keep_attention_type(model),
-        torch.set_grad_enabled(several),
+        torch.set_grad_enabled(is_ddp),
     ):
         outputs = model.train()(**model_inputs_of(batch))
-        loss = float(outputs.loss)
-        if several:
+        loss = float(outputs.loss.detach())
+        if is_ddp:
             outputs.loss.backward()
     # Layers that LayerDrop leaves out get a gradient in some batches only.
     drops = any("layerdrop" in name and rate for name, rate in model.config.to_dict().items())
     without = any(p.requires_grad and p.grad is None for p in model.parameters())
-    if accelerator is not None and several and (drops or without):
+    if accelerator is not None and is_ddp and (drops or without):
         accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     model.zero_grad()
     if not torch.isfinite(outputs.loss):

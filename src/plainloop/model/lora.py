@@ -83,10 +83,11 @@ def add_lora(
         A `peft.PeftModelForSequenceClassification` around the model.
 
     Raises:
-        UserError: peft is not installed, or the model has no such layers.
+        UserError: peft is not installed, or the model has no such layers or shares their weights.
     """
     check_peft("--lora-rank")
     from peft import LoraConfig, TaskType, get_peft_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
     encoder = model.base_model
     head = {
@@ -104,7 +105,15 @@ def add_lora(
     )
     with warnings.catch_warnings():  # peft 0.21 reads an attribute that Transformers deprecated
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+    layers: Any = [m for m in adapted.modules() if isinstance(m, BaseTunerLayer)]
+    if len({id(layer.get_base_layer().weight) for layer in layers}) < len(layers):  # Zamba
+        raise UserError(
+            f"{type(model).__name__} has one weight in several layers, and LoRA would change it in each",
+            where="--lora-rank",
+            fix="leave it out, or choose another model",
+        )
+    return adapted
 
 
 def train_in_float32(model: Any) -> None:

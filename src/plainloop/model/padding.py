@@ -14,7 +14,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 DEPEND_ON_PADDING = frozenset(
     {
-        *("big_bird", "bigbird_pegasus", "convbert", "fnet"),
+        *("big_bird", "bigbird_pegasus", "canine", "convbert", "fnet"),
         *("nystromformer", "t5gemma", "t5gemma2", "yoso"),
     }
 )

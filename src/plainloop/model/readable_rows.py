@@ -1,5 +1,6 @@
 """Check that a model can read each row: it has tokens, one end of text, and no more than the positions."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,10 @@ from plainloop.model.load import explain_load_errors, token_embeddings
 from plainloop.model.padding import keep_attention_type
 
 WITHOUT_TOKENS = "without any token of this model"
+MOST_UNKNOWN = 0.5
+"""Share of tokens that the tokenizer may not know, as [UNK], of all training rows together."""
+
+logger = logging.getLogger(__name__)
 
 
 def check_rows(
@@ -37,7 +42,8 @@ def check_rows(
         check: of the same rows; it says how a person finds them.
 
     Raises:
-        UserError: a row has no tokens, or the model's end-of-text token within its text; a token is
+        UserError: a row has no tokens, or the model's end-of-text token within its text; most tokens
+            of the training rows are unknown to the tokenizer; a token or the padding token is
             beyond the embedding table, so that the tokenizer is another model's; or the forward pass of
             the longest row fails.
     """
@@ -47,12 +53,21 @@ def check_rows(
     for split, loader in dataloaders.items():
         rows: Any = loader.dataset
         input_ids = rows.with_format("arrow")["input_ids"]
+        numbers = np.asarray(rows.with_format("numpy")["idx"])
         for what, found in find_unreadable(input_ids, tokenizer, model.config, num_texts):
-            shown = check.show(split, np.asarray(rows.with_format("numpy")["idx"])[found].tolist())
+            shown = check.show(split, numbers[found].tolist())
             fix = "give these rows a text, or leave them out"
             if what != WITHOUT_TOKENS:
                 fix = "remove it from these texts: the model finds the end of a text by it"
             problems.append(UserError(f"{shown} {what}", where=split, fix=fix))
+        mostly_unknown = find_unknown(input_ids, tokenizer, split)
+        if len(mostly_unknown):
+            logger.warning(
+                "%s: %s have mostly tokens that the tokenizer does not know (%s)",
+                split,
+                check.show(split, numbers[mostly_unknown].tolist()),
+                printable(str(tokenizer.unk_token)),
+            )
         lengths = _lengths(input_ids)
         highest = max(highest, pc.max(_flatten(input_ids)).as_py() or 0)
         at = int(np.argmax(lengths))
@@ -111,6 +126,47 @@ def find_unreadable(
     counts = np.bincount(of_rows[np.asarray(ends, bool)], minlength=len(input_ids))
     if len(wrong := np.flatnonzero(counts > expected)):
         yield f"with {printable(str(tokenizer.eos_token))} in the text", wrong
+
+
+def find_unknown(
+    input_ids: pa.Array | pa.ChunkedArray, tokenizer: PreTrainedTokenizerBase, split: str
+) -> NDArray[np.intp]:
+    """Find rows of which most tokens are unknown to the tokenizer, special tokens aside.
+
+    Args:
+        input_ids: a list of tokens for each row, or of lists, one for each window.
+        tokenizer: that they are from. GPT-2's kin, whose unknown token is another special one too, know
+            every byte.
+        split: train is refused if it is so of all rows together.
+
+    Returns:
+        The positions of such rows.
+
+    Raises:
+        UserError: they are most of the training rows' tokens.
+    """
+    unknown = tokenizer.unk_token_id
+    roles = ("bos", "eos", "pad", "cls", "sep", "mask")
+    special = {getattr(tokenizer, f"{role}_token_id", None) for role in roles} - {None}
+    if unknown is None or unknown in special:
+        return np.empty(0, np.intp)
+    special |= {*tokenizer([""])["input_ids"][0]}
+    of_rows = pc.list_parent_indices(input_ids).to_numpy()
+    if _is_nested(input_ids):
+        of_rows = of_rows[pc.list_parent_indices(pc.list_flatten(input_ids)).to_numpy()]
+    tokens = _flatten(input_ids).to_numpy()
+    texts, unknowns = (
+        np.bincount(of_rows[chosen], minlength=len(input_ids))
+        for chosen in (~np.isin(tokens, list(special)), tokens == unknown)
+    )
+    share = unknowns.sum() / max(texts.sum(), 1)
+    if split == "train" and share > MOST_UNKNOWN:
+        raise UserError(
+            f"the tokenizer does not know {share:.0%} of the tokens of the training rows",
+            where="--model",
+            fix="choose a model for their language and script, or copy its own vocabulary files",
+        )
+    return np.flatnonzero(unknowns > MOST_UNKNOWN * texts)
 
 
 def _flatten(input_ids: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
