@@ -1,12 +1,14 @@
 """Checkpoints, heads, dropout, freezing, and the first forward pass."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
 
 import pytest
 import torch
-from tiny_checkpoints import save_small
+from architectures.tiny import save_checkpoint
+from tiny_checkpoints import save_classifier, save_small, save_tokenizer
 from transformers import pipeline
 
 from plainloop.config.tasks import get_task
@@ -161,3 +163,68 @@ def test_a_regression_has_one_logit_and_mean_squared_error(tiny_model):
     assert float(outputs.loss.detach()) == pytest.approx(
         float((outputs.logits.detach() - 0.5) ** 2), rel=1e-6
     )
+
+
+def config_of(folder, **changed):
+    path = folder / "config.json"
+    values = json.loads(path.read_text(encoding="utf-8")) | changed
+    path.write_text(json.dumps(values), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"model_type": "foreign", "auto_map": {"AutoConfig": "foreign.Config"}},
+            "it needs code from its own files, which is never run; choose a model of a type",
+        ),
+        (
+            {"model_type": "qwen99"},
+            r"has no model type 'qwen99'; pip install --upgrade transformers",
+        ),
+        (
+            {"model_type": "vit"},
+            "Transformers has no text classifier of the type ViT; choose a model",
+        ),
+        ({"model_type": "whisper"}, "no text classifier of the type Whisper"),
+        ({"num_hidden_layers": "many"}, "expected int, got str.*its files are damaged"),
+        ({"hidden_size": 16}, "its weights have other shapes than its config.json says"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "install that package"),
+    ],
+    ids=["code", "newer", "vision", "speech", "damaged", "shapes", "package"],
+)
+def test_an_error_says_what_is_wrong_with_the_files(tmp_path, changed, said):
+    save_classifier(tmp_path, "bert")
+    save_tokenizer(tmp_path, pad_token="<pad>")
+    config_of(tmp_path, **changed)
+
+    def load():
+        load_tokenizer(str(tmp_path))
+        load_model(str(tmp_path), TASK)
+
+    with pytest.raises(UserError, match=said):
+        load()
+
+
+def test_reformer_which_trains_on_rows_of_one_length_is_refused(tmp_path):
+    save_checkpoint("reformer", tmp_path)
+    model, _ = load_model(str(tmp_path), TASK)
+    batch = {"input_ids": torch.ones(1, 5, dtype=torch.long), "labels": torch.tensor([1])}
+    with pytest.raises(UserError, match=r"trains on rows of one length alone.*another type"):
+        first_forward(model, batch)
+
+
+def test_layoutlmv2_names_the_package_that_it_needs(tmp_path):
+    save_checkpoint("layoutlmv2", tmp_path)
+    with pytest.raises(UserError, match=r"requires the detectron2 library.*install that package"):
+        load_tokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["canine", "perceiver"])
+def test_embeddings_that_are_no_table_are_not_frozen(tmp_path, kind):
+    save_checkpoint(kind, tmp_path)
+    model, _ = load_model(str(tmp_path), TASK)
+    with pytest.raises(
+        UserError, match=r"--freeze-embeddings: .* has no table of token embeddings"
+    ):
+        freeze(model, embeddings=True, layers=0)

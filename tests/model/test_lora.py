@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from architectures.tiny import save_checkpoint
 from safetensors.torch import load_file, load_model as load_weights, save_model
 from tiny import run_tiny
 from torch.nn import functional
@@ -250,6 +251,15 @@ def test_windows_of_a_model_with_an_adapter_are_pooled(tiny_model):
 def test_a_model_without_such_layers_is_refused():
     model = small_model("fnet")  # Fourier transforms instead of attention
     with pytest.raises(UserError, match="--lora-rank: FNetForSequenceClassification has no query"):
+        add_lora(model, 4)
+
+
+def test_layers_that_share_a_weight_are_refused(tmp_path):
+    save_checkpoint("zamba", tmp_path)  # merged into one weight, the adapters of two would add up
+    model, _ = load_model(str(tmp_path), TASK)
+    with pytest.raises(
+        UserError, match="--lora-rank: ZambaForSequenceClassification has one weight"
+    ):
         add_lora(model, 4)
 
 
