@@ -93,8 +93,8 @@ SMALL = {
 }  # fmt: skip
 """Keywords of a configuration, of which each class takes its own."""
 VISION = {
-    "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-    "image_size": 32, "patch_size": 16, "depth": 1, "num_heads": 2, "out_hidden_size": 32,
+    "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
+    "image_size": 8, "patch_size": 4, "depth": 1, "num_heads": 2, "out_hidden_size": 32,
     "num_position_embeddings": 16,
 }  # fmt: skip
 ALL_HEADS = {"num_key_value_heads": 4}
@@ -139,7 +139,7 @@ OF_TYPE: dict[str, dict[str, Any]] = {
         "lsh_attn_chunk_length": 16, "num_buckets": 4,
     },
     "ultrabert": {"prediction_head_size": 32},
-    "canine": {"num_hash_buckets": 64, "max_position_embeddings": 2048, "local_transformer_stride": 64},
+    "canine": {"num_hash_buckets": 2048, "max_position_embeddings": 2048, "local_transformer_stride": 64},
     "big_bird": {"block_size": 4}, "bigbird_pegasus": {"block_size": 4},
     "longformer": {"attention_window": 8},
     "ibert": {"quant_mode": False},
@@ -257,7 +257,8 @@ def _keywords(cls: Any, tokenizer: PreTrainedTokenizerBase, within: str = "") ->
 def _make_tokenizer(kind: str) -> PreTrainedTokenizerBase:
     """The type's own tokenizer class, trained on a few words; else byte-level BPE."""
     name = TOKENIZER_MAPPING_NAMES.get(kind)
-    trained = _train_tokenizer(name) if name and name != "TokenizersBackend" else None
+    has_own = name not in (None, "TokenizersBackend", "EsmcTokenizer")  # that reads proteins only
+    trained = _train_tokenizer(name) if name and has_own else None
     return deepcopy(trained) if trained is not None else _byte_level(kind)
 
 

@@ -13,9 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import transformers
+from architectures.tiny import save_checkpoint
 from conftest import write_pairs
 from hypothesis import given, settings, strategies as st
 from runs import make_runs
+from transformers import AutoModelForSequenceClassification
 
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import TASKS
@@ -156,6 +158,33 @@ def test_constants_are_laid_out_as_ruff_does(values):
         check=False,
     )
     assert finished.returncode == 0, finished.stdout.decode()
+
+
+def test_a_model_that_depends_on_padding_is_evaluated_row_by_row(tmp_path):
+    save_checkpoint("fnet", tmp_path / "fnet")
+    script = make_script(TrainConfig(task="demo", model=str(tmp_path / "fnet")), tmp_path / "a.py")
+    assert "PER_DEVICE_EVAL_BATCH_SIZE = 1" in "".join(script.parts.values())
+
+
+def test_a_padding_token_is_set_in_the_config_that_the_text_model_has(tmp_path):
+    save_checkpoint("gemma3", tmp_path / "gemma3")
+    path = tmp_path / "gemma3" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    padding = config["text_config"]["pad_token_id"]
+
+    def settings_of():
+        given = TrainConfig(task="demo", model=str(tmp_path / "gemma3"))
+        return "".join(make_script(given, tmp_path / "a.py").parts.values())
+
+    assert "pad_token_id" not in settings_of()
+    config["text_config"]["pad_token_id"] = None
+    path.write_text(json.dumps(config), encoding="utf-8")
+    assert f'MODEL_SETTINGS = {{"text_config": {{"pad_token_id": {padding}}}}}' in settings_of()
+    model = AutoModelForSequenceClassification.from_pretrained(
+        path.parent, text_config={"pad_token_id": padding}
+    )
+    assert model.config.text_config.pad_token_id == padding
+    assert model.config.text_config.hidden_size == config["text_config"]["hidden_size"]
 
 
 def test_what_stands_beside_it_is_written_with_it(runs, script_of, tmp_path):

@@ -132,3 +132,12 @@ def test_other_models_have_no_such_attention(tiny_model):
 def test_parameters_that_the_file_has_fused_can_be_saved(kind, tmp_path):
     model = load(kind, tmp_path)
     save_model(model, str(tmp_path / "saved.safetensors"))
+
+
+def test_a_head_that_takes_the_mean_of_all_tokens_keeps_it(tmp_path):
+    model = load("eurobert", tmp_path)
+    batch = padded_batch(model)
+    with torch.no_grad():
+        logits = model(**batch).logits
+    model.classifier._forward_hooks.clear()
+    torch.testing.assert_close(logits, logits_alone(model, batch))

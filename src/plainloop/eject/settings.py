@@ -8,7 +8,7 @@ from plainloop.config.settings import TrainConfig
 from plainloop.eject.literals import Code, literal
 from plainloop.eject.rows import Rows
 from plainloop.model.load import dropout_fields
-from plainloop.model.padding import padded_positions
+from plainloop.model.padding import DEPEND_ON_PADDING, padded_positions
 from plainloop.model.pretrained import DEMO_MODEL
 from plainloop.model.tokenizer import load_tokenizer
 from plainloop.run.folder import is_run
@@ -93,9 +93,15 @@ def _model_settings(inputs: Inputs) -> dict[str, Any]:
         of_model = dict.fromkeys(dropout_fields(config), inputs.config.dropout)
     with torch.device("meta"):  # shapes only
         model = AutoModelForSequenceClassification.from_config(config)
-    if getattr(config, "pad_token_id", None) != pad_token_id and padded_positions(model) is None:
-        of_model["pad_token_id"] = pad_token_id
+    text = config.get_text_config()
+    if getattr(text, "pad_token_id", None) != pad_token_id and padded_positions(model) is None:
+        within = next((name for name, part in vars(config).items() if part is text), None)
+        padding = {"pad_token_id": pad_token_id}
+        of_model |= {within: padding} if within else padding
+    # A row alone is not padded; plainloop evaluates these models so.
+    alone = config.model_type in DEPEND_ON_PADDING
     return {
+        **({"PER_DEVICE_EVAL_BATCH_SIZE": 1} if alone else {}),
         "TOKENIZER_SETTINGS": of_tokenizer,
         "MODEL_SETTINGS": of_model,
         "MAX_LENGTH": inputs.config.max_length or (limit if limit < NO_LIMIT else None),

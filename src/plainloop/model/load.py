@@ -65,6 +65,11 @@ KNOWN_ERRORS = (
         "its files are damaged or of two models: copy or download them again",
     ),
     (
+        r"index out of range|out of bounds",
+        "a token or a position is beyond its tables",
+        "give a lower --max-length, or copy the files of its tokenizer again",
+    ),
+    (
         r"If training, (make sure|sequence length)",
         "it trains on rows of one length alone, which its config.json sets",
         "choose a model of another type",

@@ -43,7 +43,9 @@ def read_last_token_by_mask(model: PreTrainedModel) -> None:
     Args:
         model: changed by hooks, if its head computes logits (rows, tokens, labels).
     """
-    head = getattr(model, "score", None) or getattr(model, "classifier", None)
+    # EuroBERT's head gives logits (rows, tokens, labels), too, and takes their mean.
+    is_decoder = model.config.model_type == "modernbert-decoder"
+    head = getattr(model, "classifier" if is_decoder else "score", None)
     if not isinstance(head, nn.Linear):
         return
     call = threading.local()  # predictions may run on several threads
