@@ -46,8 +46,8 @@ LONG_TEXT = 140
 PROBABILITY_TOLERANCE = 1e-5
 UNPADDED_TOLERANCE = 1e-4
 """Of the losses of six steps, which differ by rounding and then by AdamW's first steps."""
-PADDED = {"execution": "padded"}
-SAVED = {"save_strategy": "steps", "save_steps": STEPS // 2}
+PADDED: dict[str, Any] = {"execution": "padded"}
+SAVED: dict[str, Any] = {"save_strategy": "steps", "save_steps": STEPS // 2}
 YES = "yes"
 TASK = Task("texts", ("text",), tuple(LABELS), ("accuracy",), "single_label_classification")
 COLUMNS = (

@@ -282,8 +282,8 @@ def _train_tokenizer(name: str) -> PreTrainedTokenizerBase | None:
 def _byte_level(kind: str) -> PreTrainedTokenizerBase:
     style = next((style for style, kinds in STYLES.items() if kind in kinds), "bos")
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    core.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=["<unk>", "<s>", "</s>", "<pad>", "<mask>"],
@@ -294,7 +294,7 @@ def _byte_level(kind: str) -> PreTrainedTokenizerBase:
     if style in TEMPLATES:
         single, pair = TEMPLATES[style]
         special = [(name, core.token_to_id(name)) for name in ("<s>", "</s>")]
-        core.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+        core.post_processor = processors.TemplateProcessing(
             single=single, pair=pair, special_tokens=special
         )
     names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}

@@ -214,6 +214,14 @@ def test_reformer_which_trains_on_rows_of_one_length_is_refused(tmp_path):
         first_forward(model, batch)
 
 
+def test_the_first_forward_pass_moves_no_buffer(tmp_path):
+    save_checkpoint("ibert", tmp_path)  # notes the range of its activations
+    model, _ = load_model(str(tmp_path), TASK)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    first_forward(model, {"input_ids": torch.tensor([[5, 6]]), "labels": torch.tensor([1])})
+    assert all(torch.equal(before[name], buffer) for name, buffer in model.named_buffers())
+
+
 def test_layoutlmv2_names_the_package_that_it_needs(tmp_path):
     save_checkpoint("layoutlmv2", tmp_path)
     with pytest.raises(UserError, match=r"requires the detectron2 library.*install that package"):

@@ -299,15 +299,9 @@ def first_forward(
         UserError: the forward pass fails, as with values of a wrong type in config.json.
         DivergedError: the loss is not finite.
     """
-    # Dropout draws here; the draws of the training must not depend on it.
     # torchrun with a single process makes one of these, too.
     is_ddp = accelerator is not None and accelerator.distributed_type.startswith("MULTI_")
-    with (
-        explain_load_errors(model.name_or_path or ""),
-        torch.random.fork_rng(devices=[]),
-        keep_attention_type(model),
-        torch.set_grad_enabled(is_ddp),
-    ):
+    with trial(model), torch.set_grad_enabled(is_ddp):
         outputs = model.train()(**model_inputs_of(batch))
         loss = float(outputs.loss.detach())
         if is_ddp:
@@ -325,6 +319,23 @@ def first_forward(
             fix="the checkpoint's weights are damaged or not finite: load them again",
         )
     return loss, tuple(outputs.logits.shape)
+
+
+@contextmanager
+def trial(model: PreTrainedModel) -> Iterator[None]:
+    """Explain the errors of a forward pass before training, of which nothing may be left.
+
+    Dropout draws numbers, and I-BERT keeps the range of its activations in buffers.
+    """
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with (
+        explain_load_errors(model.name_or_path or ""),
+        torch.random.fork_rng(devices=[]),
+        keep_attention_type(model),
+    ):
+        yield
+    for name, buffer in model.named_buffers():
+        buffer.copy_(before.get(name, buffer))
 
 
 def _check_head(config: Any, pretrained: str, task: Task) -> None:

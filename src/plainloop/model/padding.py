@@ -110,7 +110,7 @@ def _forward_rows(self: Any, *args: Any, **inputs: Any) -> Any:
         ]
     losses = [row.loss for row in rows if row.loss is not None]
     return SequenceClassifierOutput(
-        loss=torch.stack(losses).mean() if losses else None,  # type: ignore[arg-type]
+        loss=torch.stack(losses).mean() if losses else None,
         logits=torch.cat([row.logits for row in rows]),
     )
 

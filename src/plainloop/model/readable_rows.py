@@ -15,8 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from plainloop.data.batches.loaders import Batch, model_inputs_of
 from plainloop.data.quality.summary import DataCheck
 from plainloop.errors import UserError, printable
-from plainloop.model.load import explain_load_errors, token_embeddings
-from plainloop.model.padding import keep_attention_type
+from plainloop.model.load import token_embeddings, trial
 
 WITHOUT_TOKENS = "without any token of this model"
 MOST_UNKNOWN = 0.5
@@ -82,12 +81,7 @@ def check_rows(
             fix="its tokenizer is another model's: copy the right one into its folder",
         )
     _, loader, at = longest
-    with (
-        explain_load_errors(model.name_or_path or ""),
-        torch.random.fork_rng(devices=[]),
-        keep_attention_type(model),
-        torch.no_grad(),
-    ):
+    with trial(model), torch.no_grad():
         model.train()(**model_inputs_of(loader.collate_fn([loader.dataset[at]])))
 
 
@@ -147,7 +141,7 @@ def find_unknown(
     """
     unknown = tokenizer.unk_token_id
     roles = ("bos", "eos", "pad", "cls", "sep", "mask")
-    special = {getattr(tokenizer, f"{role}_token_id", None) for role in roles} - {None}
+    special: set[Any] = {getattr(tokenizer, f"{role}_token_id", None) for role in roles} - {None}
     if unknown is None or unknown in special:
         return np.empty(0, np.intp)
     special |= {*tokenizer([""])["input_ids"][0]}

@@ -185,7 +185,8 @@ def pool_windows(model: PreTrainedModel) -> PreTrainedModel:
         The same model.
     """
     # A method, which copy.deepcopy and accelerate's mixed precision bind to the right object.
-    model.forward_inputs = model.forward  # the class's, or as `ignore_neighbours` has changed it
+    # The class's, or as `ignore_neighbours` has changed it.
+    model.forward_inputs = model.forward  # type: ignore[assignment]
     model.forward = MethodType(_forward_windows, model)
     return model
 
