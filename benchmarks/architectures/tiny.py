@@ -224,7 +224,7 @@ def clear_dropout(values: dict[str, Any]) -> None:
         if isinstance(value, dict):
             clear_dropout(value)
         elif ("dropout" in name or "pdrop" in name) and type(value) in (int, float):
-            values[name] = 0.0
+            values[name] = type(value)(0)  # MPT's is an integer
 
 
 def _keywords(cls: Any, tokenizer: PreTrainedTokenizerBase, within: str = "") -> dict[str, Any]:

@@ -94,7 +94,10 @@ def _model_settings(inputs: Inputs) -> dict[str, Any]:
     with torch.device("meta"):  # shapes only
         model = AutoModelForSequenceClassification.from_config(config)
     text = config.get_text_config()
-    if getattr(text, "pad_token_id", None) != pad_token_id and padded_positions(model) is None:
+    named_there = getattr(
+        text, "pad_token_id", pad_token_id
+    )  # Perceiver's names none, and needs none
+    if named_there != pad_token_id and padded_positions(model) is None:
         within = next((name for name, part in vars(config).items() if part is text), None)
         padding = {"pad_token_id": pad_token_id}
         of_model |= {within: padding} if within else padding
