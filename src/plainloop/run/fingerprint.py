@@ -81,17 +81,18 @@ def check_fingerprint(
     saved, ours = (json.loads(json.dumps(side)) for side in (saved, ours))
     for side in (saved, ours):
         side.setdefault("machine", {}).setdefault("products", "default")  # 0.1.0 had no choice
-        side["machine"].setdefault("mixed_precision", ours["machine"].get("mixed_precision"))
+    # Nor did it save the launcher's precision.
+    saved["machine"].setdefault("mixed_precision", ours["machine"].get("mixed_precision"))
+    ours["machine"].setdefault("mixed_precision", None)
+    settings = ours.get("settings", {})
     # A version without a setting had what is now its default.
-    defaults = {
-        name: value for name, value in TrainConfig().to_dict().items() if name in ours["settings"]
-    }
+    defaults = {name: value for name, value in TrainConfig().to_dict().items() if name in settings}
     saved["settings"] = {**defaults, **saved.get("settings", {})}
-    places = saved["settings"]["model"]
+    places = saved["settings"].get("model") or []
     if isinstance(places, str):  # until 0.1.0 it was saved as it was given
         places = [places, *model_places(places, path.parents[1])]
-    if {*places} & {*ours["settings"].get("model", [])}:
-        saved["settings"]["model"] = ours["settings"]["model"]
+    if {*places} & {*settings.get("model", [])}:
+        saved["settings"]["model"] = settings["model"]
     differences = []
     if "rows" in saved:
         differences = ["it was saved by plainloop 0.1.0, whose rows cannot be compared with ours"]

@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 import torch
-from architectures import TABLES, create_batch
+from classifiers import TABLES, create_batch
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
 

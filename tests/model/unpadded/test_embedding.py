@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from architectures import DROPOUT, PADDING, SIZES, create_batch, create_classifier
+from classifiers import DROPOUT, PADDING, SIZES, create_batch, create_classifier
 from datasets import Dataset
 from safetensors.torch import load_model, save_model
 from torch import nn

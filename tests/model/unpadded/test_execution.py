@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate import DistributedType
 from accelerate.utils import DynamoBackend
-from architectures import create_classifier
+from classifiers import create_classifier
 from datasets import Dataset
 from tiny import largest_difference
 from transformers import AlbertConfig, AlbertForSequenceClassification

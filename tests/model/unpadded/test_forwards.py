@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from architectures import NAMES, create_batch, create_classifier
+from classifiers import NAMES, create_batch, create_classifier
 from torch import nn
 from transformers import BertConfig, BertForTokenClassification
 

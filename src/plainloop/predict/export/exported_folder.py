@@ -66,7 +66,7 @@ def check_packages(where: str, names: Sequence[str]) -> None:
         UserError: one is not.
     """
     if missing := [name for name in names if find_spec(name) is None]:
-        fix = "pip install 'plainloop[export]'"
+        fix = f"pip install {' '.join(missing)}"
         raise UserError(f"needs the package {missing[0]}", where=where, fix=fix)
 
 
