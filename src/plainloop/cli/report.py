@@ -7,7 +7,11 @@ from cyclopts import Parameter
 
 
 def report(
-    run: Path, /, *, accept_changed_files: Annotated[bool, Parameter(negative=())] = False
+    run: Path,
+    /,
+    *,
+    slice_column: str | None = None,
+    accept_changed_files: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Write the report and the model card of a finished run again, from the files in its folder.
 
@@ -17,8 +21,11 @@ def report(
     Examples:
         plainloop report runs/mrpc
 
+        plainloop report runs/reviews --slice-column language
+
     Args:
         run: Folder of the run, or of its seeds.
+        slice_column: Column of the run's data file: the score for the rows of each value, worst first.
         accept_changed_files: Use files of the run that were changed since it was finished, with a warning.
     """
     from plainloop.console import say
@@ -36,11 +43,14 @@ def report(
         raise UserError("a report needs the extra report", where=where, fix=INSTALL)
     with keep_locks(), explain_damage(run, accept_changed=accept_changed_files):
         if seed_folders(run):
+            if slice_column is not None:
+                what, fix = "has no effect on a report of several seeds", "give one seed's folder"
+                raise UserError(what, where="--slice-column", fix=fix)
             runs = load_seeds(run, accept_changed_files=accept_changed_files)
             lock_folder(run, where)
             say("Report", str(write_seeds_report(run, runs, write_summary(run, runs))))
             return
         opened = load_run(run, accept_changed_files=accept_changed_files)
         lock_folder(run, where)
-        say("Report", str(write_report(opened)))
+        say("Report", str(write_report(opened, slice_column)))
         say("Model card", str(write_card(opened)))

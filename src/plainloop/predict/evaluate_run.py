@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 from plainloop.config.read_options import ReadOptions
 from plainloop.console import say
 from plainloop.data.custom.columns import Columns, match_name
-from plainloop.data.custom.dataset import drop_empty_end, read_rows
+from plainloop.data.custom.dataset import read_rows
 from plainloop.data.custom.decimal_commas import with_decimal_points
 from plainloop.data.custom.label_checks import items_of
 from plainloop.data.custom.label_column import plain_labels
 from plainloop.data.custom.labels import Labels, are_label_numbers
 from plainloop.data.custom.one_hot import join_one_hot
-from plainloop.data.files.tables import Source, read_files
+from plainloop.data.files.tables import Source
 from plainloop.data.glue import read_glue_tsv, to_dataset
 from plainloop.errors import UserError, printable, printable_path
+from plainloop.metrics.row_predictions import PredictionCollector
 from plainloop.metrics.scorer import Scores
+from plainloop.metrics.slices import Slice, score_slices
 from plainloop.predict.loaded_run import Run
+from plainloop.predict.slice_column import read_labelled_files, read_slice_column
 from plainloop.training.prepare import load_inputs
 
 if TYPE_CHECKING:
@@ -47,12 +50,27 @@ def evaluate_run(
     Raises:
         UserError: the files are invalid; the message lists the rows.
     """
+    return {split: scores for split, (scores, _) in evaluate_slices(run, files, options).items()}
+
+
+def evaluate_slices(
+    run: Run,
+    files: Sequence[str | Path] = (),
+    options: ReadOptions = ReadOptions(),
+    column: str | None = None,
+) -> dict[str, tuple[Scores, list[Slice]]]:
+    """Evaluate as `evaluate_run`, and score the rows of each value of a column of the same files.
+
+    Raises:
+        UserError: also if the column cannot be used, before the model is loaded.
+    """
     given = [name for name, value in asdict(options).items() if value is not None]
     if given and not (files and run.task.layout is None):
         rows = f"a run of --task {run.task.name}" if files else "the run's own rows"
         what = f"has no effect with {rows}"
         raise UserError(what, where=f"--{given[0]}", fix="leave it out")
-    raw = _read_files(run, files, options) if files else _read_own_splits(run)
+    raw = _read_files(run, files, options) if files else read_own_splits(run)
+    values = {} if column is None else read_slice_column(run, raw, column, files, options)
     import torch
 
     from plainloop.data.batches.loaders import create_dataloaders
@@ -73,16 +91,24 @@ def evaluate_run(
     )
     accelerator = classifier.accelerator
     model = accelerator.prepare_model(classifier.model, evaluation_mode=True)
-    scores = {}
+    found = {}
     for split, own_loader in dataloaders.items():
         chose = split == "validation" and not files
         decision = None if chose else run.decision
         metric = TaskMetric(task.metrics, task.problem_type, task.label_names, decision)
         dataloader = accelerator.prepare(own_loader)
+        collected = PredictionCollector() if values else None
         half = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=config.bf16)
         with use_products(classifier.products), half:
-            scores[split] = evaluate(model, dataloader, metric, accelerator=accelerator) or {}
-    return scores
+            scores = (
+                evaluate(model, dataloader, metric, accelerator=accelerator, rows=collected) or {}
+            )
+        slices = []
+        if collected:
+            predictions = collected.finish(raw[split], task, decision)
+            slices = score_slices(predictions, values[split], task)
+        found[split] = scores, slices
+    return found
 
 
 def describe_labels(scores: Scores) -> list[str]:
@@ -105,13 +131,13 @@ def describe_labels(scores: Scores) -> list[str]:
     return lines
 
 
-def _read_own_splits(run: Run) -> "DatasetDict":
+def read_own_splits(run: Run) -> "DatasetDict":
     """Read the run's evaluation splits in the same way as the training."""
     if not (run.config.task or run.config.train_file or run.config.dataset):
         raise UserError(
             "its rows were given in Python and are in no file",
             where=printable_path(run.path),
-            fix="give labelled rows with --file",
+            fix="give labelled rows: plainloop evaluate --file",
         )
     config = replace(
         run.config,
@@ -129,8 +155,7 @@ def _read_own_splits(run: Run) -> "DatasetDict":
 
 def _read_files(run: Run, files: Sequence[str | Path], options: ReadOptions) -> "DatasetDict":
     if run.task.layout is None:
-        header = run.config.header if options.header is None else options.header
-        source = drop_empty_end(read_files(files, replace(options, header=header)))
+        source = read_labelled_files(run, files, options)
         for note in source.notes:
             say("Found", note)
         label = run.config.label_column

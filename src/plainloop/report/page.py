@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from plainloop.atomic_file import write_text
 from plainloop.errors import UserError
+from plainloop.metrics.slices import explain_slices
 from plainloop.predict.loaded_run import Run
-from plainloop.report.content import SCORE_NAMES, UNITS, describe_run
+from plainloop.report.content import SCORE_NAMES, UNITS, describe_run, readable
+from plainloop.report.slice_table import score_saved_slices
 from plainloop.run.folder import HISTORY_FILE, METRICS_FILE, load_metrics
 
 if TYPE_CHECKING:
@@ -27,24 +29,30 @@ def can_draw() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def write_report(run: Run) -> Path:
+def write_report(run: Run, slice_column: str | None = None) -> Path:
     """Write report.html into the folder of a finished run; return its path.
 
     Raises:
         UserError: metrics.json is damaged or has no analysis.
     """
     path = run.path / REPORT_FILE
-    write_text(path, render_report(run))
+    write_text(path, render_report(run, slice_column))
     return path
 
 
-def render_report(run: Run) -> str:
+def render_report(run: Run, slice_column: str | None = None) -> str:
     """Render the page from the run's files, with every text from the data escaped.
 
-    Nothing is computed here: each number carries its path in metrics.json as `data-key`.
+    Each number carries its path in metrics.json as `data-key`; only the scores of slices are computed
+    here, if a column is given.
     """
     metrics = read_metrics(run)
-    return render_page("page.html.jinja", metrics, **describe_run(run, metrics, read_history(run)))
+    content = describe_run(run, metrics, read_history(run))
+    if slice_column is not None and content["main"]:
+        content["slices"] = slices = score_saved_slices(run, content["main"], slice_column)
+        content |= {"slice_column": slice_column, "slice_note": explain_slices(slices)}
+        content["sections"].insert(1, ("slices", "Slices"))
+    return render_page("page.html.jinja", metrics, **content, readable=readable)
 
 
 def render_page(template: str, numbers: Mapping[str, Any], **content: Any) -> str:

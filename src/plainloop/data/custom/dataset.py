@@ -72,7 +72,7 @@ def read_custom_dataset(
     Raises:
         UserError: what is wrong with the files, columns or labels, with the rows at fault.
     """
-    read = given or _read_sources(config)
+    read = given or read_sources(config)
     sources = {split: drop_empty_end(source) for split, source in read.items()}
     why = "--label-column" if config.label_column else "the only other columns"
     sources, config, hot = _join_label_columns(sources, config)
@@ -258,7 +258,8 @@ def _join_label_columns(
     return {split: source for split, (source, _) in joined.items()}, one_label, hot
 
 
-def _read_sources(config: TrainConfig) -> dict[str, Source]:
+def read_sources(config: TrainConfig) -> dict[str, Source]:
+    """Read the files or the hub data set that the settings name: split -> its rows, all columns."""
     if config.dataset is not None:
         return _read_hub_sources(config.dataset)
     sources, problems = {}, []
