@@ -103,7 +103,7 @@ def test_every_script_is_formatted_and_has_nothing_unused(runs, script_of, tmp_p
 
 
 @pytest.mark.slow
-def test_every_task_has_a_script_of_at_most_200_lines(script_of, tmp_path_factory):
+def test_every_task_has_a_script_of_at_most_200_lines_below_its_header(script_of, tmp_path_factory):
     data = tmp_path_factory.mktemp("glue")
     tasks = [task for task in TASKS.values() if layout_of(task).files]
     sources = {}
@@ -112,7 +112,9 @@ def test_every_task_has_a_script_of_at_most_200_lines(script_of, tmp_path_factor
         sources[task.name] = script_of(task=task.name, data_dir=data, model="demo").source
     sources["embedded"] = script_of(task="demo", model="demo").source
     check_style(sources.values(), tmp_path_factory.mktemp("scripts"))
-    lines = {name: len(source.splitlines()) for name, source in sources.items()}
+    lines = {
+        name: len(source.partition("# ///\n")[2].splitlines()) for name, source in sources.items()
+    }
     print(lines)
     assert lines["mrpc"] <= MOST_LINES_OF_MRPC
     assert len(lines) == 11

