@@ -2,10 +2,13 @@
 
 import base64
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from plainloop.metrics.decision_rule import DECISION_FILE
 
 TOKEN = "hf_token_of_a_test"
 SECRETS = ("predictions", "report.html", "history", "checkpoints", ".lock", "run.yaml", "metrics")
@@ -97,13 +100,15 @@ def train(words, environment, run_command):
 def test_model_tokenizer_and_card_are_uploaded_and_nothing_that_holds_the_data(
     train, hub, tmp_path
 ):
-    finished = train("--hub-private-repo")
+    finished = train("--hub-private-repo", "--calibrate")
     assert finished.stderr == ""
     assert f"Uploaded       {hub.address}/someone/run" in finished.stdout
     [created] = hub.created
     assert created["name"] == "run"
     assert created.get("visibility") == "private" or created.get("private") is True
-    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= hub.files.keys()
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} | {
+        DECISION_FILE
+    } <= hub.files.keys()
     assert [name for name in hub.files if name.startswith(SECRETS)] == []
     assert not any("/" in name for name in hub.files)
     for name, content in hub.files.items():
@@ -111,6 +116,9 @@ def test_model_tokenizer_and_card_are_uploaded_and_nothing_that_holds_the_data(
     rows = (tmp_path / "run" / "report.html").read_bytes()
     assert b"The nurse" in rows or b"The cat" in rows
     texts = hub.files["README.md"] + hub.files["config.json"]
+    named = re.findall(rb"[\w.-]+\.(?:json|jsonl|yaml|html|parquet|safetensors)\b", texts)
+    assert b"decision_rule.json" in named
+    assert {name.decode() for name in named} <= hub.files.keys(), "the card names what is there"
     assert b"The nurse" not in texts
     assert b"The cat" not in texts
     assert (tmp_path / "run" / "run.yaml").read_text("utf-8").count("hub") == 0

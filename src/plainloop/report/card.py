@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from yaml import YAMLError
+
 from plainloop.atomic_file import write_text
 from plainloop.config.flag_types import OPTIMIZER_NAMES
-from plainloop.errors import printable
+from plainloop.errors import UserError, printable
+from plainloop.metrics.analysis import HALF
 from plainloop.metrics.decision_rule import DECISION_FILE
-from plainloop.model.pretrained import DEMO_MODEL
+from plainloop.model.pretrained import DEMO_MODEL, resolve_model
 from plainloop.predict.loaded_run import Run
 from plainloop.report.content import SCORE_NAMES, UNITS, main_split
-from plainloop.report.page import read_metrics
+from plainloop.report.page import read_history, read_metrics
 
 CARD_FILE = "README.md"
 KIND = {
@@ -44,11 +47,13 @@ def render_card(run: Run) -> str:
     call = '{"text": "...", "text_pair": "..."}' if pair else '"..."'
     rows = metrics.get("data", {}).get("rows", {})
     config = run.config
+    licence = base_licence(config.model)
     training = (
         f"{metrics['steps']:,} optimizer steps with {OPTIMIZER_NAMES[config.optim]}, "
         f"learning rate {config.learning_rate:g} "
         f"({config.lr_scheduler_type}), {config.per_device_train_batch_size} rows a batch, seed "
-        f"{config.seed}. Its settings, numbers and report stay in the folder it was trained in."
+        f"{config.seed}{describe_time(run, metrics)}. Its settings, numbers and report stay in the folder "
+        "it was trained in."
     )
     return "\n".join(
         [
@@ -75,14 +80,15 @@ def render_card(run: Run) -> str:
             f"classify({call})",
             "```",
             "",
-            *describe_decision(metrics),
+            *describe_decision(metrics, run.task.problem_type, call),
             "## Limits",
             "",
             f"- It was trained on {'pairs of texts' if pair else 'single texts'} of the data above."
             + (f" Of a text it reads {config.max_length} tokens." if config.max_length else "")
             + " Texts of another kind, language or time were not tried.",
             "- An interval is about other rows of the same kind and says nothing of other seeds.",
-            "- Its licence is at most as free as those of the model and the data it was made of.",
+            "- Its licence is at most as free as those of the model and the data it was made of"
+            + (f"; that of {code(config.model)} is {code(licence)}." if licence else "."),
             "- Add what only you know: the language, the licence, what it is for and what it is not.",
             "",
             "## Training",
@@ -91,6 +97,42 @@ def render_card(run: Run) -> str:
             "",
         ]
     )
+
+
+def describe_time(run: Run, metrics: Mapping[str, Any]) -> str:
+    """Describe how long the optimizer steps took, evaluations not counted, and the date of the end.
+
+    The history has each record's rows per second, and with the epoch how many rows these were.
+    """
+    rows, env = metrics.get("data", {}).get("rows", {}).get("train", 0), metrics["environment"]
+    seconds, before = 0.0, 0.0
+    for record in read_history(run):
+        seconds += (record["epoch"] - before) * rows / record["samples_per_second"]
+        before = record["epoch"]
+    took = f"{seconds / 60:,.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"  # noqa: PLR2004
+    count = f"{env['num_processes']} processes, " if env["num_processes"] > 1 else ""
+    ended = f", finished on {env['date']}" if "date" in env else ""  # older versions have none
+    return (
+        f"; about {took} on {count}device {env['device']} without evaluations{ended}"
+        if rows
+        else ended
+    )
+
+
+def base_licence(model: str) -> str | None:
+    """Read a base model's licence from its own card, in its folder or the Hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.repocard import metadata_load
+
+    try:
+        if is_local(model):
+            path: Any = Path(resolve_model(model), CARD_FILE)
+        else:
+            path = try_to_load_from_cache(model, CARD_FILE)
+        licence = (metadata_load(path) or {}).get("license")
+    except (UserError, OSError, ValueError, TypeError, YAMLError, RecursionError):
+        return None  # there is no such card, or what it holds is no metadata
+    return licence if isinstance(licence, str) else None
 
 
 def list_scores(metrics: Mapping[str, Any]) -> list[str]:
@@ -115,7 +157,32 @@ def list_scores(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def describe_decision(metrics: Mapping[str, Any]) -> list[str]:
+def apply_decision(decision: Mapping[str, Any], problem_type: str, call: str) -> list[str]:
+    """Return the lines of Python that decide by decision_rule.json what a pipeline's logits mean."""
+    lines = [
+        f'rule = json.loads(Path("path/to/this/folder/{DECISION_FILE}").read_text("utf-8"))',
+        f'[scores] = classify([{call}], top_k=None, function_to_apply="none")',
+    ]
+    logits = 'one["score"] / rule["temperature"]'
+    if problem_type == "multi_label_classification":
+        return [
+            *lines,
+            f'p = {{one["label"]: 1 / (1 + math.exp(-{logits})) for one in scores}}',
+            f'limits = rule["thresholds"] or dict.fromkeys(p, {HALF})',
+            "answer = [label for label in p if p[label] > limits[label]]",
+        ]
+    lines.append(f'odds = {{one["label"]: math.exp({logits}) for one in scores}}')
+    if not decision["thresholds"]:
+        return [*lines, "answer = max(odds, key=odds.get)"]
+    other = "(odds.keys() - {label}).pop()"
+    return [
+        *lines,
+        '[(label, limit)] = rule["thresholds"].items()',
+        f"answer = label if odds[label] / sum(odds.values()) > limit else {other}",
+    ]
+
+
+def describe_decision(metrics: Mapping[str, Any], problem_type: str, call: str) -> list[str]:
     """Describe the thresholds and temperature, which users of transformers must apply themselves."""
     decision = metrics.get("decision")
     if decision is None:
@@ -134,6 +201,11 @@ def describe_decision(metrics: Mapping[str, Any]) -> list[str]:
     lines += [
         f"- Answer {code(name)} where its probability is above {threshold:.6g}."
         for name, threshold in (decision["thresholds"] or {}).items()
+    ]
+    code_lines = apply_decision(decision, problem_type, call)
+    lines += [
+        *("", "```python", "import json, math", "from pathlib import Path", ""),
+        *(*code_lines, "```"),
     ]
     level = f"{decision['intervals']['level']:.0%}"
     lines += [

@@ -1,4 +1,4 @@
-"""Upload a finished run's model, tokenizer and model card to the Hugging Face Hub."""
+"""Upload a finished run's model, tokenizer, decision rule and card to the Hugging Face Hub."""
 
 import shlex
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class HubUpload:
     """Whether and where to upload."""
 
     push_to_hub: bool = False
-    """Upload model, tokenizer and model card to the hub at the end; no row of the data, no log."""
+    """Upload model, tokenizer, thresholds and card to the hub at the end; no row of the data, no log."""
 
     hub_model_id: str | None = None
     """Name on the hub, as in NAME or USER/NAME. Default: the run folder's name."""
@@ -90,9 +90,9 @@ def check_upload(wanted: HubUpload, folder: Path, seeds: Sequence[int] = ()) -> 
 
 
 def upload_run(folder: Path, name: str, *, private: bool | None) -> None:
-    """Upload a finished run's model, tokenizer and card from the main process; print the address.
+    """Upload a finished run's model, tokenizer, decision rule and card; print the address.
 
-    Predictions and report are not uploaded, because they contain texts of the data.
+    Only the main process does. Predictions and report are not uploaded, because they contain texts of the data.
 
     Args:
         folder: output folder of the run.
@@ -109,9 +109,10 @@ def upload_run(folder: Path, name: str, *, private: bool | None) -> None:
     from huggingface_hub import HfApi
 
     from plainloop.console import say
+    from plainloop.metrics.decision_rule import DECISION_FILE
     from plainloop.run.folder import MODEL_FILES
 
-    api, uploaded = HfApi(), ("README.md", *MODEL_FILES)
+    api, uploaded = HfApi(), ("README.md", DECISION_FILE, *MODEL_FILES)
     try:
         address = api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(

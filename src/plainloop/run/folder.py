@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
@@ -412,7 +413,7 @@ def summarize(state: TrainState, config: TrainConfig, accelerator: "Accelerator"
 
     Returns:
         task; steps; evaluations; best, the evaluation with the best score; saved, the evaluation of
-        the saved model; environment, the device, processes and versions the numbers may depend on.
+        the saved model; environment, the device, processes and versions the numbers may depend on, and the date, UTC.
     """
     import torch
 
@@ -426,6 +427,7 @@ def summarize(state: TrainState, config: TrainConfig, accelerator: "Accelerator"
         "best": best,
         "saved": best if config.load_best_model_at_end else by_step.get(state.step),
         "environment": {
+            "date": datetime.now(UTC).date().isoformat(),
             "device": str(accelerator.device),
             "num_processes": accelerator.num_processes,
             "threads": torch.get_num_threads(),
