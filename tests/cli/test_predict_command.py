@@ -285,6 +285,7 @@ def test_lines_of_stdin_that_are_no_texts_are_refused(folder, stdin, fragments):
     assert [part for part in fragments if part not in line] == []
 
 
+@pytest.mark.slow
 def test_pairs_are_two_texts_after_each_other_or_a_line_with_a_tab(tiny_model, tmp_path):
     from plainloop.config.settings import TrainConfig
     from plainloop.training.fine_tune import fine_tune

@@ -130,6 +130,7 @@ def test_all_missing_files_are_named_before_any_is_written(tiny_model, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cola", "mrpc", "stsb"])
 def test_the_official_test_files_are_predicted_row_by_row(name, glue, spelling_model, tmp_path):
     task = TASKS[name]

@@ -135,6 +135,7 @@ def test_a_failed_upload_leaves_the_run_whole_and_says_how_to_repeat_it(train, h
     assert hub.files == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "more", "said"),
     [

@@ -61,6 +61,7 @@ def test_a_run_that_was_not_evaluated_has_a_page_that_says_so(run):
     assert "This run was not evaluated." in page.render_report(load_run(result.folder))
 
 
+@pytest.mark.slow
 def test_rows_that_chose_the_epoch_are_said_to_have_chosen_it(run):
     plain = page.render_report(load_run(run(num_train_epochs=1).folder))
     chosen = run(num_train_epochs=2, load_best_model_at_end=True)

@@ -80,6 +80,7 @@ def test_a_row_is_in_the_slice_that_its_own_line_of_a_file_names(folder, tmp_pat
         assert (one.rows, one.score) == (len(of), pytest.approx(sum(of) / len(of)))
 
 
+@pytest.mark.slow
 def test_the_page_has_the_table_with_every_value_escaped(folder):
     run = load_run(folder / "run")
     slices = score_saved_slices(run, "validation", "Source")
@@ -109,6 +110,7 @@ def test_the_command_prints_and_writes_the_slices(folder, tmp_path, capsys, monk
     assert found == [(one.value, one.score) for one in slices]
 
 
+@pytest.mark.slow
 def test_a_column_that_cannot_be_used_is_one_line_before_the_model_is_loaded(
     folder, refused, tmp_path
 ):

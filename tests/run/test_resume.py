@@ -67,7 +67,7 @@ def stopped_and_resumed(folder: Path, monkeypatch, settings, step: int):
     [
         {},
         {"gradient_accumulation_steps": 4, "num_train_epochs": 9},
-        {"dataloader_num_workers": 2, "logging_steps": 5},
+        pytest.param({"dataloader_num_workers": 2, "logging_steps": 5}, marks=pytest.mark.slow),
         {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2},
         {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": {"patience": 0.0}},
         {"early_stopping_patience": 2, "learning_rate": 2e-2},

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from transformers import (
     AutoModelForSequenceClassification,
@@ -60,7 +61,11 @@ def configurations(dropout: float) -> dict[str, Any]:
     }
 
 
-NAMES = list(configurations(0.0))
+SAME_LAYER = {"ernie", "data2vec-text", "layoutlm", "roc_bert"}  # BERT's, as four others have it
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow if name in SAME_LAYER else ())
+    for name in configurations(0.0)
+]
 
 
 def create_classifier(name: str, dropout: float = 0.0, seed: int = 0) -> PreTrainedModel:
