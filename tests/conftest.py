@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import functools
 import itertools
-import json
 import os
 import random
 import shutil
@@ -71,8 +70,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     words = special + SUBJECTS + VERBS + OBJECTS + ["the", "a", "and", "not"]
+    # Other words are spelled.
+    letters = [*string.ascii_lowercase, *(f"##{letter}" for letter in string.ascii_lowercase)]
     inner = Tokenizer(
-        models.WordLevel({word: number for number, word in enumerate(words)}, "[UNK]")
+        models.WordPiece({piece: at for at, piece in enumerate(words + letters)}, unk_token="[UNK]")
     )
     inner.normalizer = normalizers.Lowercase()
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -105,26 +106,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def spelling_model(tiny_model, tmp_path_factory) -> Path:
-    """The tiny model with a tokenizer that spells what it does not know, for texts of the world."""
-    folder = tmp_path_factory.mktemp("models") / "spelling"
-    shutil.copytree(tiny_model, folder)
-    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    words = content["model"]["vocab"]
-    letters = [*string.ascii_lowercase, *(f"##{letter}" for letter in string.ascii_lowercase)]
-    vocabulary = words | {letter: len(words) + at for at, letter in enumerate(letters)}
-    content["model"] = {
-        "type": "WordPiece",
-        "unk_token": "[UNK]",
-        "continuing_subword_prefix": "##",
-        "max_input_chars_per_word": 100,
-        "vocab": vocabulary,
-    }
-    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 
 

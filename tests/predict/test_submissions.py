@@ -132,12 +132,12 @@ def test_all_missing_files_are_named_before_any_is_written(tiny_model, tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cola", "mrpc", "stsb"])
-def test_the_official_test_files_are_predicted_row_by_row(name, glue, spelling_model, tmp_path):
+def test_the_official_test_files_are_predicted_row_by_row(name, glue, tiny_model, tmp_path):
     task = TASKS[name]
     config = TrainConfig(
         task=name,
         data_dir=glue,
-        model=str(spelling_model),
+        model=str(tiny_model),
         output_dir=tmp_path / "run",
         max_steps=1,
         max_train_samples=64,

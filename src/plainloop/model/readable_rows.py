@@ -1,5 +1,6 @@
 """Check that a model can read each row: it has tokens, one end of text, and no more than the positions."""
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -46,6 +47,7 @@ def check_rows(
             beyond the embedding table, so that the tokenizer is another model's; or the forward pass of
             the longest row fails.
     """
+    tokenizer = copy.deepcopy(tokenizer)  # a call sets its truncation, which its files would note
     problems, num_texts = [], len(check.task.text_columns)
     longest: tuple[int, Any, int] = (0, None, 0)
     highest = tokenizer.pad_token_id or 0
@@ -141,17 +143,16 @@ def find_unknown(
     """
     unknown = tokenizer.unk_token_id
     roles = ("bos", "eos", "pad", "cls", "sep", "mask")
-    special: set[Any] = {getattr(tokenizer, f"{role}_token_id", None) for role in roles} - {None}
-    if unknown is None or unknown in special:
+    if unknown in {None, *(getattr(tokenizer, f"{role}_token_id", None) for role in roles)}:
         return np.empty(0, np.intp)
-    special |= {*tokenizer([""])["input_ids"][0]}
+    special = [*{*tokenizer.all_special_ids, *tokenizer([""])["input_ids"][0]} - {unknown}]
     of_rows = pc.list_parent_indices(input_ids).to_numpy()
     if _is_nested(input_ids):
         of_rows = of_rows[pc.list_parent_indices(pc.list_flatten(input_ids)).to_numpy()]
     tokens = _flatten(input_ids).to_numpy()
     texts, unknowns = (
         np.bincount(of_rows[chosen], minlength=len(input_ids))
-        for chosen in (~np.isin(tokens, list(special)), tokens == unknown)
+        for chosen in (~np.isin(tokens, special), tokens == unknown)
     )
     share = unknowns.sum() / max(texts.sum(), 1)
     if split == "train" and share > MOST_UNKNOWN:

@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import pytest
 from conftest import OBJECTS, SUBJECTS, VERBS
-from model.tiny_checkpoints import save_decoder
 from safetensors.torch import load_file, save_file
 from tiny import run_tiny
+from transformers import AutoTokenizer, GPT2Config, GPT2ForSequenceClassification
 
 from plainloop.errors import UserError
 from plainloop.predict.export import export_run as module
@@ -215,8 +215,14 @@ def test_the_embedded_model_end_to_end(run_command, tiny_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_decoder_is_exported_and_a_model_that_cannot_be_is_named(tmp_path, monkeypatch):
-    save_decoder(tmp_path / "model")
+def test_a_decoder_is_exported_and_a_model_that_cannot_be_is_named(
+    tiny_model, tmp_path, monkeypatch
+):
+    config = GPT2Config(
+        vocab_size=90, eos_token_id=3, bos_token_id=2, n_embd=8, n_layer=1, n_head=2, n_positions=16
+    )
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "model")
     run = train(tmp_path, tmp_path / "model", label_column="same", max_steps=2, max_length=16)
     export_run(run, tmp_path / "onnx", int8=False)
     texts = ["a b c", "h", "a a b b c d e f g h a b"]
