@@ -127,15 +127,38 @@ def one_of_each(copies: NDArray[Any], labels: NDArray[Any] | None = None) -> tup
 
     Args:
         copies: from `number_texts`.
-        labels: of the rows with one number, one of the rarest class is chosen; None: the first.
+        labels: of the rows with one number, one of the rarest class is chosen, unless another class would
+            then have less than two though it can have them; None: the first.
     """
     order = np.arange(len(copies))
     if labels is not None:
         _, class_of_row, counts = np.unique(labels, return_inverse=True, return_counts=True)
         order = np.argsort(counts[class_of_row], kind="stable")
+        rows = order[np.unique(copies[order], return_index=True)[1]]
+        if np.bincount(class_of_row[rows], minlength=len(counts)).min() < 2:  # noqa: PLR2004
+            found = _two_of_each_class(copies, class_of_row)
+            if len(found) == 2 * len(counts):
+                order = np.append(found, order[~np.isin(order, found)])
     _, first, unit_of_row = np.unique(copies[order], return_index=True, return_inverse=True)
     by_row = np.argsort(order[first])  # so that without copies the rows keep their order
     return order[first][by_row], np.argsort(by_row)[unit_of_row[np.argsort(order)]]
+
+
+def _two_of_each_class(copies: NDArray[Any], class_of_row: NDArray[Any]) -> Rows:
+    """Two rows of each class, no two with one number, as far as there are such."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    texts = np.unique(copies, return_inverse=True)[1]
+    size = texts.max() + 1
+    pairs, first = np.unique(class_of_row * size + texts, return_index=True)
+    classes, texts = np.divmod(pairs, size)
+    places = np.append(2 * classes, 2 * classes + 1)
+    graph = csr_array((np.ones(len(places)), (places, np.tile(texts, 2))))
+    text_of_place = maximum_bipartite_matching(graph, perm_type="column")
+    place = np.flatnonzero(text_of_place >= 0)
+    rows: Rows = first[np.searchsorted(pairs, place // 2 * size + text_of_place[place])]
+    return rows
 
 
 def _join(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[Any]:
