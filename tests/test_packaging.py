@@ -150,6 +150,7 @@ def installed(built, tmp_path_factory):
     return programs
 
 
+@pytest.mark.nightly
 def test_a_fresh_environment_tells_its_version_from_outside_of_the_checkout(installed, tmp_path):
     assert run(installed / "plainloop", "--version", cwd=tmp_path).strip() == __version__
     where = "import plainloop; print(plainloop.__file__)"

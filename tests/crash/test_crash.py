@@ -43,6 +43,7 @@ def test_every_killed_run_ends_with_the_same_bits():
     assert total["silent differences"] == 0
 
 
+@pytest.mark.nightly
 def test_every_mutant_is_missed_by_name():
     printed = printed_by("mutants.py")
     assert len(re.findall("^caught: ", printed, re.MULTILINE)) >= 10
