@@ -137,7 +137,10 @@ def test_its_few_lines_decide_as_plainloop_does(settings, run, tmp_path):
     else:
         opened = load_run(run(num_train_epochs=4, learning_rate=1e-3, **settings).folder)
         subjects = ("cat", "dog", "girl", "nurse")
-        texts = [(f"The {a} sees the car", f"The {b} likes it") for a in subjects for b in subjects]
+        # With two words that it does not know this random model gives both labels.
+        texts = [
+            (f"The {a} sees the car", f"The {b} 그것 이다") for a in subjects for b in subjects
+        ]
         given = [{"text": first, "text_pair": second} for first, second in texts]
     answers = [decide_by_card(opened, text) for text in given]
     [code] = re.findall(r"Path\n\n(rule.*?)```", render_card(opened), flags=re.DOTALL)
