@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 from architectures.tiny import save_checkpoint
-from safetensors.torch import save_model
+from safetensors.torch import load_model as load_weights, save_model
 
 from plainloop.config.tasks import get_task
 from plainloop.data.batches.sliding_windows import pool_windows
@@ -131,7 +131,14 @@ def test_other_models_have_no_such_attention(tiny_model):
 @pytest.mark.parametrize("kind", ["gte", "nomic_bert", "jina_embeddings_v3"])
 def test_parameters_that_the_file_has_fused_can_be_saved(kind, tmp_path):
     model = load(kind, tmp_path)
-    save_model(model, str(tmp_path / "saved.safetensors"))
+    saved = tmp_path / "saved.safetensors"
+    save_model(model, str(saved))
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    load_weights(model, str(saved))
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
 def test_a_head_that_takes_the_mean_of_all_tokens_keeps_it(tmp_path):

@@ -139,3 +139,4 @@ def test_a_decoder_whose_unknown_token_ends_a_text_knows_every_byte(tmp_path, tr
     save_decoder(tmp_path)
     save_tokenizer(tmp_path, adds_types=False, unk_token="</s>")
     train(["</s> </s> a"] * 12)
+    assert (tmp_path / "run" / "model.safetensors").exists()

@@ -15,6 +15,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
+from plainloop.model.load import token_embeddings
 from plainloop.model.unpadded.layers import has_hooks
 
 if TYPE_CHECKING:
@@ -150,10 +151,7 @@ def compact_embedding(model: PreTrainedModel, rows: "Dataset", *, has_decay: boo
     Returns:
         A line for the user; none if the embedding was not replaced.
     """
-    try:
-        full: Any = model.get_input_embeddings()
-    except NotImplementedError:  # CANINE embeds characters by hashes
-        return []
+    full: Any = token_embeddings(model)
     if type(full) is not nn.Embedding or not full.weight.requires_grad or has_hooks(full):
         return []
     # Padding, and tokens that a model adds itself, as T5 before the decoder's input.
