@@ -100,14 +100,7 @@ def read_custom_dataset(
         checkpoint_labels=checkpoint_labels,
         drop=drop,
     )
-    tables, problems = {}, []
-    for split, source in sources.items():
-        try:
-            tables[split] = read_rows(source, columns, labels, config)
-        except UserError as problem:
-            problems.append(problem)
-    if problems:
-        raise UserError.together(problems)
+    tables = _read_tables(sources, columns, labels, config)
     notes = dict.fromkeys(note for source in sources.values() for note in source.notes)
     reasons = list(columns.reasons)
     if hot:
@@ -116,32 +109,9 @@ def read_custom_dataset(
     first = str(next(iter(filled(train.table[columns.label])), ""))
     if first[:1] in (*"[{(",) and first not in labels.label_names and not labels.is_list:
         found.append("labels: each list holds one label, so they are classes")
-    for split, source in sources.items():
-        left_out = np.setdiff1d(np.arange(source.table.num_rows), tables[split]["idx"]).tolist()
-        if left_out:
-            what = f"{len(left_out)} rows without a text or label are left out"
-            found.append(f"{split}: {what}: {source.show(left_out)} (--on-null drop)")
+    found += _left_out_rows(sources, tables)
     if "validation" not in tables:
-        table = tables["train"]
-        groups = _groups(train.table, config.group_column, table)
-        texts = [table[name] for name in TEXT_COLUMNS[: len(columns.text)]]
-        idx = table["idx"].to_numpy()
-        rows, held_out = split_rows(
-            _as_array(tables["train"]["label"], labels),
-            labels.problem_type,
-            validation_fraction=config.validation_fraction,
-            seed=config.split_seed,
-            groups=groups,
-            copies=number_texts(texts) if config.group_duplicates else None,
-            label_names=labels.label_names,
-            show=lambda rows: train.show(idx[rows].tolist()),
-        )
-        tables["validation"] = tables["train"].take(pa.array(held_out))
-        tables["train"] = tables["train"].take(pa.array(rows))
-        found.append(
-            f"validation: {len(held_out)} of {len(rows) + len(held_out)} rows, seed {config.split_seed} "
-            f"(--validation-fraction {config.validation_fraction:g})"
-        )
+        found.append(_hold_out_validation(tables, train, columns, labels, config))
     task = Task(
         name=config.data_name,
         text_columns=TEXT_COLUMNS[: len(columns.text)],
@@ -162,6 +132,61 @@ def read_custom_dataset(
         label_separator=labels.separator,
     )
     return CustomDataset(task, raw, resolved, tuple(found), sources)
+
+
+def _read_tables(
+    sources: Mapping[str, Source], columns: Columns, labels: Labels, config: TrainConfig
+) -> dict[str, pa.Table]:
+    """Run `read_rows` for each split; the problems of all of them are raised together."""
+    tables, problems = {}, []
+    for split, source in sources.items():
+        try:
+            tables[split] = read_rows(source, columns, labels, config)
+        except UserError as problem:
+            problems.append(problem)
+    if problems:
+        raise UserError.together(problems)
+    return tables
+
+
+def _left_out_rows(sources: Mapping[str, Source], tables: Mapping[str, pa.Table]) -> list[str]:
+    """A line for each split of which `--on-null drop` has left out rows."""
+    lines = []
+    for split, source in sources.items():
+        left_out = np.setdiff1d(np.arange(source.table.num_rows), tables[split]["idx"]).tolist()
+        if left_out:
+            what = f"{len(left_out)} rows without a text or label are left out"
+            lines.append(f"{split}: {what}: {source.show(left_out)} (--on-null drop)")
+    return lines
+
+
+def _hold_out_validation(
+    tables: dict[str, pa.Table],
+    train: Source,
+    columns: Columns,
+    labels: Labels,
+    config: TrainConfig,
+) -> str:
+    """Move a part of the training rows to a validation split, in `tables`; the line that says so."""
+    table = tables["train"]
+    texts = [table[name] for name in TEXT_COLUMNS[: len(columns.text)]]
+    idx = table["idx"].to_numpy()
+    rows, held_out = split_rows(
+        _as_array(table["label"], labels),
+        labels.problem_type,
+        validation_fraction=config.validation_fraction,
+        seed=config.split_seed,
+        groups=_groups(train.table, config.group_column, table),
+        copies=number_texts(texts) if config.group_duplicates else None,
+        label_names=labels.label_names,
+        show=lambda rows: train.show(idx[rows].tolist()),
+    )
+    tables["validation"] = table.take(pa.array(held_out))
+    tables["train"] = table.take(pa.array(rows))
+    return (
+        f"validation: {len(held_out)} of {len(table)} rows, seed {config.split_seed} "
+        f"(--validation-fraction {config.validation_fraction:g})"
+    )
 
 
 def read_rows(
