@@ -81,14 +81,38 @@ def test_texts_that_are_padded_on_the_left_are_packed_too():
 
 
 @pytest.mark.parametrize("name", FEW)
-def test_linear_layers_see_the_real_tokens_alone(name):
+def test_linear_layers_see_the_real_tokens_alone_and_the_last_ones_read_the_last(name):
     _, unpadded = pair(name)
     rows = []
     for module in unpadded.model.modules():
         if isinstance(module, nn.Linear):
             module.register_forward_hook(lambda _, args, out: rows.append(args[0].shape[-2]))
     unpadded(**create_batch(LENGTHS))
-    assert set(rows) == {sum(LENGTHS)}
+    assert set(rows) == {sum(LENGTHS), len(LENGTHS)}
+    mlp = [
+        module for module in unpadded.model.layers[-1].mlp.modules() if type(module) is nn.Linear
+    ]
+    assert rows.count(len(LENGTHS)) == len(mlp)
+
+
+def test_a_hook_on_the_last_layer_sees_every_token():
+    padded, unpadded = (model.double() for model in pair("llama"))
+    seen = {}
+    for model in (padded, unpadded):
+        model.model.layers[-1].register_forward_hook(
+            lambda _, args, out, model=model: seen.update({model: out})
+        )
+    batch = create_batch(LENGTHS)
+    assert_same(padded, unpadded, batch)
+    is_real = batch["attention_mask"].bool()
+    torch.testing.assert_close(seen[unpadded][0], seen[padded][is_real])
+
+
+def test_texts_that_end_with_the_padding_token_are_read_as_transformers_reads_them():
+    padded, unpadded = (model.double() for model in pair("llama"))
+    batch = create_batch(LENGTHS)
+    batch["input_ids"][1, 48:] = padded.config.pad_token_id
+    assert_same(padded, unpadded, batch)
 
 
 @pytest.mark.parametrize("name", FEW)

@@ -2,9 +2,11 @@
 
 A decoder's layers treat each token by itself, but for attention, which Transformers calls by a name in
 the configuration and which gets the keyword arguments of the model's forward. So nothing of a family is
-written again: the name is that of `attend_within_sequences`, and the sequences are an argument.
+written again: the name is that of `attend_within_sequences`, and the sequences are an argument. The last
+layer's feed-forward, most of its work, is computed for the token that the classifier reads.
 """
 
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -15,6 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from plainloop.model.unpadded.attention import attend
+from plainloop.model.unpadded.layers import has_hooks
 from plainloop.model.unpadded.packing import Packed, pack_inputs
 
 # fmt: off
@@ -30,6 +33,8 @@ Not: its mixtures of experts, which no CPU computes in float64 to be compared; t
 differ in size (DeepSeek's); with eager attention (Gemma 2, gpt-oss); with recurrent layers (Qwen 3.5, Jamba).
 """
 ATTENTION = "plainloop_varlen"
+_READ: ContextVar[torch.Tensor | None] = ContextVar("_READ", default=None)
+"""From a layer's attention, which gets arguments, to its feed-forward: the tokens that are read of the last layer."""
 
 
 def run_decoder_unpadded(model: PreTrainedModel) -> None:
@@ -43,6 +48,8 @@ def run_decoder_unpadded(model: PreTrainedModel) -> None:
     model.set_attn_implementation(ATTENTION)
     base: Any = model.base_model
     base.forward = partial(_forward_base, base)
+    mlp: Any = base.layers[-1].mlp
+    mlp.forward = partial(_forward_last_mlp, mlp)
 
 
 def _forward_base(
@@ -56,17 +63,35 @@ def _forward_base(
     if packed is None or input_ids is None:
         return type(base).forward(base, input_ids, attention_mask=attention_mask, **kwargs)
     positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+    row = packed.pack(input_ids)
+    ends = torch.cat([packed.starts[1:], packed.starts.new_tensor([row.shape[1]])]) - 1
+    # Transformers' own classifier reads the last token that is not the padding token's id: the same, but
+    # in a text that ends with it. On a GPU, to look would be to wait.
+    padding = base.config.pad_token_id
+    reads_ends = not row.is_cuda and (padding is None or bool((row[0, ends] != padding).all()))
+    read = ends if reads_ends and not has_hooks(base.layers[-1]) else None
     output = type(base).forward(
         base,
-        packed.pack(input_ids),
+        row,
         # A mask of four dimensions is passed on as it is: none is made, real tokens squared.
         attention_mask=input_ids.new_empty(1, 1, 0, 0),
         position_ids=packed.pack(positions),
         use_cache=False,
         packed=packed,
+        read=read,
     )
     output.last_hidden_state = packed.pad(output.last_hidden_state)
     return output
+
+
+def _forward_last_mlp(mlp: Any, hidden_states: torch.Tensor) -> torch.Tensor:
+    read = _READ.get()
+    if read is None:
+        computed: torch.Tensor = type(mlp).forward(mlp, hidden_states)
+        return computed
+    computed = type(mlp).forward(mlp, hidden_states[:, read])
+    others = computed.new_zeros(*hidden_states.shape[:-1], computed.shape[-1])
+    return others.index_copy(1, read, computed)
 
 
 def attend_within_sequences(
@@ -77,6 +102,7 @@ def attend_within_sequences(
     attention_mask: torch.Tensor | None,
     *,
     packed: Packed | None = None,
+    read: torch.Tensor | None = None,
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
@@ -90,6 +116,7 @@ def attend_within_sequences(
         key, value: (1, key heads, real tokens, head size); each serves as many heads as there are more.
         attention_mask: not read.
         packed: where the sequences lie.
+        read: int64 (sequences,): which tokens are read of the last layer, for its feed-forward; None: all.
         dropout: probability of dropping an attention probability.
         scaling: factor of the scores; None: 1 / sqrt(head size).
         sliding_window: attend to this many tokens, the query's own among them; None: to all before.
@@ -97,6 +124,7 @@ def attend_within_sequences(
     Returns:
         The context, (1, real tokens, heads, head size), and no probabilities.
     """
+    _READ.set(read)
     if packed is None:
         more = {"dropout": dropout, "scaling": scaling, "sliding_window": sliding_window, **kwargs}
         context, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **more)

@@ -18,6 +18,7 @@ from plainloop.model.unpadded.decoders import ATTENTION, DECODERS, run_decoder_u
 from plainloop.model.unpadded.dropout import apply_dropout
 from plainloop.model.unpadded.layers import LAYERS, has_hooks
 from plainloop.model.unpadded.packing import Packed, pack_inputs
+from plainloop.model.unpadded.padded_attention import PADDED_ATTENTION, run_with_padded_attention
 
 CALLED_MODULES = (nn.Linear, nn.LayerNorm)
 """Modules within a layer that the packed forward calls, so that hooks on them run."""
@@ -27,7 +28,7 @@ def why_padded(model: PreTrainedModel) -> str | None:
     """The reason why a model, with or without LoRA, cannot run unpadded; None if it can."""
     model = without_adapters(model)
     config = model.config
-    if config.model_type not in LAYERS.keys() | DECODERS:
+    if config.model_type not in LAYERS.keys() | DECODERS | PADDED_ATTENTION.keys():
         return f"{type(model).__name__} runs padded alone"
     # A subclass may compute anything in its forward.
     stock: object = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
@@ -36,6 +37,8 @@ def why_padded(model: PreTrainedModel) -> str | None:
     if config.model_type in DECODERS:
         attention = config._attn_implementation  # noqa: SLF001 - its only name
         return None if attention in ("sdpa", ATTENTION) else f"its attention is {attention}"
+    if getattr(config, "conv_kernel_size", 0):  # the largest of DeBERTa-v2
+        return "it has a convolution over neighbouring tokens"
     return "a decoder" if getattr(config, "is_decoder", False) else None
 
 
@@ -57,6 +60,9 @@ def run_unpadded(model: PreTrainedModel) -> None:
     model = without_adapters(model)
     if model.config.model_type in DECODERS:
         run_decoder_unpadded(model)
+        return
+    if model.config.model_type in PADDED_ATTENTION:
+        run_with_padded_attention(model)
         return
     base: Any = model.base_model
     path, packed_forward = LAYERS[model.config.model_type]
