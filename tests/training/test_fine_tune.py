@@ -127,7 +127,6 @@ def test_command_script_and_launched_script_give_the_same_bits(
     titles = [line.split("  ")[0] for line in command.stdout.splitlines() if line[:1] != " "]
     assert titles == [
         "Data",
-        "Launcher",
         "Device",
         "Batch",
         "Steps",
@@ -138,11 +137,10 @@ def test_command_script_and_launched_script_give_the_same_bits(
         "One batch",
         "Model",
         "Execution",
-        "Execution",
         "First forward",
         "Optimizer",
         "Schedule",
-        "Execution",
+        "Products",
         "Validation",
         "Saved",
         "Report",

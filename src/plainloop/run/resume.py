@@ -186,7 +186,7 @@ def choose_run_products(
             saved = checkpoints.saved_products(newest)
     products, why = choose_products(model, config, accelerator, saved)
     if accelerator.is_main_process:
-        say("Execution", why)
+        say("Products", why)
     return products
 
 

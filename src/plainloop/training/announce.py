@@ -38,8 +38,9 @@ def describe_run(
         count(num_batches, config) for count in (steps_per_epoch, count_training_steps)
     )
     factors = f"{_count(rows, 'row')} x {_count(processes, 'process')} x {_count(batches, 'batch')}"
+    launcher = [("Launcher", f"{launcher_name()}, {_count(processes, 'process')}")]
     return [
-        ("Launcher", f"{launcher_name()}, {_count(processes, 'process')}"),
+        *(launcher if processes > 1 else []),
         *_devices(accelerator),
         ("Batch", f"{factors} = {rows * processes * batches} an optimizer step"),
         ("Steps", f"{in_epoch} an epoch, {in_all} in all"),

@@ -111,8 +111,8 @@ def fine_tune(
         f"new: {', '.join(new_parameters) or 'none'}",
     )
     check_rows(model, dataloaders, tokenizer, inputs.check)
-    for line in choose_execution(model, model_inputs["train"], config, accelerator):
-        say("Execution", line)
+    execution = choose_execution(model, model_inputs["train"], config, accelerator)
+    say("Execution", "; ".join(execution))
     loss, logits_shape = first_forward(model, batch, accelerator)
     say("First forward", f"loss {loss:.4f}, logits {logits_shape}")
     if config.dry_run:

@@ -97,11 +97,20 @@ class Progress:
             f"{record['samples_per_second']:.0f} samples/s"
         )
 
-    def show_evaluation(self, record: dict[str, Any], seconds: float) -> None:
-        """Print an evaluation above the bar; its time does not count as training."""
+    def show_evaluation(self, record: dict[str, Any], seconds: float, best_metric: str) -> None:
+        """Print an evaluation above the bar: the loss, the first metric and the one that chooses the best.
+
+        Args:
+            record: step, epoch, loss and metrics.
+            seconds: that it took, which do not count as training.
+            best_metric: a metric of the record, or "loss".
+        """
         if self._visible:
             place = f"  epoch {record['epoch']:.2f}, step {record['step']}"
-            console.emit("evaluation", record, f"{place}: {describe_scores(record)}")
+            _step, _epoch, loss, *metrics = record
+            names = (loss, *metrics[:1], best_metric)
+            shown = {name: record[name] for name in names if name in record}
+            console.emit("evaluation", record, f"{place}: validation {describe_scores(shown)}")
         track(self._accelerator, tracker_values("eval", record), record["step"])
         self._started += seconds
 

@@ -130,7 +130,9 @@ class Session:
         if state.record_evaluation(scores, config) and config.load_best_model_at_end and self.run:
             with collective_timeout(config.ddp_timeout):
                 self.run.checkpoints.save_best(model, state.step)
-        self.progress.show_evaluation(state.evaluations[-1], time.perf_counter() - started)
+        self.progress.show_evaluation(
+            state.evaluations[-1], time.perf_counter() - started, config.best_metric
+        )
         return scores
 
     def save_or_stop(self, model: nn.Module, optimizer: Any, lr_scheduler: LRScheduler) -> None:
