@@ -1,6 +1,6 @@
 """Record what the pages show of runs: `make pictures`, about 8 minutes on an idle machine.
 
-    python docs/record.py                               # demo, seeds, speed: pictures and numbers
+    python docs/record.py                               # demo, seeds, readme, speed: pictures and numbers
     python docs/record.py --parts tutorial --glue GLUE  # the tutorial's outputs: 3 epochs, 12 minutes
 
 Pictures are written into docs/images, numbers into docs/recorded, and from there into the pages. The
@@ -102,6 +102,26 @@ def record_seeds(arguments: argparse.Namespace) -> None:
     draw_page(Path("runs/seeds/report.html"), "seeds.png", until="#curves")
 
 
+def record_readme(arguments: argparse.Namespace) -> None:
+    """What the README's commands print: the train command's data and evaluations, the first predictions."""
+    for name in ("reviews.csv", "new.csv"):
+        shutil.copy(DOCS.parent / "src" / "plainloop" / "data" / "samples" / name, name)
+    train = ["train", "reviews.csv", "--model", "demo", *arguments.flags]
+    predict = ["predict", "runs/reviews", "new.csv"]
+    printed = []
+    for words in (train, predict):
+        command = [PLAINLOOP, *words]
+        printed.append(
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()  # noqa: S603
+        )
+    shown = ("Data", "Found", "  epoch", "Saved", "Report")
+    outputs = {
+        "train": "\n".join(line for line in printed[0] if line.startswith(shown)),
+        "predict": "\n".join(printed[1][:4]),
+    }
+    save("readme", {"command": " ".join(["plainloop", *train]), "outputs": outputs})
+
+
 def record_speed(_arguments: argparse.Namespace) -> None:
     """The chart and the figures of performance.json."""
     sys.path.insert(0, str(DOCS.parent / "benchmarks"))
@@ -178,6 +198,7 @@ def draw_page(
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "demo": record_demo,
     "seeds": record_seeds,
+    "readme": record_readme,
     "speed": record_speed,
     "tutorial": record_tutorial,
 }
@@ -188,7 +209,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["demo", "seeds", "speed"])
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=["demo", "seeds", "readme", "speed"]
+    )
     parser.add_argument("--glue", type=Path, help="GLUE's folder, for the tutorial")
     parser.add_argument(
         "--flags", type=shlex.split, default=[], help="of shorter runs, to try this"

@@ -111,9 +111,10 @@ def test_links_to_files_lead_somewhere(name):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_the_readme_fits_on_two_screens():
+def test_the_readme_fits_on_two_screens_but_for_the_loop():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(readme.splitlines()) <= 110
+    above, _, below = readme.partition("<!-- loop -->")
+    assert len((above + below.partition("\n```\n")[2]).splitlines()) <= 110
 
 
 def test_the_readme_shows_the_loop_as_it_is():

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from samples import write_glue
 
 pytestmark = pytest.mark.slow
 
+SAMPLES = ROOT / "src" / "plainloop" / "data" / "samples"
 SHORT = ["--max-steps", "2", "--save-strategy", "no"]
 
 
@@ -54,22 +56,26 @@ def test_learning_rates_and_their_comparison(program, run_command, tmp_path):
     assert "accuracy" in difference
 
 
-def test_the_readmes_commands(tiny_model, tmp_path):
-    """Its block, in an empty folder, but for the model and the steps.
-
-    cp, plainloop train --seeds, predict --file --output, eject, accelerate launch train.py.
-    """
-    write_glue(tmp_path / "GLUE")
-    (tmp_path / "train.py").symlink_to(ROOT / "train.py")
-    (block,) = (
-        block
+def readme_blocks(test, tiny_model):
+    """The content of the README's blocks that a test here runs, with the tiny model and a few steps."""
+    blocks = [
+        block.content
         for block in blocks_of(ROOT / "README.md")
-        if (block.run_by or "").endswith("test_the_readmes_commands")
-    )
-    commands = block.content.replace("--model demo", f"--model {tiny_model} {' '.join(SHORT)}")
-    assert commands.count(" --max-steps 2 ") == 3
+        if (block.run_by or "").endswith(f"::{test}")
+    ]
+    for name, short in (
+        ("--model demo", f"--model {tiny_model} {' '.join(SHORT)}"),
+        ('model="demo"', f'model="{tiny_model}", max_steps=2'),
+    ):
+        blocks = [block.replace(name, short) for block in blocks]
+    assert "max" in blocks[0]
+    return blocks
+
+
+def test_the_readmes_commands(tiny_model, tmp_path):
+    """Its blocks, in an empty folder: cp, plainloop train, plainloop predict --output."""
     finished = subprocess.run(
-        ["bash", "-euc", commands],
+        ["bash", "-euc", "".join(readme_blocks("test_the_readmes_commands", tiny_model))],
         cwd=tmp_path,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         capture_output=True,
@@ -81,9 +87,17 @@ def test_the_readmes_commands(tiny_model, tmp_path):
     rows = (tmp_path / "new.csv").read_text(encoding="utf-8").splitlines()
     predictions = (tmp_path / "predictions.csv").read_text(encoding="utf-8").splitlines()
     assert len(predictions) == len(rows) > 10
-    for name in (
-        "train_reviews.py",
-        "runs/mrpc/summary.json",
-        "runs/mrpc-script/model.safetensors",
-    ):
-        assert (tmp_path / name).exists()
+    assert finished.stdout.splitlines()[-4:] == predictions[:4]
+    assert (tmp_path / "runs/reviews/report.html").exists()
+
+
+def test_the_readmes_python(tiny_model, tmp_path, monkeypatch):
+    """load_run(...).predict after TrainConfig and fine_tune."""
+    (block,) = readme_blocks("test_the_readmes_python", tiny_model)
+    shutil.copy(SAMPLES / "reviews.csv", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    *statements, last = block.strip().splitlines()
+    names = {}
+    exec("\n".join(statements), names)
+    assert set(eval(last, names)["scores"]) == {"bad", "good"}
+    assert names["metrics"]["saved"]["accuracy"] >= 0
