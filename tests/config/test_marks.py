@@ -102,6 +102,7 @@ def test_a_setting_without_marks_is_refused_with_a_fix(monkeypatch):
 def test_what_is_declared_to_be_ejected_is_read_by_it(name):
     """The data's settings are read by load_inputs; a script is padded whatever --execution says."""
     by_load_inputs = {"problem_type", "validation_fraction", "group_column", "group_duplicates"}
+    by_load_inputs |= {"on_null"}
     read_as = {
         "metric_for_best_model": "config.best_metric",
         "greater_is_better": "config.more_is_better",

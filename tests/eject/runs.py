@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from conftest import OBJECTS, SUBJECTS, VERBS, write_pairs
+from datasets import Dataset
 
 # Where the numbers would show a difference: active clipping, a rate that does not fall, ragged epochs.
 SHARP = {"learning_rate": 1e-3, "lr_scheduler_type": "constant", "num_train_epochs": 2}
@@ -100,6 +101,16 @@ def make_runs(folder: Path, demo_data: Path) -> dict[str, dict[str, object]]:
     pq.write_table(table, folder / "stars.parquet")
     floats = pa.table({"label": [float(n % 2) for n in range(ROWS)], "text": [t for t, _ in texts]})
     pq.write_table(floats, folder / "floats.parquet")
+    named = pa.table({"kind": [kind for _, kind in texts], "text": [t for t, _ in texts]})
+    with (
+        pa.OSFile(str(folder / "kinds.arrow"), "wb") as file,
+        pa.ipc.new_stream(file, named.schema) as out,
+    ):
+        out.write_table(named)
+    pq.write_table(named.rename_columns(["kind", "review"]), folder / "more.parquet")
+    Dataset.from_dict(
+        {"text": [t for t, _ in topics], "labels": [of for _, of in topics]}
+    ).save_to_disk(folder / "saved")
     demo = {"task": "demo", "data_dir": demo_data}
     return {
         "pair": {**demo, **SHARP},
@@ -168,6 +179,69 @@ def make_runs(folder: Path, demo_data: Path) -> dict[str, dict[str, object]]:
             "metric_for_best_model": "pearson",
             "learning_rate": 3e-3,
             "num_train_epochs": 5,
+        },
+        "frozen layers": {**demo, **SHARP, "freeze_layers": 1, "weight_decay": 0.1},
+        "focal loss": {
+            "train_file": (reviews,),
+            "focal_gamma": 0.5,
+            "class_weights": "balanced",
+            **SHARP,
+        },
+        "focal loss of several labels": {
+            "train_file": (listed,),
+            "focal_gamma": 2.0,
+            "freeze_embeddings": True,
+            **SHARP,
+        },
+        "weighted sampling": {
+            "train_file": (reviews,),
+            "train_sampling_strategy": "weighted",
+            "dataloader_num_workers": 2,
+            **SHARP,
+        },
+        "sampling of several labels": {
+            "train_file": (listed,),
+            "train_sampling_strategy": "weighted",
+            **SHARP,
+        },
+        "grouped by length": {**demo, **SHARP, "train_sampling_strategy": "group_by_length"},
+        "new head": {"train_file": (reviews,), "new_head": True, **SHARP},
+        "adapters": {
+            **demo,
+            **SHARP,
+            "lora_rank": 2,
+            "load_best_model_at_end": True,
+            "test_file": (str(demo_data / "test.tsv"),),
+        },
+        "adapters, merged": {
+            "train_file": (reviews,),
+            "lora_rank": 3,
+            "lora_alpha": 4.0,
+            "merge_lora": True,
+            "new_head": True,
+            **SHARP,
+        },
+        "windows": {"train_file": (reviews,), "max_length": 8, "stride": 2, **SHARP},
+        "windows of pairs": {
+            **demo,
+            **SHARP,
+            "max_length": 12,
+            "stride": 1,
+            "lora_rank": 2,
+            "gradient_accumulation_steps": 2,
+            "test_file": (str(demo_data / "test.tsv"),),
+        },
+        "Arrow file": {
+            "train_file": (str(folder / "kinds.arrow"),),
+            "class_weights": "balanced",
+            **SHARP,
+        },
+        "saved data set of several labels": {"train_file": (str(folder / "saved"),), **SHARP},
+        "files of two formats": {
+            "train_file": (reviews,),
+            "validation_file": (str(folder / "more.parquet"),),
+            "max_train_samples": 30,
+            **SHARP,
         },
         "no evaluation": {
             "train_file": (str(folder / "floats.parquet"),),

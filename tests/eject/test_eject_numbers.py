@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import python, write_pairs
 from datasets import ClassLabel, Dataset, DatasetDict
-from runs import SHARP, make_runs
+from runs import SHARP, make_runs, single_texts
 from tiny import run_tiny
 from transformers import GPT2Config, GPT2ForSequenceClassification, PreTrainedTokenizerFast
 
@@ -142,9 +142,25 @@ def test_rows_from_the_hub_give_the_same_bits(task, tiny_model, tmp_path, monkey
     assert same_weights(tmp_path)
 
 
-def same_weights(folder: Path) -> bool:
-    hashes = {
-        hashlib.sha256((folder / name / "model.safetensors").read_bytes()).hexdigest()
-        for name in ("ours", "theirs")
+@pytest.mark.slow
+def test_a_data_set_of_the_hub_gives_the_same_bits(tiny_model, tmp_path, monkeypatch):
+    texts, kinds = zip(*single_texts(), strict=True)
+    names = ["human", "other", "animal"]
+    rows = Dataset.from_dict({"text": texts, "kind": [names.index(kind) for kind in kinds]})
+    rows = rows.cast_column("kind", ClassLabel(names=names))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: DatasetDict(train=rows))
+    assert compare({"dataset": "someone/kinds", **SHARP}, tiny_model, tmp_path) == 10
+    assert {path.name for path in (tmp_path / "train_it-data").iterdir()} == {
+        *("train.parquet", "validation.parquet")
     }
-    return len(hashes) == 1
+
+
+def same_weights(folder: Path) -> bool:
+    hashes = [
+        {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (folder / name).glob("*.safetensors")
+        }
+        for name in ("ours", "theirs")
+    ]
+    return hashes[0] == hashes[1] != {}

@@ -61,16 +61,9 @@ LABEL_WEIGHTS = all_positive("weight", "a positive number for each label")
 COSTS = all_positive("cost", "the cost of a false positive, then that of a false negative")
 
 # What to do instead of ejecting a setting.
-FILES_INSTEAD = NotEjected("give its files with --train-file")
-TEXTS_ARE_CUT_OFF = NotEjected("leave it out: texts are cut off at --max-length")
-ONE_LINE_FREEZES = NotEjected("leave it out: one line after the model does it")
-ONE_LINE_LOSS = NotEjected("leave it out: the loss is one line of the script")
 SAME_NUMBERS = NotEjected("leave it out: the numbers are the same")
 AS_TRAINED = NotEjected("leave it out: a script scores the model as trained")
 OWN_LOGS = NotEjected("leave it out: a script logs to its own files")
-ROWS_ARE_SHUFFLED = NotEjected(
-    "leave it out: a script shuffles its rows; --class-weights weigh rare classes"
-)
 STARTS_AT_STEP_0 = NotEjected("leave it out: a script starts at the first step")
 NOTHING_IS_TRAINED = NotEjected("leave it out: nothing is trained here")
 SWITCH_OF_TORCH = NotEjected("leave it out: torch.set_float32_matmul_precision is one line")
@@ -99,7 +92,7 @@ class TrainConfig:
     test_file: Annotated[tuple[str, ...], FILES, DATA, MAY_DIFFER] = ()
     """Labelled rows, evaluated once, after training; with --task in the task's layout."""
 
-    dataset: Annotated[str | None, DATA, MAY_DIFFER, FILES_INSTEAD] = None
+    dataset: Annotated[str | None, DATA, MAY_DIFFER] = None
     """Data set on the hub, as NAME or NAME:CONFIG, instead of files."""
 
     text_column: Annotated[tuple[str, ...], FILES, DATA, NOT_WITH_TASK, EJECTED] = ()
@@ -151,7 +144,7 @@ class TrainConfig:
     max_length: Annotated[int | None, WHOLE, DATA, at_least(1), EJECTED] = None
     """Longest input in tokens; what is longer is cut off. Default: the model's own limit."""
 
-    stride: Annotated[int | None, WHOLE, DATA, at_least(0), TEXTS_ARE_CUT_OFF] = None
+    stride: Annotated[int | None, WHOLE, DATA, at_least(0), EJECTED] = None
     """Cut long texts into windows that share N tokens, and average over them, instead of one."""
 
     max_train_samples: Annotated[int | None, WHOLE, DATA, at_least(1), EJECTED] = None
@@ -166,19 +159,19 @@ class TrainConfig:
     dropout: Annotated[float | None, MODEL, at_least(0), less_than(1), EJECTED] = None
     """Probability of hidden and attention dropout. Default: the checkpoint's own."""
 
-    freeze_embeddings: Annotated[bool, MODEL, ONE_LINE_FREEZES] = False
+    freeze_embeddings: Annotated[bool, MODEL, EJECTED] = False
     """Keep the embeddings as they are."""
 
-    freeze_layers: Annotated[int, WHOLE, MODEL, at_least(0), ONE_LINE_FREEZES] = 0
+    freeze_layers: Annotated[int, WHOLE, MODEL, at_least(0), EJECTED] = 0
     """Keep the first N encoder layers, and the embeddings, as they are."""
 
-    new_head: Annotated[bool, MODEL, NotEjected()] = False
+    new_head: Annotated[bool, MODEL, EJECTED] = False
     """Replace the checkpoint's head by a new one for other labels."""
 
-    lora_rank: Annotated[int | None, WHOLE, MODEL, at_least(1), NotEjected()] = None
+    lora_rank: Annotated[int | None, WHOLE, MODEL, at_least(1), EJECTED] = None
     """Train low-rank adapters of N columns instead of the weights (LoRA; the extra lora)."""
 
-    lora_alpha: Annotated[float | None, MODEL, more_than(0), NotEjected()] = None
+    lora_alpha: Annotated[float | None, MODEL, more_than(0), EJECTED] = None
     """Scale of the adapters: alpha / rank times their product. Default: twice the rank."""
 
     merge_lora: Annotated[bool, MODEL, MAY_DIFFER] = False
@@ -245,11 +238,11 @@ class TrainConfig:
     ] = None
     """Weight of each label in the loss: balanced, or a number for each label."""
 
-    focal_gamma: Annotated[float | None, OPTIM, at_least(0), CLASSES_ONLY, ONE_LINE_LOSS] = None
+    focal_gamma: Annotated[float | None, OPTIM, at_least(0), CLASSES_ONLY, EJECTED] = None
     """Focal loss: how much less a row counts that is already right, as an exponent."""
 
     train_sampling_strategy: Annotated[
-        Literal["random", "weighted", "group_by_length"], OPTIM, ROWS_ARE_SHUFFLED
+        Literal["random", "weighted", "group_by_length"], OPTIM, EJECTED
     ] = "random"
     """Rows shuffled; drawn so that all classes are equally frequent; or alike in length in a batch."""
 
@@ -327,7 +320,7 @@ class TrainConfig:
     force: Annotated[bool, RUN, OF_CALL, STARTS_AT_STEP_0] = False
     """Resume although settings, data, processes, threads or versions differ."""
 
-    dataloader_num_workers: Annotated[int, WHOLE, RUN, at_least(0), MAY_DIFFER, SAME_NUMBERS] = 0
+    dataloader_num_workers: Annotated[int, WHOLE, RUN, at_least(0), MAY_DIFFER, EJECTED] = 0
     """Processes that prepare batches; 0: the training process does."""
 
     use_cpu: Annotated[bool, RUN, EJECTED] = False

@@ -5,14 +5,22 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from itertools import pairwise
-from operator import eq, gt, ne
+from operator import eq, gt, is_not, ne
 from typing import Any
 
-from plainloop.eject.literals import constant
+from plainloop.eject.inline import constant_of, defined_by, inline
+from plainloop.eject.literals import LINE_LENGTH, constant
 
 FULL_SCRIPT = files("plainloop.eject") / "full_script.py"
 INDENT = 4
-OPERATIONS: dict[Any, Any] = {ast.Eq: eq, ast.NotEq: ne, ast.Gt: gt, ast.In: lambda a, b: a in b}
+DEFINITION = (ast.FunctionDef, ast.ClassDef)
+OPERATIONS: dict[Any, Any] = {
+    ast.Eq: eq,
+    ast.NotEq: ne,
+    ast.Gt: gt,
+    ast.IsNot: is_not,
+    ast.In: lambda a, b: a in b,
+}
 ONE_BATCH = {
     "for micro_batches in optimizer_steps(train_dataloader):": "for batch in train_dataloader:",
     "        (batch,) = micro_batches\n": "",
@@ -36,7 +44,7 @@ def render(settings: Mapping[str, Any]) -> dict[str, str]:
     if not settings["ACCUMULATES"]:
         for written, of_one_batch in ONE_BATCH.items():
             source = source.replace(written, of_one_batch)
-    source = drop_unused(fill_in(source, settings))
+    source = drop_unused(inline(fill_in(source, settings)))
     _, *parts = re.split(r"^# %% (\w+)\n", source, flags=re.MULTILINE)
     pairs = zip(parts[::2], parts[1::2], strict=True)
     return {name: space(text) for name, text in pairs if text.strip()}
@@ -46,7 +54,7 @@ def with_derived(source: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Add the constants that a script computes from its settings."""
     known = dict(settings)
     for node in ast.parse(source).body:
-        name, needed = _constant_of(node), _names_in(node, ast.Load)
+        name, needed = constant_of(node), _names_in(node, ast.Load)
         is_derived = name not in {"", *known} and set() < needed <= known.keys()
         if isinstance(node, ast.Assign) and is_derived:
             known[name] = _value(node.value, known)
@@ -58,7 +66,8 @@ def keep_branches(source: str, settings: Mapping[str, Any]) -> str:
 
     Args:
         source: a script. Such an `if`, `elif` or `x if y else z` has its condition on one line. An
-            argument `**NAME` has a line of its own, which is left out if the setting is empty.
+            argument `**NAME`, which is left out if the setting is empty, is not the first on its line,
+            or has one of its own.
         settings: name -> value.
     """
     given = source.splitlines()
@@ -83,7 +92,8 @@ def keep_branches(source: str, settings: Mapping[str, Any]) -> str:
                 before, after = before[:-1], after[1:]
             lines[at] = f"{before}{kept}{after}"
         elif not is_on:
-            lines[at] = None
+            argument = f", **{ast.unparse(condition)}"
+            lines[at] = given[at].replace(argument, "") if argument in given[at] else None
     return "\n".join(line for line in lines if line is not None) + "\n"
 
 
@@ -113,7 +123,7 @@ def fill_in(source: str, settings: Mapping[str, Any]) -> str:
     """
     lines = source.splitlines()
     for node in reversed(ast.parse(source).body):
-        if name := _constant_of(node):
+        if name := constant_of(node):
             comment = lines[node.lineno - 1].partition("  # ")[2]
             filled = [constant(name, settings[name], comment)] if name in settings else []
             lines[node.lineno - 1 : node.end_lineno] = filled
@@ -121,23 +131,32 @@ def fill_in(source: str, settings: Mapping[str, Any]) -> str:
 
 
 def drop_unused(source: str) -> str:
-    """Take out the imports, constants and top-level functions that nothing in a script uses."""
+    """Take out the imports, constants and top-level functions and classes that nothing in a script uses."""
     while True:
         tree, lines = ast.parse(source), source.splitlines()
         used = _names_in(tree, ast.Load)
         for node in reversed(tree.body):
             start = node.lineno - 1
-            names = {_constant_of(node)}
             if isinstance(node, (ast.Import, ast.ImportFrom)):
-                names = {alias.asname or alias.name for alias in node.names}
-            if isinstance(node, ast.FunctionDef):
-                names = {node.name}
-                while re.match("# (?!%%)", lines[start - 1]):  # the comment above it
-                    start -= 1
-            if not names & {"", *used}:
+                kept = [alias for alias in node.names if (alias.asname or alias.name) in used]
+                if kept != node.names:
+                    node.names = kept
+                    lines[start : node.end_lineno] = _import_lines(node) if kept else []
+            elif defined_by(node) not in {"", *used}:
+                if isinstance(node, DEFINITION):
+                    while re.match("# (?!%%)", lines[start - 1]):  # the comment above it
+                        start -= 1
                 del lines[start : node.end_lineno]
         if source == (source := "\n".join(lines) + "\n"):
             return source
+
+
+def _import_lines(node: ast.stmt) -> list[str]:
+    line = ast.unparse(node)
+    if len(line) <= LINE_LENGTH:
+        return [line]
+    module, _, names = line.partition(" import ")
+    return [f"{module} import (", *(f"    {name}," for name in names.split(", ")), ")"]
 
 
 def space(source: str) -> str:
@@ -145,17 +164,9 @@ def space(source: str) -> str:
     lines = re.sub(r"\n{3,}", "\n\n", source.strip("\n")).splitlines()
     body = ast.parse("\n".join(lines)).body
     for node, following in reversed([*pairwise(body)]):
-        if isinstance(node, ast.FunctionDef) or isinstance(following, ast.FunctionDef):
+        if isinstance(node, DEFINITION) or isinstance(following, DEFINITION):
             lines.insert(node.end_lineno or 0, "")
     return "\n".join(lines) + "\n"
-
-
-def _constant_of(node: ast.stmt) -> str:
-    """The name of a constant that a statement defines; empty for another statement."""
-    if isinstance(node, (ast.Assign, ast.AnnAssign)):
-        name = ast.unparse(node.target if isinstance(node, ast.AnnAssign) else node.targets[0])
-        return name if name.isupper() else ""
-    return ""
 
 
 def _names_in(node: ast.AST, context: type[ast.expr_context] = ast.expr_context) -> set[str]:

@@ -8,29 +8,40 @@ settings: the branch that is off is taken out, and what nothing uses then.
 import json
 import math
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from copy import copy
 from importlib.resources import files
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
+from types import MethodType
+from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, set_seed
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DataLoaderConfiguration, broadcast, set_seed
+from numpy.typing import ArrayLike, NDArray
+from peft import LoraConfig, get_peft_model
 from pyarrow import csv
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.nn import functional
+from torch.utils.data import DataLoader, Sampler
 from tqdm.auto import tqdm
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
     get_scheduler,
 )
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.optimization import Adafactor
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 # %% settings
 # The settings of this run, under the names that plainloop and the Trainer give them.
@@ -41,15 +52,12 @@ DATA_DIR = str(files("plainloop.data") / "samples")
 FILES = {"train": [f"{DATA_DIR}/train.tsv"], "validation": [f"{DATA_DIR}/validation.tsv"]}
 HAS_SEVERAL_FILES = True
 FORMAT = "csv"
-ENCODING = "utf-8-sig"
 READ_OPTIONS = {"encoding": "utf-8"}
 PARSE_OPTIONS = {"delimiter": "\t", "quote_char": False}
 COLUMNS = {"sentence1": "sentence1", "sentence2": "sentence2", "labels": "label"}
 TEXT_COLUMNS = ["sentence1", "sentence2"]
-ON_NULL = "error"
 LIST_LABELS = False
 LABEL_SEPARATOR = ""
-LABEL_NUMBERS: dict[str, int] = {}  # as the files write them
 LABELS_ARE_NAMES = False
 VALIDATION_ROWS = ""
 SCORED_SPLITS = ["validation"]
@@ -60,7 +68,14 @@ METRICS = ["accuracy", "f1"]
 MAX_TRAIN_SAMPLES = 40
 TOKENIZER_SETTINGS: dict[str, object] = {}
 MAX_LENGTH = 512  # tokens of a row, the special ones included
+STRIDE: int | None = None  # tokens that the windows of a long text share
 MODEL_SETTINGS: dict[str, object] = {"hidden_dropout_prob": 0.1}
+NEW_HEAD = False
+FROZEN: list[str] = []  # parts of the model that stay as they are
+LORA: dict[str, object] = {}  # low-rank adapters: as peft's LoraConfig takes them
+MERGE_LORA = False
+TRAIN_SAMPLING_STRATEGY = "random"
+DATALOADER_NUM_WORKERS = 0  # processes that make the batches
 MAX_STEPS = 0  # optimizer steps
 NUM_TRAIN_EPOCHS = 1
 PER_DEVICE_TRAIN_BATCH_SIZE = 8  # rows, on each process
@@ -75,12 +90,11 @@ LR_SCHEDULER_KWARGS: dict[str, object] = {}
 WARMUP_RATIO = 0.1  # of all optimizer steps
 WARMUP_STEPS = 0  # optimizer steps
 WEIGHT_DECAY = 0.01  # torch's own default is 0.01
-ADAM_BETA1 = 0.9
-ADAM_BETA2 = 0.999
-ADAM_EPSILON = 1e-8
+ADAM_SETTINGS: dict[str, object] = {"fused": True}
 MAX_GRAD_NORM = 1.0  # longer gradients are clipped to it; inf only measures them
 LABEL_SMOOTHING_FACTOR = 0.1
 CLASS_WEIGHTS: str | list[float] = "balanced"  # of each label, in the loss
+FOCAL_GAMMA: float | None = None  # the more, the less a row counts that is already right
 EVAL_STRATEGY = "epoch"
 EVAL_STEPS = 100  # optimizer steps from one evaluation to the next
 METRIC_FOR_BEST_MODEL = "f1"
@@ -91,12 +105,21 @@ EARLY_STOPPING_THRESHOLD = 0.0  # how much of a gain counts
 LOGGING_STEPS = 10  # optimizer steps from one record to the next
 SEED = 42
 ACCUMULATES = GRADIENT_ACCUMULATION_STEPS > 1
-HAS_LOSS = CLASS_WEIGHTS or LABEL_SMOOTHING_FACTOR
-WEIGHS_LABELS = CLASS_WEIGHTS and PROBLEM_TYPE == "single_label_classification"
+IS_FOCAL = FOCAL_GAMMA is not None
+HAS_LOSS = CLASS_WEIGHTS or LABEL_SMOOTHING_FACTOR or IS_FOCAL
+WEIGHS_LABELS = CLASS_WEIGHTS and not IS_FOCAL and PROBLEM_TYPE == "single_label_classification"
 EVAL_BY_STEPS = EVAL_STRATEGY == "steps"
 FOLLOWS_METRIC = LR_SCHEDULER_TYPE in ("reduce_lr_on_plateau", "greedy")
-IS_FUSED = OPTIM == "adamw_torch_fused"
 CHOOSES_BEST = LOAD_BEST_MODEL_AT_END or EARLY_STOPPING_PATIENCE
+
+# %% functions
+from plainloop.data.batches.loaders import LengthGroupedOrder
+from plainloop.data.batches.sliding_windows import WindowCollator, pool_windows, tokenize_windows
+from plainloop.data.batches.weighted_sampler import EpochWeightedSampler, row_weights
+from plainloop.model.load import draw_new_head
+from plainloop.model.lora import save_lora
+from plainloop.training.loss import FocalLoss, balanced_weights
+from plainloop.training.optim import parameter_groups
 
 # %% accelerator
 # Accelerate: the device, the processes, the precision. The order of the rows is a function of the
@@ -127,22 +150,14 @@ def read_rows(path):
         if FORMAT == "parquet":
             table = pq.read_table(path, columns=columns)
         else:
-            with open(path, encoding=ENCODING) as file:
-                if FORMAT == "json lines":
-                    objects = [json.loads(line) for line in file if line.strip()]
-                else:
-                    objects = json.load(file)
+            with open(path, encoding="utf-8-sig") as file:
+                objects = [json.loads(line) for line in file if line.strip()]
             table = pa.table({column: [row.get(column) for row in objects] for column in columns})
         types = dict.fromkeys(COLUMNS, pa.string())
         if LIST_LABELS:
             types["labels"] = pa.list_(pa.string())
         table = table.select(columns).rename_columns(list(COLUMNS)).cast(pa.schema(types))
-        if ON_NULL == "drop":
-            table = table.drop_null()  # a row without a text is left out
         rows = table.to_pydict()
-        if ON_NULL == "empty":
-            for column in TEXT_COLUMNS:
-                rows[column] = [text or "" for text in rows[column]]  # without a text: empty
     if PROBLEM_TYPE == "regression":
         rows["labels"] = [float(label) for label in rows["labels"]]
     elif PROBLEM_TYPE == "multi_label_classification":
@@ -153,8 +168,6 @@ def read_rows(path):
             labels = [{label.strip() for label in of_row} for of_row in labels]
         # A number for each label, 1.0 where the row has it: floats, for binary cross-entropy.
         rows["labels"] = [[float(name in of_row) for name in LABEL_NAMES] for of_row in labels]
-    elif LABEL_NUMBERS:
-        rows["labels"] = [LABEL_NUMBERS[label] for label in rows["labels"]]
     elif LABELS_ARE_NAMES:
         rows["labels"] = [LABEL_NAMES.index(label) for label in rows["labels"]]
     else:
@@ -185,29 +198,39 @@ if MAX_TRAIN_SAMPLES:
 
 # %% tokenize
 # Texts to tokens, cut off where they are too long. Nothing is padded yet.
-if TOKENIZER_SETTINGS:
-    tokenizer = AutoTokenizer.from_pretrained(MODEL, **TOKENIZER_SETTINGS)
-else:
-    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+tokenizer = AutoTokenizer.from_pretrained(MODEL, **TOKENIZER_SETTINGS)
 
 
 def tokenize(rows):
-    texts = [rows[column] for column in TEXT_COLUMNS]
-    return tokenizer(*texts, truncation=True, max_length=MAX_LENGTH)
+    if STRIDE is not None:
+        return tokenize_windows(rows, tokenizer, TEXT_COLUMNS, MAX_LENGTH, STRIDE)
+    else:
+        texts = [rows[column] for column in TEXT_COLUMNS]
+        return tokenizer(*texts, truncation=True, max_length=MAX_LENGTH)
 
 
-inputs = raw.map(tokenize, batched=True, remove_columns=TEXT_COLUMNS).with_format("torch")
+inputs = raw.map(tokenize, batched=True, remove_columns=TEXT_COLUMNS)
 
 # %% loaders
 # Batches: the training rows in a new order each epoch, a batch padded to its own longest row.
-collate = DataCollatorWithPadding(tokenizer)
-train_dataloader = DataLoader(
-    inputs["train"], shuffle=True, batch_size=PER_DEVICE_TRAIN_BATCH_SIZE, collate_fn=collate
-)
+collate = WindowCollator(tokenizer) if STRIDE is not None else DataCollatorWithPadding(tokenizer)
+loading = {"collate_fn": collate}
+if DATALOADER_NUM_WORKERS:
+    # Forked: a process that is started otherwise runs this whole file first.
+    loading |= {"num_workers": DATALOADER_NUM_WORKERS, "multiprocessing_context": "fork"}
+train_rows = inputs["train"]
+if TRAIN_SAMPLING_STRATEGY == "weighted":
+    order = EpochWeightedSampler(row_weights(train_rows["labels"][:]), SEED)
+elif TRAIN_SAMPLING_STRATEGY == "group_by_length":
+    step_rows = PER_DEVICE_TRAIN_BATCH_SIZE * GRADIENT_ACCUMULATION_STEPS
+    order = LengthGroupedOrder(step_rows, lengths=[len(ids) for ids in train_rows["input_ids"]])
+if TRAIN_SAMPLING_STRATEGY == "random":
+    train_dataloader = DataLoader(train_rows, PER_DEVICE_TRAIN_BATCH_SIZE, shuffle=True, **loading)
+else:
+    train_dataloader = DataLoader(train_rows, PER_DEVICE_TRAIN_BATCH_SIZE, sampler=order, **loading)
 if EVAL_STRATEGY != "no":
-    eval_dataloader = accelerator.prepare(
-        DataLoader(inputs["validation"], batch_size=PER_DEVICE_EVAL_BATCH_SIZE, collate_fn=collate)
-    )
+    eval_dataloader = DataLoader(inputs["validation"], PER_DEVICE_EVAL_BATCH_SIZE, **loading)
+    eval_dataloader = accelerator.prepare(eval_dataloader)
 
 # %% model
 # The model. Its new head is drawn from torch's generator, hence the seed.
@@ -221,42 +244,29 @@ model = AutoModelForSequenceClassification.from_pretrained(
     **MODEL_SETTINGS,
     dtype=torch.float32,
 )
+if NEW_HEAD:
+    draw_new_head(model)
+if FROZEN:
+    for part in FROZEN:
+        model.get_submodule(part).requires_grad_(False)
+if LORA:
+    model = get_peft_model(model, LoraConfig(**LORA))
+if STRIDE is not None:
+    model = pool_windows(model)
 
 # %% optimizer
 # The optimizer, with the Trainer's arguments. A fused AdamW takes less time for the same numbers.
 if WEIGHT_DECAY:
-    # Biases and normalizations do not decay.
-    no_decay = {
-        parameter
-        for module in model.modules()
-        if isinstance(module, nn.LayerNorm)
-        for parameter in module.parameters(recurse=False)
-    } | {
-        parameter
-        for name, parameter in model.named_parameters()
-        if re.search(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)", name.lower())
-    }
-    weights = list(model.parameters())
-    groups = [
-        {"params": [p for p in weights if p not in no_decay], "weight_decay": WEIGHT_DECAY},
-        {"params": [p for p in weights if p in no_decay], "weight_decay": 0.0},
-    ]
+    groups = parameter_groups(model, WEIGHT_DECAY)
 else:
-    groups = [{"params": list(model.parameters()), "weight_decay": WEIGHT_DECAY}]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [{"params": trained, "weight_decay": WEIGHT_DECAY}]
 if OPTIM == "sgd":
     optimizer = torch.optim.SGD(groups, lr=LEARNING_RATE)
 elif OPTIM == "adafactor":
     optimizer = Adafactor(groups, lr=LEARNING_RATE, scale_parameter=False, relative_step=False)
-elif ADAM_BETA1 == 0.9 and ADAM_BETA2 == 0.999 and ADAM_EPSILON == 1e-8:
-    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, fused=True if IS_FUSED else None)
 else:
-    optimizer = torch.optim.AdamW(
-        groups,
-        lr=LEARNING_RATE,
-        betas=(ADAM_BETA1, ADAM_BETA2),
-        eps=ADAM_EPSILON,
-        fused=True if IS_FUSED else None,
-    )
+    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, **ADAM_SETTINGS)
 model, optimizer, train_dataloader = accelerator.prepare(model, optimizer, train_dataloader)
 
 # The schedule, in optimizer steps. It is not prepared: it would move once for each process.
@@ -275,22 +285,18 @@ else:
 
 # %% loss
 if CLASS_WEIGHTS == "balanced":
-    if PROBLEM_TYPE == "multi_label_classification":
-        # For each label, the rows with it count as much as those without it.
-        having = np.sum(raw["train"]["labels"][:], axis=0)
-        balanced = (len(raw["train"]) - having) / having
-    else:
-        # A label of few rows counts as much as one of many.
-        num_rows = np.bincount(raw["train"]["labels"][:])
-        balanced = len(raw["train"]) / (len(LABEL_NAMES) * num_rows)
-    class_weights = torch.tensor(balanced, dtype=torch.float32, device=accelerator.device)
+    # A label of few rows counts as much as one of many.
+    label_weights = balanced_weights(np.asarray(raw["train"]["labels"][:]))
+    class_weights = torch.tensor(label_weights, device=accelerator.device)
 elif CLASS_WEIGHTS:
     class_weights = torch.tensor(CLASS_WEIGHTS, device=accelerator.device)
 
 
 def loss_fn(outputs, labels):
     """The training loss, instead of the model's own; the evaluation loss stays the model's."""
-    if PROBLEM_TYPE == "multi_label_classification":
+    if IS_FOCAL:
+        return FocalLoss(FOCAL_GAMMA, class_weights if CLASS_WEIGHTS else None)(outputs, labels)
+    elif PROBLEM_TYPE == "multi_label_classification":
         loss = nn.functional.binary_cross_entropy_with_logits
         return loss(outputs.logits, labels, pos_weight=class_weights)
     elif CLASS_WEIGHTS:
@@ -489,20 +495,22 @@ progress_bar.close()
 if LOAD_BEST_MODEL_AT_END:
     if best_weights:
         accelerator.unwrap_model(model).load_state_dict(best_weights)
-if EVAL_STRATEGY != "no":
-    metrics = {"evaluations": evaluations}
-elif SCORED_SPLITS:
-    metrics = {}
+if EVAL_STRATEGY != "no" or SCORED_SPLITS:
+    metrics = {"evaluations": evaluations} if EVAL_STRATEGY != "no" else {}
 if SCORED_SPLITS:
     for split in SCORED_SPLITS:
-        rows = inputs[split]
-        dataloader = DataLoader(rows, batch_size=PER_DEVICE_EVAL_BATCH_SIZE, collate_fn=collate)
+        dataloader = DataLoader(inputs[split], PER_DEVICE_EVAL_BATCH_SIZE, **loading)
         metrics[split] = evaluate(accelerator.prepare(dataloader))
         accelerator.print(f"{split}:", metrics[split])
 accelerator.wait_for_everyone()
 if is_main:
-    accelerator.unwrap_model(model).save_pretrained(OUTPUT_DIR)
     tokenizer.save_pretrained(OUTPUT_DIR)
+    if not LORA:
+        accelerator.unwrap_model(model).save_pretrained(OUTPUT_DIR)
+    elif MERGE_LORA:
+        accelerator.unwrap_model(model).merge_and_unload().save_pretrained(OUTPUT_DIR)
+    else:
+        save_lora(accelerator.unwrap_model(model), Path(OUTPUT_DIR))
     lines = [json.dumps(record) + "\n" for record in history]
     Path(OUTPUT_DIR, "history.jsonl").write_text("".join(lines))
     if EVAL_STRATEGY != "no" or SCORED_SPLITS:

@@ -7,7 +7,7 @@ from pathlib import Path
 from plainloop import __version__
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task
-from plainloop.data.batches.tokenize import check_tokenizer
+from plainloop.data.batches.tokenize import check_tokenizer, create_tokenize
 from plainloop.eject.branches import render, space
 from plainloop.eject.inline_metadata import inline_metadata
 from plainloop.eject.notebook import to_notebook
@@ -30,14 +30,14 @@ class Script:
         metadata: the comment above it that names its packages; see `inline_metadata`.
         title: the script's docstring.
         parts: part name -> source, in order; the imports come first.
-        beside: path relative to the script's folder -> file to copy, or text to write there.
+        beside: path relative to the script's folder -> file to copy, or text or bytes to write there.
     """
 
     path: Path
     metadata: str
     title: str
     parts: Mapping[str, str]
-    beside: Mapping[str, Path | str]
+    beside: Mapping[str, Path | str | bytes]
 
     @property
     def source(self) -> str:
@@ -67,8 +67,9 @@ class Script:
             target = self.path.parent / name
             make_output_folder(target.parent, "--script")
             check_output(target, "--script", inputs)
+            data = content.read_bytes() if isinstance(content, Path) else content
             with open_output(target, "--script") as file:
-                file.write(content.read_bytes() if isinstance(content, Path) else content.encode())
+                file.write(data.encode() if isinstance(data, str) else data)
 
 
 def make_script(config: TrainConfig, path: Path, inputs: Inputs | None = None) -> Script:
@@ -93,11 +94,11 @@ def make_script(config: TrainConfig, path: Path, inputs: Inputs | None = None) -
     inputs = inputs or load_inputs(replace(config, dry_run=True))
     check_schedule(config)
     check_task_and_model(config, inputs.task, inputs.pretrained)
-    check_tokenizer(
-        load_tokenizer(inputs.pretrained), len(inputs.task.text_columns), config.max_length
-    )
+    tokenizer, columns = load_tokenizer(inputs.pretrained), inputs.task.text_columns
+    check_tokenizer(tokenizer, len(columns), config.max_length)
+    create_tokenize(tokenizer, columns, config.max_length, config.stride)  # checks the stride
     rows = rows_of_task(config, inputs.task) if config.task else rows_of_files(inputs)
-    beside: dict[str, Path | str] = {
+    beside: dict[str, Path | str | bytes] = {
         f"{path.stem}-data/{name}": file for name, file in rows.copied.items()
     }
     if rows.validation_rows is not None:

@@ -7,7 +7,8 @@ from typing import Any
 from plainloop.config.settings import TrainConfig
 from plainloop.eject.literals import Code, literal
 from plainloop.eject.rows import Rows
-from plainloop.model.load import dropout_fields
+from plainloop.model.load import dropout_fields, freeze, load_model
+from plainloop.model.lora import add_lora
 from plainloop.model.padding import DEPEND_ON_PADDING, padded_positions
 from plainloop.model.pretrained import DEMO_MODEL
 from plainloop.model.tokenizer import load_tokenizer
@@ -33,9 +34,8 @@ def settings_of(inputs: Inputs, rows: Rows, path: Path) -> dict[str, Any]:
         # Most of them are settings or attributes of the task, by the same name.
         **{name.upper(): value for name, value in {**vars(config), **vars(task)}.items()},
         # What a run of another kind has.
-        **dict.fromkeys(("DATASET_NAME", "HAS_SEVERAL_FILES", "LABEL_NUMBERS", "LIST_LABELS")),
+        **dict.fromkeys(("DATASET_NAME", "HAS_SEVERAL_FILES", "LIST_LABELS")),
         "FORMAT": "csv",
-        "ON_NULL": "error",
         "DATA_DIR": _placed(str(config.data_dir), path)
         if config.data_dir
         else _beside(f"{path.stem}-data", path),
@@ -50,6 +50,7 @@ def settings_of(inputs: Inputs, rows: Rows, path: Path) -> dict[str, Any]:
         **_model_settings(inputs),
         "PRECISION": _precision(config),
         "NUM_TRAIN_EPOCHS": int(epochs) if epochs.is_integer() else epochs,
+        "ADAM_SETTINGS": _adam(config),
         "LR_SCHEDULER_KWARGS": schedule_kwargs(config),
         "WARMUP_RATIO": config.warmup_steps if config.warmup_steps < 1 else 0,
         "WARMUP_STEPS": int(config.warmup_steps),
@@ -68,6 +69,16 @@ def _precision(config: TrainConfig) -> dict[str, str]:
     if config.torch_compile:
         given["dynamo_backend"] = "inductor"
     return given
+
+
+def _adam(config: TrainConfig) -> dict[str, Any]:
+    """Return the arguments of AdamW that are not torch's own defaults."""
+    given: dict[str, Any] = {}
+    if (config.adam_beta1, config.adam_beta2) != (0.9, 0.999):
+        given["betas"] = (config.adam_beta1, config.adam_beta2)
+    if config.adam_epsilon != 1e-8:  # noqa: PLR2004
+        given["eps"] = config.adam_epsilon
+    return given | ({"fused": True} if config.optim == "adamw_torch_fused" else {})
 
 
 def _model_settings(inputs: Inputs) -> dict[str, Any]:
@@ -91,6 +102,8 @@ def _model_settings(inputs: Inputs) -> dict[str, Any]:
     of_model: dict[str, Any] = {}
     if inputs.config.dropout is not None:
         of_model = dict.fromkeys(dropout_fields(config), inputs.config.dropout)
+    if inputs.config.new_head:
+        of_model["ignore_mismatched_sizes"] = True
     with torch.device("meta"):  # shapes only
         model = AutoModelForSequenceClassification.from_config(config)
     text = config.get_text_config()
@@ -107,7 +120,37 @@ def _model_settings(inputs: Inputs) -> dict[str, Any]:
         **({"PER_DEVICE_EVAL_BATCH_SIZE": 1} if alone else {}),
         "TOKENIZER_SETTINGS": of_tokenizer,
         "MODEL_SETTINGS": of_model,
+        "FROZEN": _frozen(model, inputs.config),
+        "LORA": _lora(inputs),
         "MAX_LENGTH": inputs.config.max_length or (limit if limit < NO_LIMIT else None),
+    }
+
+
+def _frozen(model: Any, config: TrainConfig) -> list[str]:
+    """Freeze a model, and return the names of the outermost modules of which nothing trains."""
+    freeze(model, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
+    frozen = [
+        name
+        for name, module in model.named_modules()
+        if {parameter.requires_grad for parameter in module.parameters()} == {False}
+    ]
+    return [name for name in frozen if name.rpartition(".")[0] not in frozen]
+
+
+def _lora(inputs: Inputs) -> dict[str, Any]:
+    """Return what peft's LoraConfig takes: which layers get adapters depends on the checkpoint, too."""
+    config = inputs.config
+    if config.lora_rank is None:
+        return {}
+    model, new = load_model(inputs.pretrained, inputs.task, new_head=config.new_head)
+    adapted = add_lora(model, config.lora_rank, config.lora_alpha, new_parameters=new)
+    found = adapted.peft_config["default"]
+    return {
+        "task_type": "SEQ_CLS",
+        "r": found.r,
+        "lora_alpha": found.lora_alpha,
+        "target_modules": sorted(found.target_modules),
+        "modules_to_save": sorted(found.modules_to_save),
     }
 
 

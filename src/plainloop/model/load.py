@@ -147,12 +147,7 @@ def load_model(
         _separate(model)
         new = set(info["missing_keys"])
         if new_head:
-            # `ignore_mismatched_sizes` draws only parameters of another shape, and would keep the head
-            # of as many labels. So the head is that of a model drawn from the configuration alone.
-            fresh = AutoModelForSequenceClassification.from_config(config).state_dict()
-            head = {name for name in fresh if not name.startswith(f"{model.base_model_prefix}.")}
-            model.load_state_dict({name: fresh[name] for name in head}, strict=False)
-            new |= head
+            new |= draw_new_head(model)
     read_last_token_by_mask(model)
     ignore_neighbours(model)
     dropouts = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
@@ -163,6 +158,16 @@ def load_model(
             type(model).__name__,
         )
     return model, sorted(new)
+
+
+def draw_new_head(model: PreTrainedModel) -> set[str]:
+    """Draw a classifier's parameters outside of its encoder again; return their names."""
+    # `ignore_mismatched_sizes` draws only parameters of another shape, and would keep the head of
+    # as many labels. So the head is that of a model drawn from the configuration alone.
+    fresh = AutoModelForSequenceClassification.from_config(model.config).state_dict()
+    head = {name for name in fresh if not name.startswith(f"{model.base_model_prefix}.")}
+    model.load_state_dict({name: fresh[name] for name in head}, strict=False)
+    return head
 
 
 def create_model(

@@ -156,9 +156,9 @@ def _attention_layers(model: "PreTrainedModel") -> Any:
 def save_lora(model: Any, folder: Path) -> None:
     """Save a LoRA model as a folder that `AutoModelForSequenceClassification` loads by itself.
 
-    peft's adapter_config.json and adapter_model.safetensors hold the adapter and the head but not the
-    labels: alone, they would be loaded onto a base model with two unnamed labels. So the frozen base
-    model is saved with them, with the labels in its config.json.
+    peft's adapter_config.json and adapter_model.safetensors hold the adapter and the head but not
+    the labels: alone, they would be loaded onto a base model with two unnamed labels. So the frozen
+    base model is saved with them, with the labels in its config.json.
 
     Args:
         model: from `add_lora`.

@@ -72,17 +72,17 @@ class BinaryCrossEntropy:
 class FocalLoss:
     """Focal loss: -alpha (1 - p)^gamma log p (Lin et al. 2017, arXiv:1708.02002).
 
-    p is the probability of the true answer. For single-label rows it comes from the softmax, and alpha
-    is the class weight of the row's label. For multi-label rows each label is a binary problem: p
-    comes from the sigmoid, and alpha is the label's class weight if the row has it, else 1. With gamma
-    0 and no weights it is cross-entropy.
+    p is the probability of the true answer. For single-label rows it comes from the softmax, and
+    alpha is the class weight of the row's label. For multi-label rows each label is a binary
+    problem: p comes from the sigmoid, and alpha is the label's class weight if the row has it, else
+    1. With gamma 0 and no weights it is cross-entropy.
 
     The mean divides by rows, for multi-label rows by rows times labels, whatever the weights are.
     """
 
     def __init__(self, gamma: float, class_weights: Sequence[float] | None = None) -> None:
         self.gamma = gamma
-        self.class_weights = None if class_weights is None else torch.tensor(class_weights)
+        self.class_weights = None if class_weights is None else torch.as_tensor(class_weights)
 
     def __call__(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
         """Mean loss of a batch.
@@ -146,13 +146,13 @@ def create_loss(
 def balanced_weights(labels: NDArray[Any]) -> tuple[float, ...]:
     """Class weights inversely proportional to frequency.
 
-    Single labels (rows,): rows / (number of labels * rows with the label), scikit-learn's "balanced".
-    Multi-hot labels (rows, num_labels): rows without the label / rows with it, so that both sides have
-    the same total. Every label needs a row that has it, and a multi-hot one a row that lacks it.
+    Single labels (rows,): rows / (number of labels * rows with the label), as scikit-learn's
+    "balanced". Multi-hot labels (rows, num_labels): rows without the label / rows with it, so that
+    both sides have the same total. Every label needs a row that has it, and a multi-hot one a row
+    that lacks it.
     """
     if labels.ndim > 1:
         having = labels.sum(axis=0)
         return tuple(((len(labels) - having) / having).tolist())
-    from sklearn.utils.class_weight import compute_class_weight
-
-    return tuple(compute_class_weight("balanced", classes=np.unique(labels), y=labels).tolist())
+    num_rows = np.unique(labels, return_counts=True)[1]
+    return tuple((len(labels) / (len(num_rows) * num_rows)).tolist())

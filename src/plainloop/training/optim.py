@@ -23,25 +23,10 @@ NO_DECAY_NAMES = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(
 def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Create the optimizer of the settings over the trainable parameters, in the Trainer's two groups.
 
-    Each has the Trainer's arguments (trainer_optimizer.py in transformers 5.23). Biases and
-    normalizations get no weight decay. Call it after `choose_execution`, which may replace the
-    embedding's parameter.
+    Each has the Trainer's arguments (trainer_optimizer.py in transformers 5.23). Call it after
+    `choose_execution`, which may replace the embedding's parameter.
     """
-    no_decay = {
-        parameter
-        for module in model.modules()
-        if isinstance(module, nn.LayerNorm)
-        for parameter in module.parameters(recurse=False)
-    } | {
-        parameter
-        for name, parameter in model.named_parameters()
-        if NO_DECAY_NAMES.search(name.lower())
-    }
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p not in no_decay], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p in no_decay], "weight_decay": 0.0},
-    ]
+    groups = parameter_groups(model, config.weight_decay)
     adam: dict[str, Any] = {
         "betas": (config.adam_beta1, config.adam_beta2),
         "eps": config.adam_epsilon,
@@ -55,6 +40,25 @@ def create_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optim
     optimizer = create[config.optim](groups, lr=config.learning_rate)
     keep_full_moments(optimizer, model)
     return optimizer
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Group the trainable parameters: those with weight decay, then biases and normalizations."""
+    no_decay = {
+        parameter
+        for module in model.modules()
+        if isinstance(module, nn.LayerNorm)
+        for parameter in module.parameters(recurse=False)
+    } | {
+        parameter
+        for name, parameter in model.named_parameters()
+        if NO_DECAY_NAMES.search(name.lower())
+    }
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p not in no_decay], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p in no_decay], "weight_decay": 0.0},
+    ]
 
 
 def count_training_steps(num_batches: int, config: TrainConfig) -> int:

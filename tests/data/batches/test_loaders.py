@@ -1,5 +1,6 @@
 """The order of the rows, the loaders, and looking at a batch without consequences."""
 
+import pytest
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from hypothesis import given, strategies as st
@@ -49,6 +50,15 @@ def test_each_batch_is_padded_to_its_own_longest_row(tiny_model, tiny_data):
         widths.add(int(lengths.max()))
     assert len(widths) > 1, "batches of different widths, so padding is dynamic"
     assert len(train) == 6
+
+
+def test_regression_has_no_classes_to_sample_by(tiny_model, tiny_data):
+    tokenizer = load_tokenizer(str(tiny_model))
+    raw = tokenize_splits(read_splits(get_task("demo"), tiny_data), tokenizer, ["sentence1"])
+    config = TrainConfig(task="stsb", train_sampling_strategy="weighted")
+    inputs = keep_model_inputs(raw, tokenizer)
+    with pytest.raises(ValueError, match="no classes"):
+        create_dataloaders(inputs, tokenizer, config, get_task("stsb"))
 
 
 def test_validation_rows_come_in_the_files_order(tiny_model, tiny_data):

@@ -27,7 +27,7 @@ def two_draws(has_class):
 
 @given(labels=st.lists(st.integers(0, 5), min_size=1, max_size=40))
 def test_every_class_that_has_rows_is_equally_likely(labels):
-    weights = row_weights(labels, "single_label_classification")
+    weights = row_weights(labels)
     assert weights.dtype == np.float64
     expected = two_draws([np.equal(labels, label) for label in range(6)])
     np.testing.assert_allclose(weights, expected, rtol=1e-12)
@@ -38,14 +38,9 @@ def test_every_class_that_has_rows_is_equally_likely(labels):
 @given(labels=MULTI_HOT)
 def test_a_multi_label_row_is_drawn_by_each_of_its_labels_and_no_label_is_a_class(labels):
     expected = two_draws([*(labels.T == 1), labels.sum(axis=1) == 0])
-    weights = row_weights(labels, "multi_label_classification")
+    weights = row_weights(labels)
     np.testing.assert_allclose(weights, expected, rtol=1e-12)
     assert weights.sum() == pytest.approx(1, rel=1e-12)
-
-
-def test_regression_has_no_classes():
-    with pytest.raises(ValueError, match="no classes"):
-        row_weights([0.5, 1.5], "regression")
 
 
 @given(
@@ -86,7 +81,7 @@ def test_a_row_of_weight_zero_is_never_drawn():
 
 def test_a_skewed_set_is_drawn_evenly():
     labels = np.array([0] * 9_000 + [1] * 900 + [2] * 100)
-    order = EpochWeightedSampler(row_weights(labels, "single_label_classification"), seed=7)
+    order = EpochWeightedSampler(row_weights(labels), seed=7)
     drawn = Counter(labels[list(order)].tolist())
     # A share of 1/3 in 10,000 independent draws: standard deviation sqrt(10000 x 1/3 x 2/3) = 47.1.
     for label in range(3):
@@ -95,7 +90,7 @@ def test_a_skewed_set_is_drawn_evenly():
 
 def test_rows_of_a_class_are_drawn_evenly():
     labels = [0] * 10 + [1] * 2
-    order = EpochWeightedSampler(row_weights(labels, "single_label_classification"), seed=0)
+    order = EpochWeightedSampler(row_weights(labels), seed=0)
     drawn = np.zeros(12)
     for epoch in range(1_000):
         order.set_epoch(epoch)

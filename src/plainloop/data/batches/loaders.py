@@ -54,11 +54,12 @@ class EpochRandomSampler(Sampler[int]):
 
 
 class LengthGroupedOrder(LengthGroupedSampler):
-    """The Trainer's order of `group_by_length`: shuffled, and sorted by length within 50 steps' rows.
+    """The Trainer's order of `group_by_length`: shuffled, then sorted by length in 50 steps' rows.
 
     As in the Trainer it is drawn from torch's global generator when an epoch begins. That of rank 0
-    counts: on CPUs the generators of the ranks part, since dropout draws from them for other lengths,
-    and the Trainer's ranks then take other orders, in which some rows come twice and others never.
+    counts: on CPUs the generators of the ranks part, since dropout draws from them for other
+    lengths, and the Trainer's ranks then take other orders, in which some rows come twice and
+    others never.
     """
 
     def __iter__(self) -> Iterator[int]:
@@ -98,8 +99,10 @@ def create_dataloaders(
 
 def _training_order(rows: "Dataset", config: TrainConfig, task: Task) -> Sampler[int]:
     if config.train_sampling_strategy == "weighted":
+        if task.problem_type == "regression":
+            raise ValueError("regression has no classes to sample by")
         labels = rows.with_format("numpy")["labels"][:]
-        return EpochWeightedSampler(row_weights(labels, task.problem_type), config.seed)
+        return EpochWeightedSampler(row_weights(labels), config.seed)
     if config.train_sampling_strategy == "group_by_length":
         return LengthGroupedOrder(
             config.per_device_train_batch_size * config.gradient_accumulation_steps,

@@ -119,7 +119,7 @@ def _split(ids_of_row: Sequence[list[int]], room: int, stride: int) -> list[list
 def _special_tokens_around(
     tokenizer: PreTrainedTokenizerBase, num_texts: int
 ) -> list[tuple[int | None, list[int], int]]:
-    """How the tokenizer joins texts: parts of (number of the text or None, special tokens, type)."""
+    """How the tokenizer joins texts: (number of the text or None, special tokens, type) a part."""
     encoding = tokenizer(*["a"] * num_texts)[0]
     tokens = list(zip(encoding.sequence_ids, encoding.ids, encoding.type_ids, strict=True))
     return [

@@ -1,20 +1,15 @@
 """Weighted sampling: rows are drawn so that every class is equally likely."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Sampler
 
-if TYPE_CHECKING:
-    from plainloop.config.tasks import ProblemType
 
-
-def row_weights(
-    labels: Sequence[Any] | NDArray[Any], problem_type: "ProblemType"
-) -> NDArray[np.float64]:
+def row_weights(labels: Sequence[Any] | NDArray[Any]) -> NDArray[np.float64]:
     """The probability of each row when a class is drawn evenly and then a row that has it, evenly.
 
     A class without rows is not drawn. A row with several labels can be drawn by each of them; rows
@@ -22,15 +17,12 @@ def row_weights(
 
     Args:
         labels: int (rows,), or multi-hot (rows, num_labels) of a multi-label problem.
-        problem_type: not regression, which has no classes.
 
     Returns:
         float64 (rows,), with the sum 1.
     """
-    if problem_type == "regression":
-        raise ValueError("regression has no classes to sample by")
     labels = np.asarray(labels)
-    if problem_type == "single_label_classification":
+    if labels.ndim == 1:
         _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
         chances = 1 / counts[classes]
     else:
