@@ -150,7 +150,7 @@ def _lora(inputs: Inputs) -> dict[str, Any]:
         "r": found.r,
         "lora_alpha": found.lora_alpha,
         "target_modules": sorted(found.target_modules),
-        "modules_to_save": sorted(found.modules_to_save),
+        "modules_to_save": sorted({*found.modules_to_save}),
     }
 
 

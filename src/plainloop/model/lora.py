@@ -161,7 +161,7 @@ def save_lora(model: Any, folder: Path) -> None:
     base model is saved with them, with the labels in its config.json.
 
     Args:
-        model: from `add_lora`.
+        model: from peft's `get_peft_model`.
         folder: an existing folder.
     """
     from peft import get_peft_model_state_dict

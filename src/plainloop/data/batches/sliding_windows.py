@@ -73,8 +73,8 @@ def tokenize_windows(
         rows: the texts of a batch of rows.
         tokenizer: a fast one.
         text_columns: one column, or two for a pair.
-        max_length: from `check_stride`.
-        stride: checked by `check_stride`.
+        max_length: tokens of a window, the special ones included.
+        stride: tokens of a text that neighbouring windows share.
 
     Returns:
         input_ids, attention_mask, ... as the model takes them: rows x windows x tokens.
