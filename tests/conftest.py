@@ -172,6 +172,29 @@ def run_command(tmp_path: Path) -> RunCommand:
 
 
 @pytest.fixture
+def hub():
+    """A stand-in for the hub: its address, and the files of its one repository."""
+    from hub_server import serving
+
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def hub_environment(hub, tmp_path_factory):
+    """Environment of a command that uses it, with an empty cache."""
+    from hub_server import TOKEN
+
+    home = str(tmp_path_factory.mktemp("home"))
+    return {
+        "HF_ENDPOINT": hub.address,
+        "HF_TOKEN": TOKEN,
+        "HF_HOME": home,
+        "HF_HUB_OFFLINE": None,
+    }
+
+
+@pytest.fixture
 def refused(run_command, tmp_path):
     """Run a command that must be refused, changing nothing; the lines it says."""
 

@@ -3,12 +3,21 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
-from huggingface_hub import ModelCard
+import yaml
+from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from plainloop.predict.loaded_run import load_run
-from plainloop.report.card import base_licence, describe_time, is_local, render_card, write_card
+from plainloop.report.card import (
+    base_licence,
+    describe_results,
+    describe_time,
+    is_local,
+    render_card,
+    write_card,
+)
 
 
 @pytest.fixture
@@ -27,6 +36,29 @@ def test_the_hub_reads_its_metadata_and_scores(card):
     assert scores == {name: result.metrics["saved"][name] for name in ("accuracy", "f1")}
 
 
+@pytest.mark.parametrize(
+    ("dataset", "name", "task"),
+    [("a/b:c", "a/b", "c"), ("imdb", "imdb", "default"), (None, "nyu-mll/glue", "mrpc")],
+)
+def test_the_score_on_a_data_set_of_the_hub_is_in_eval_results(card, dataset, name, task):
+    result, _ = card
+    opened = load_run(result.folder)
+    assert describe_results(opened) is None, "the rows came from files"
+    config = replace(opened.config, dataset=dataset, data_dir=None)
+    opened = replace(opened, config=config, task=replace(opened.task, hub=("nyu-mll/glue", "mrpc")))
+    [found] = parse_eval_result_entries(yaml.safe_load(describe_results(opened)))
+    assert (found.dataset_id, found.task_id) == (name, task)
+    assert found.value == result.metrics["saved"]["accuracy"]
+    assert found.date == result.metrics["environment"]["date"]
+    assert re.fullmatch(
+        r"accuracy on 21 validation rows, 95% interval 0\.\d{4} to [01]\.\d{4}", found.notes
+    )
+    text = render_card(opened)
+    (result.folder / "README.md").write_text(text, encoding="utf-8")
+    [dataset_name] = ModelCard.load(result.folder / "README.md").data.datasets
+    assert dataset_name == name
+
+
 def test_it_says_what_the_model_is_its_scores_and_how_to_use_it(card):
     result, path = card
     text = path.read_text(encoding="utf-8")
@@ -38,8 +70,9 @@ def test_it_says_what_the_model_is_its_scores_and_how_to_use_it(card):
 
 
 def test_a_run_without_evaluations_says_so(run):
-    result = run(max_steps=1, eval_strategy="no")
-    assert "It was not evaluated." in render_card(load_run(result.folder))
+    opened = load_run(run(max_steps=1, eval_strategy="no").folder)
+    assert "It was not evaluated." in render_card(opened)
+    assert describe_results(replace(opened, config=replace(opened.config, dataset="a/b"))) is None
 
 
 def test_it_says_how_long_the_training_took_and_when_it_ended(card):

@@ -64,7 +64,8 @@ def predict(
         plainloop predict runs/mnli --glue-submission submission --data-dir glue --task ax
 
     Args:
-        run: Folder of the run; or an exported folder, or a model file in it, as model_int8.onnx.
+        run: Folder of the run, or USER/NAME on the hub, if --push-to-hub uploaded it; or an exported
+            folder, or a model file in it, as model_int8.onnx.
         files: The same as --file.
         file: csv, tsv, json, jsonl, parquet, arrow, a save_to_disk folder, or a glob; - for stdin.
         text: Texts to predict; of a run on pairs the two texts of a row, one after the other.
@@ -102,12 +103,14 @@ def predict(
 
     from plainloop.console import print_line
     from plainloop.predict.export.exported_folder import is_exported, load_exported
+    from plainloop.predict.hub_run import find_run
     from plainloop.predict.input_files import group_texts, open_texts, read_lines
     from plainloop.predict.loaded_run import load_run
     from plainloop.run.machine_limits import explain_resource_errors
     from plainloop.run.manifest import explain_damage
     from plainloop.run.signals import StopRequest
 
+    run = find_run(run)
     limits = explain_resource_errors(
         where=str(glue_submission or output),
         what_ran=f"{batch_size} rows in a batch",

@@ -29,6 +29,7 @@ from plainloop.metrics.decision_rule import (
 from plainloop.metrics.task_metric import DEFAULT_METRICS
 from plainloop.model.foreign_files import check_model_files
 from plainloop.model.lora import check_lora_folder
+from plainloop.predict.hub_run import find_run
 from plainloop.predict.input_files import ROWS_PER_CHUNK, OnNull, open_inputs, validate_inputs
 from plainloop.predict.output_columns import label_scores, labels_of, make_columns
 from plainloop.predict.output_files import (
@@ -56,17 +57,18 @@ def load_run(path: str | Path, *, accept_changed_files: bool = False, bf16: bool
     errors in the files to predict are reported before.
 
     Args:
-        path: output folder of the run. No code from it is executed.
+        path: output folder of the run; or USER/NAME on the hub, if `--push-to-hub` uploaded it and
+            there is no such folder. No code from it is executed.
         accept_changed_files: use files that differ from the run's manifest, with a warning.
         bf16: predict in bfloat16 on a CPU where that measures faster. Probabilities then differ by
             up to some hundredths.
 
     Raises:
-        UserError: the folder is not a run, or the run is not finished.
+        UserError: the folder is not a run, or the run is not finished; or as `find_run`.
         CheckpointError: a file of the run was changed or is damaged; for a file above 16 MiB, such
             as the weights, raised when the run is first used.
     """
-    folder = Path(path)
+    folder = find_run(path)
     where = printable_path(folder)
     if not folder.is_dir():
         parent = folder.parent

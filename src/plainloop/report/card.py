@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from yaml import YAMLError
+import yaml
 
 from plainloop.atomic_file import write_text
 from plainloop.config.flag_types import OPTIMIZER_NAMES
@@ -130,7 +130,7 @@ def base_licence(model: str) -> str | None:
         else:
             path = try_to_load_from_cache(model, CARD_FILE)
         licence = (metadata_load(path) or {}).get("license")
-    except (UserError, OSError, ValueError, TypeError, YAMLError, RecursionError):
+    except (UserError, OSError, ValueError, TypeError, yaml.YAMLError, RecursionError):
         return None  # there is no such card, or what it holds is no metadata
     return licence if isinstance(licence, str) else None
 
@@ -229,13 +229,14 @@ def describe_for_hub(run: Run, metrics: Mapping[str, Any]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     task, config = run.task, run.config
-    hub_data = config.dataset or (task.hub[0] if task.hub and config.data_dir is None else None)
+    hub_data, configuration = find_hub_data(run)
     split = main_split(metrics)
     results = [
         EvalResult(
             task_type="text-classification",
             dataset_type=hub_data or printable(task.name),
             dataset_name=printable(task.name),
+            dataset_config=configuration,
             dataset_split=split,
             metric_type=name,
             metric_value=metrics["analysis"][split]["scores"][name],
@@ -254,6 +255,40 @@ def describe_for_hub(run: Run, metrics: Mapping[str, Any]) -> str:
         tags=["plainloop"],
     )
     return str(card.to_yaml())
+
+
+def find_hub_data(run: Run) -> tuple[str | None, str | None]:
+    """Name and configuration of the data set on the Hub that a run was trained on, if it was."""
+    name, _, configuration = (run.config.dataset or "").partition(":")
+    if not name and run.task.hub and run.config.data_dir is None:
+        return run.task.hub
+    return name or None, configuration or None
+
+
+def describe_results(run: Run) -> str | None:
+    """Return the main score as the YAML of a file in .eval_results, which succeeds `model-index`.
+
+    None if the run was not evaluated, or not on a data set of the Hub, whose name the format requires.
+    """
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    metrics = read_metrics(run)
+    split, (hub_data, configuration) = main_split(metrics), find_hub_data(run)
+    if split is None or hub_data is None:
+        return None
+    of, metric = metrics["analysis"][split], run.task.metrics[0]
+    ends = of["intervals"]["scores"].get(metric)
+    interval = (
+        f", {of['intervals']['level']:.0%} interval {ends[0]:.4f} to {ends[1]:.4f}" if ends else ""
+    )
+    entry = EvalResultEntry(
+        dataset_id=hub_data,
+        task_id=configuration or "default",
+        value=of["scores"][metric],
+        date=metrics["environment"].get("date"),
+        notes=f"{metric} on {of['rows']:,} {split} rows{interval}",
+    )
+    return yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
 
 
 def is_local(model: str) -> bool:

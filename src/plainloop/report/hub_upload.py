@@ -1,9 +1,9 @@
 """Upload a finished run's model, tokenizer, decision rule and card to the Hugging Face Hub."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cyclopts import Parameter
 
@@ -27,6 +27,7 @@ class HubUpload:
 
 
 NO_UPLOAD = HubUpload()
+RESULTS_FILE = ".eval_results/plainloop.yaml"
 
 
 def check_upload(wanted: HubUpload, folder: Path, seeds: Sequence[int] = ()) -> str | None:
@@ -61,6 +62,8 @@ def check_upload(wanted: HubUpload, folder: Path, seeds: Sequence[int] = ()) -> 
     from huggingface_hub import HfApi, constants, utils
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
+    from plainloop.predict.hub_run import client_errors, first_line
+
     where = "--push-to-hub"
     if constants.HF_HUB_OFFLINE:
         raise UserError("HF_HUB_OFFLINE is set", where=where, fix="leave out one of both")
@@ -90,7 +93,7 @@ def check_upload(wanted: HubUpload, folder: Path, seeds: Sequence[int] = ()) -> 
 
 
 def upload_run(folder: Path, name: str, *, private: bool | None) -> None:
-    """Upload a finished run's model, tokenizer, decision rule and card; print the address.
+    """Upload what `load_run` needs of a finished run, its card and its scores; print the address.
 
     Only the main process does. Predictions and report are not uploaded, because they contain texts of the data.
 
@@ -100,7 +103,7 @@ def upload_run(folder: Path, name: str, *, private: bool | None) -> None:
         private: whether a new repository is private; None for the owner's default.
 
     Raises:
-        MachineError: the upload failed; the message has the command to repeat it. The run is intact.
+        MachineError: the upload failed. The run is intact.
     """
     from accelerate import PartialState
 
@@ -109,37 +112,51 @@ def upload_run(folder: Path, name: str, *, private: bool | None) -> None:
     from huggingface_hub import HfApi
 
     from plainloop.console import say
-    from plainloop.metrics.decision_rule import DECISION_FILE
-    from plainloop.run.folder import MODEL_FILES
+    from plainloop.predict.hub_run import client_errors, first_line
+    from plainloop.run.folder import VERIFIED_FILES
 
-    api, uploaded = HfApi(), ("README.md", DECISION_FILE, *MODEL_FILES)
+    api = HfApi()
     try:
-        address = api.create_repo(name, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=name,
-            folder_path=folder,
-            allow_patterns=list(uploaded),
-            commit_message="Fine-tuned with plainloop",
-        )
+        with TemporaryDirectory(prefix="plainloop-") as temporary:
+            _write_upload(folder, Path(temporary))
+            address = api.create_repo(name, private=private, exist_ok=True)
+            api.upload_folder(
+                repo_id=name,
+                folder_path=temporary,
+                delete_patterns=list(VERIFIED_FILES),  # of an earlier run of this name
+                commit_message="Fine-tuned with plainloop",
+            )
     except client_errors() as error:
-        included = [word for pattern in uploaded for word in ("--include", pattern)]
-        words = ["hf", "upload", name, str(folder), ".", *included, *["--private"] * bool(private)]
         raise MachineError(
             f"not uploaded: {first_line(error)}",
             where=f"--push-to-hub {name}",
-            fix=f"the run is whole; to try again: {shlex.join(words)}",
+            fix="the run is whole; to try again: the same command with --resume",
         ) from error
     say("Uploaded", str(address))
 
 
-def client_errors() -> tuple[type[Exception], ...]:
-    """Exceptions that the Hub client raises; those of its HTTP library are not an OSError."""
-    from huggingface_hub import errors
+def _write_upload(folder: Path, upload: Path) -> None:
+    """Fill a folder with the files to upload, large ones as links, and their manifest.
 
-    http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
-    return OSError, ValueError, http_error
+    Of run.yaml it has what predictions depend on: no path of this machine.
+    """
+    import yaml
 
+    from plainloop.metrics.decision_rule import DECISION_FILE
+    from plainloop.predict.export.exported_folder import SETTINGS
+    from plainloop.predict.loaded_run import load_run
+    from plainloop.report.card import CARD_FILE, describe_results
+    from plainloop.run.folder import CONFIG_FILE, MODEL_FILES
+    from plainloop.run.manifest import write_manifest
 
-def first_line(error: Exception) -> str:
-    """First line of an exception's message, or its class name if the message is empty."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    run = load_run(folder)
+    for pattern in (CARD_FILE, DECISION_FILE, *MODEL_FILES):
+        for path in folder.resolve().glob(pattern):
+            (upload / path.name).symlink_to(path)
+    settings = run.config.to_dict()
+    kept = {name: settings[name] for name in (*SETTINGS, "num_train_epochs")}  # of each run.yaml
+    (upload / CONFIG_FILE).write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
+    write_manifest(upload)
+    if results := describe_results(run):
+        (upload / ".eval_results").mkdir()
+        (upload / RESULTS_FILE).write_text(results, encoding="utf-8")

@@ -205,9 +205,12 @@ def load_metrics(path: Path) -> dict[str, Any]:
 
 
 def has_saved_model(path: Path) -> bool:
-    """Whether a training has saved its model in a folder: `RunFolder.save` writes the metrics last."""
-    needed = (METRICS_FILE, "config.json")
-    return all((path / name).is_file() for name in needed) and any(path.glob("*.safetensors"))
+    """Whether a training has saved its model in a folder: `RunFolder.save` writes the metrics last.
+
+    A run from the hub has a manifest and no metrics.
+    """
+    has_last = any((path / name).is_file() for name in (METRICS_FILE, MANIFEST_FILE))
+    return has_last and (path / "config.json").is_file() and any(path.glob("*.safetensors"))
 
 
 def has_results(path: Path) -> bool:
