@@ -2,11 +2,11 @@
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,6 +14,9 @@ from plainloop.cli.flags import unknown_flag
 from plainloop.config.read_options import ReadOptions
 from plainloop.config.validation import flag
 from plainloop.errors import UserError
+
+if TYPE_CHECKING:
+    from plainloop.predict.loaded_run import Run
 
 _SEVERAL = Parameter(consume_multiple=True, negative=(), show_default=False)
 _OR_STDIN = Parameter(allow_leading_hyphen=True, show_default=False)
@@ -108,16 +111,20 @@ def predict(
     from plainloop.predict.loaded_run import load_run
     from plainloop.run.machine_limits import explain_resource_errors
     from plainloop.run.manifest import explain_damage
+    from plainloop.run.rank_failure import announce_errors, is_rank_zero, launched_processes
     from plainloop.run.signals import StopRequest
 
     run = find_run(run)
+    several = launched_processes() > 1
+    if several:
+        _check_shared(run, file, output)
     limits = explain_resource_errors(
         where=str(glue_submission or output),
         what_ran=f"{batch_size} rows in a batch",
         smaller="give a smaller --batch-size",
     )
     damage = explain_damage(run, accept_changed=accept_changed_files)
-    with StopRequest(), limits, damage:
+    with StopRequest(), limits, damage, announce_errors("the same command goes on"):
         if is_exported(run):
             _check_flags({"with an exported folder": {"--bf16": bf16}}, batch_size)
             opened = load_exported(run, accept_changed_files=accept_changed_files)
@@ -145,14 +152,39 @@ def predict(
                 spreadsheet_safe=spreadsheet_safe,
                 batch_size=batch_size,
             )
-        # To stderr, because stdout may hold the predictions.
-        from plainloop.metrics.decision_rule import format_decision
+            if several:
+                opened.classifier.accelerator.end_training()
+            if not is_rank_zero():
+                return
+        _say_done(opened, f"{output}: added {', '.join(added)}")
 
-        if opened.decision and (decided := format_decision(opened.decision, opened.task)):
-            print_line(f"Decision       {decided}", sys.stderr)
-        if bf16:
-            print_line(f"Precision      {opened.classifier.precision}", sys.stderr)
-        print_line(f"Predicted      {output}: added {', '.join(added)}", sys.stderr)
+
+def _say_done(run: "Run", text: str) -> None:
+    """Say on stderr, because stdout may hold the predictions, how they were made."""
+    from plainloop.console import print_line
+    from plainloop.metrics.decision_rule import format_decision
+
+    if run.decision and (decided := format_decision(run.decision, run.task)):
+        print_line(f"Decision       {decided}", sys.stderr)
+    if run.bf16:
+        print_line(f"Precision      {run.classifier.precision}", sys.stderr)
+    print_line(f"Predicted      {text}", sys.stderr)
+
+
+def _check_shared(run: Path, files: Sequence[str], output: str) -> None:
+    """Check that several processes can share a prediction.
+
+    Raises:
+        UserError: it is not of files into a file, or with an exported folder.
+    """
+    from plainloop.predict.export.exported_folder import is_exported
+
+    if not files or "-" in (*files, output) or is_exported(run):
+        raise UserError(
+            "several processes share the rows of --file, with a run and into an --output",
+            where="plainloop predict",
+            fix="give both, or start one process",
+        )
 
 
 def _check_flags(

@@ -3,20 +3,18 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from plainloop.config.read_options import ReadOptions
 from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import Task, get_task
 from plainloop.console import print_line, progress_bar
 from plainloop.data.custom.dataset import TEXT_COLUMNS
-from plainloop.data.files.nested import add_named
 from plainloop.data.files.paths import find_files
 from plainloop.data.files.tables import open_files
 from plainloop.errors import UserError, nearest, printable, printable_path
@@ -39,9 +37,11 @@ from plainloop.predict.output_files import (
     prediction_format,
     write_tables,
 )
+from plainloop.predict.parts import Chunks, describe_inputs, find_parts
 from plainloop.run.folder import CONFIG_FILE, has_saved_model, is_run, read_run_yaml
-from plainloop.run.manifest import verify_run
+from plainloop.run.manifest import describe_files, verify_run
 from plainloop.run.output_file import check_output
+from plainloop.run.rank_failure import is_rank_zero
 
 if TYPE_CHECKING:
     from plainloop.predict.classifier import Classifier
@@ -257,6 +257,10 @@ class Run:
         multi-label prediction is a list, or one string if the training file had a label separator.
         All rows are validated before the model is loaded.
 
+        Of more than 1000 rows the logits are kept in parts next to the output, in OUTPUT.parts, until
+        it is written: the same call resumes one that was killed. On several processes, all of which
+        call this, each predicts its share of the parts, and the main process writes the output.
+
         Args:
             paths: input files, as in `read_files`, or - for stdin.
             output: file to write, in the format of its suffix (csv, tsv, jsonl or parquet), or - for
@@ -275,16 +279,17 @@ class Run:
             UserError: every problem of the files, or an invalid output path.
             DivergedError: a logit is not finite.
         """
-        if options.header is None:
-            options = replace(options, header=self.config.header)
-        output = str(output)
+        header = self.config.header if options.header is None else options.header
+        options, output = replace(options, header=header), str(output)
         form = prediction_format(output, stream_format)
         stdin = [Path("/dev/stdin")] if STANDARD_STREAM in map(str, paths) else []
         if output != STANDARD_STREAM:
             check_output(Path(output), inputs=stdin or find_files(paths))
+        parts = find_parts(output)
         with open_inputs(paths, stream_format) as files:
             batches = open_files(files, options, rows=ROWS_PER_CHUNK)
-            for note in batches.notes:  # to stderr, because stdout may hold the predictions
+            for note in batches.notes if is_rank_zero() else ():
+                # to stderr, because stdout may hold the predictions
                 print_line(f"Found          {note}", sys.stderr)
             inputs = validate_inputs(
                 batches,
@@ -297,26 +302,41 @@ class Run:
             )
             # Loaded before the progress bar is shown, because loading may log warnings.
             decision, predictor = self.decision, self.predictor
-            bar = progress_bar(total=inputs.num_rows, desc="Predicting", unit="row", leave=False)
+            accelerator = None if self.onnx else self.classifier.accelerator
+            ranks = accelerator if accelerator and accelerator.num_processes > 1 else None
+            is_main = ranks is None or ranks.is_main_process
+            if parts and (ranks or inputs.num_rows > ROWS_PER_CHUNK):
+                flags = [inputs.text, asdict(options), on_null, batch_size, self.bf16]
+                parts.open(partial(self._made_from, find_files(files), flags), ranks)
+            else:
+                parts = None
+            bar = progress_bar(
+                total=inputs.num_rows, desc="Predicting", unit="row", leave=False, visible=is_main
+            )
+            predict = partial(predictor.logits, batch_size=batch_size)
+            chunks = Chunks(batches, inputs.text, predict, parts, bar)
 
             def predicted() -> Iterator[pa.Table]:
                 """Yield each chunk with the added columns."""
-                row = 1
-                for batch in batches:
-                    table = pa.Table.from_batches([batch])
-                    with_texts = add_named(table, inputs.text)
-                    texts = [
-                        pc.fill_null(with_texts[name].cast(pa.string()), "").to_pylist()
-                        for name in inputs.text
-                    ]
-                    logits = predictor.logits(texts, batch_size, first_row=row)
+                for row, batch in chunks:
+                    table, logits = pa.Table.from_batches([batch]), chunks.logits(row, batch)
                     columns = make_columns(logits, self.task, self.config.label_separator, decision)
                     for name, column in zip(inputs.added, columns, strict=True):
                         table = table.append_column(name, column)
                     yield table
-                    row += batch.num_rows
-                    bar.update(batch.num_rows)
 
-            with bar, open_output(output) as file:
-                write_tables(predicted(), file, form, spreadsheet_safe=spreadsheet_safe)
+            with bar:
+                if ranks and parts:
+                    chunks.predict_share(ranks)
+                if is_main:
+                    with open_output(output) as file:
+                        write_tables(predicted(), file, form, spreadsheet_safe=spreadsheet_safe)
+                    if parts:
+                        parts.delete()
         return inputs.added
+
+    def _made_from(self, files: Sequence[Path], flags: Sequence[Any]) -> dict[str, Any]:
+        """All that logits of files depend on, as plain values."""
+        inputs = describe_inputs([*files, *([self.onnx] if self.onnx else [])])
+        run = [describe_files(self.path), self.config.to_dict()]
+        return {"run": run, "files": inputs, "flags": flags}

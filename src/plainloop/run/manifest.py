@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from plainloop.atomic_file import write_json
 from plainloop.errors import (
@@ -30,8 +31,12 @@ logger = logging.getLogger(__name__)
 
 def write_manifest(folder: Path) -> None:
     """Write manifest.json over the files of a run; see `VERIFIED_FILES`."""
-    files = {name: describe_file(folder / name) for name in sorted(_verified_files(folder))}
-    write_json(folder / MANIFEST_FILE, {"files": files})
+    write_json(folder / MANIFEST_FILE, {"files": describe_files(folder)})
+
+
+def describe_files(folder: Path) -> dict[str, Any]:
+    """The sizes and SHA-256 of the files of a run; see `VERIFIED_FILES`."""
+    return {name: describe_file(folder / name) for name in sorted(_verified_files(folder))}
 
 
 def verify_run(folder: Path, *, accept_changed: bool = False) -> Callable[[], None]:

@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from plainloop.config.settings import TrainConfig
-from plainloop.errors import CheckpointError, MachineError, PlainloopError, UserError
+from plainloop.errors import CheckpointError, MachineError, PlainloopError, StoppedError, UserError
 from plainloop.run.state import TrainState
 
 if TYPE_CHECKING:
@@ -40,6 +40,12 @@ def is_rank_zero() -> bool:
     """
     names = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
     return not any(os.environ.get(name, "0") not in ("0", "-1") for name in names)
+
+
+def launched_processes() -> int:
+    """How many processes a launcher has started, by the environment variables that Accelerate reads."""
+    names = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+    return max(int(os.environ.get(name, "1")) for name in names)
 
 
 def process_group() -> Any:
@@ -100,11 +106,39 @@ def is_collective_error(error: BaseException) -> bool:
     )
 
 
-def lost_rank_error(error: BaseException, *, where: str = "") -> MachineError:
+@contextmanager
+def announce_errors(again: str) -> Iterator[None]:
+    """Announce an error of the block to the other ranks, so that one of them all is printed.
+
+    Args:
+        again: what to do if another rank was lost.
+
+    Raises:
+        MachineError: another rank is lost; without a text, one that has ended with an error printed it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        # A launcher stops the others with SIGTERM if one has ended.
+        is_stopped = isinstance(error, StoppedError) and process_group() is not None
+        if is_collective_error(error) or (is_stopped and any(find_missing_ranks())):
+            raise lost_rank_error(error, again=again) from error
+        report_own_error()
+        raise
+
+
+def lost_rank_error(
+    error: BaseException, *, where: str = "", again: str = "the same command with --resume goes on"
+) -> MachineError:
     """The error to raise for a failed collective: which rank is missing, and what to do.
 
     One of the ranks that are left reports it, the others' MachineError has no text. If a rank ended
     with an error of its own, that rank has printed it and none of the others reports anything.
+
+    Args:
+        error: of the collective operation.
+        where: place for the message.
+        again: what to do.
     """
     if threading.current_thread() is threading.main_thread():
         # The launcher sends SIGTERM to all ranks as soon as one has ended: finish the report first.
@@ -115,7 +149,7 @@ def lost_rank_error(error: BaseException, *, where: str = "") -> MachineError:
     names = f"rank {missing[0]}" if len(missing) == 1 else f"a process (of ranks {missing})"
     if not missing:
         names = "another process"
-    what, fix = f"{names} has ended", "the same command with --resume goes on"
+    what, fix = f"{names} has ended", again
     if "timed out" in str(error).lower():
         what = f"{names} has not answered in time"
         fix += "; if a step needs so long, give more --step-timeout"
