@@ -24,7 +24,11 @@ TESTS = {
     "training/optim.py": ["training/test_optim.py"],
     "training/loss.py": ["training/test_loss.py"],
     "run/atomic.py": ["run/test_atomic.py", "run/test_checkpoints.py"],
-    "run/checkpoints.py": ["run/test_checkpoints.py", "run/test_atomic.py"],
+    "run/checkpoints.py": [
+        "run/test_best_model.py",
+        "run/test_checkpoints.py",
+        "run/test_atomic.py",
+    ],
     "training/evaluation.py": ["training/test_evaluation.py"],
     "run/resume.py": ["run/test_resume.py"],
     "training/loop.py": ["training/test_loop.py"],

@@ -1,6 +1,7 @@
 """A file is the old one or the new one, whatever ends the process that writes it."""
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 from plainloop.atomic_file import (
     TEMPORARY_FILES,
     atomic_file,
+    hash_file,
     json_bytes,
     make_folder,
     write_json,
@@ -228,3 +230,9 @@ def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path):
     (tmp_path / "a").touch()
     with pytest.raises(OSError, match="Not a directory"):
         make_folder(tmp_path / "a" / "b")
+
+
+def test_a_hash_is_that_of_the_bytes(tmp_path):
+    content = bytes(range(256)) * 5
+    (tmp_path / "file").write_bytes(content)
+    assert hash_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()

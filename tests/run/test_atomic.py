@@ -332,3 +332,19 @@ def test_a_folder_that_cannot_be_read_is_damaged_and_not_a_traceback(tmp_path, m
 
     monkeypatch.setattr("plainloop.run.atomic.hash_file", unreadable)
     assert find_corruption(tmp_path / "step-1").startswith("a: ")
+
+
+def test_a_manifest_that_lists_no_files_is_named(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"files": {}}', encoding="utf-8")
+    assert find_corruption(tmp_path) == "manifest.json: lists no files"
+
+
+def test_a_damaged_folder_of_the_same_name_is_replaced(tmp_path):
+    run = Run(tmp_path)
+    run.train_to(4)
+    damaged = run.save()
+    (damaged / "model.safetensors").write_bytes(b"0")
+    (damaged / "left over").touch()
+    assert run.save() == damaged
+    assert find_corruption(damaged) is None
+    assert not (damaged / "left over").exists()

@@ -22,6 +22,7 @@ from plainloop.training.optim import (
     count_training_steps,
     create_optimizer,
     create_scheduler,
+    schedule_kwargs,
     steps_per_epoch,
 )
 
@@ -171,3 +172,9 @@ def test_a_setting_that_the_schedule_does_not_take_is_named():
     config = TrainConfig(lr_scheduler_kwargs={"num_cyles": 2.0})
     with pytest.raises(UserError, match=r"--lr-scheduler-kwargs: linear: .*num_cyles"):
         create_scheduler(optimizer, 20, config)
+
+
+def test_a_whole_number_of_a_flag_or_file_is_an_integer_to_the_schedule():
+    kwargs = schedule_kwargs(TrainConfig(lr_scheduler_kwargs={"num_cycles": 2.0, "power": 0.5}))
+    assert kwargs == {"num_cycles": 2, "power": 0.5}
+    assert type(kwargs["num_cycles"]) is int
