@@ -128,17 +128,26 @@ def test_where_all_checkpoints_are_damaged_a_new_start_is_proposed(tmp_path):
     assert caught.value.fix == "start again with --overwrite"
 
 
-def test_a_disk_that_fails_is_named_by_the_folder_that_was_written(tmp_path, monkeypatch):
+def test_a_disk_that_fails_at_any_operation_is_named_by_the_folder_that_was_written(
+    tmp_path, monkeypatch
+):
     run = saved_run(tmp_path)
     disk = Disk(monkeypatch)
     for save, folder in (
         (run.save, "checkpoints"),
         (lambda: run.checkpoints.save_best(run.model, 12), "best"),
     ):
-        disk.reset(fail_at=0, error=errno.ENOSPC)
-        with pytest.raises(MachineError) as caught:
-            save()
-        assert caught.value.where == str(tmp_path / folder)
+        disk.reset()
+        save()
+        failed = []
+        for number in range(len(disk.done)):
+            disk.reset(fail_at=number, error=errno.ENOSPC)
+            try:
+                save()
+            except MachineError as error:
+                failed.append(error.where)
+        assert len(failed) > 5
+        assert {*failed} == {str(tmp_path / folder)}
 
 
 def test_each_registered_object_gets_its_own_state_back(tmp_path):
