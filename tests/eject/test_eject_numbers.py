@@ -19,7 +19,6 @@ from plainloop.config.settings import TrainConfig
 from plainloop.config.tasks import get_task
 from plainloop.eject.script import make_script
 
-LEAST_COMPARED = 8
 CLOSE = 1e-12  # relative: scores are of numpy here and of scikit-learn there; losses are equal
 
 
@@ -66,11 +65,6 @@ def compare_scores(theirs, ours):
 
 
 @pytest.mark.slow
-def test_a_script_gives_the_same_bits(runs, tiny_model, tmp_path):
-    assert compare(runs["pair"], tiny_model, tmp_path) == 12
-
-
-@pytest.mark.slow
 def test_every_kind_of_run_gives_the_same_bits(runs, tiny_model, tmp_path):
     compared = {}
     for name, settings in runs.items():
@@ -79,8 +73,8 @@ def test_every_kind_of_run_gives_the_same_bits(runs, tiny_model, tmp_path):
         compared[name] = compare(settings, tiny_model, folder)
     print(f"{len(compared)} runs compared, {sum(compared.values())} logged steps: {compared}")
     assert compared.keys() == runs.keys()
-    assert len(compared) >= LEAST_COMPARED
     assert all(compared.values())
+    assert compared["pair"] == 12
     # It stopped before its 12 epochs of 6 steps, and logged the steps since the last record.
     assert 1 < compared["early stopping"] < 12 * 6 // 4
 
