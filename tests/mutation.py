@@ -9,6 +9,7 @@ where it was; after a change of the source delete that folder. Prints the score 
 
 import argparse
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -43,20 +44,15 @@ mutmut.copy_also_copy_files()
 mutmut.setup_source_paths()
 mutmut.create_mutants(1)
 """
-"""What `mutmut run` begins with: the names are needed before any test is run."""
+"""What `mutmut run` begins with: mutmut only makes the mutants."""
+PYTEST = [
+    *("-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"),
+    *("-m", "not slow and not crash and not distributed and not nightly"),
+]
 CONFIG = """\
 [mutmut]
 source_paths = src
 only_mutate = src/plainloop/{module}
-pytest_add_cli_args_test_selection =
-    {tests}
-pytest_add_cli_args =
-    -p
-    no:xdist
-    -p
-    no:cacheprovider
-    -m
-    not slow and not crash and not distributed and not nightly
 also_copy =
     tests
     train.py
@@ -66,20 +62,20 @@ also_copy =
 track_dependencies = false
 use_git_change_detection = false
 """
-KILLED = {"killed", "timeout", "segfault", "suspicious"}
-BATCH = 10  # mutants of one call, which first runs their tests without a mutant
+CLEAN = "no mutant"
 
 
 class Module:
-    """A module, its tests, and a copy of the checkout in which mutmut changes it."""
+    """A module, its tests, and a copy of the checkout in which mutmut has put all of its mutants."""
 
     def __init__(self, name: str) -> None:
         self.name, self.folder = name, FOLDER / name.removesuffix(".py").replace("/", "-")
-        self.results = self.folder / "mutants" / "src" / "plainloop" / f"{name}.meta"
+        self.results_file = self.folder / "results.json"
 
     def prepare(self) -> list[str]:
         """Make all mutants; their names."""
-        if not self.results.exists():
+        made = self.folder / "mutants" / "src" / "plainloop" / f"{self.name}.meta"
+        if not made.exists():
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
             for name in ("src", "tests", "examples", "benchmarks", "docs"):
@@ -87,34 +83,42 @@ class Module:
                 shutil.copytree(ROOT / name, self.folder / name, ignore=junk)
             for name in ("pyproject.toml", "train.py"):
                 shutil.copy(ROOT / name, self.folder / name)
-            tests = "\n    ".join(f"tests/{test}" for test in TESTS[self.name])
-            config = CONFIG.format(module=self.name, tests=tests)
-            (self.folder / "setup.cfg").write_text(config, encoding="utf-8")
-            self.python("-c", GENERATE)
-        return sorted(self.codes())
+            (self.folder / "setup.cfg").write_text(CONFIG.format(module=self.name), "utf-8")
+            subprocess.run([sys.executable, "-c", GENERATE], cwd=self.folder, check=True)
+        content: dict = json.loads(made.read_text(encoding="utf-8"))
+        return sorted(content["exit_code_by_key"])
 
-    def codes(self) -> dict[str, int | None]:
-        """The exit code of the tests with each mutant; None for one that was not run."""
-        content: dict = json.loads(self.results.read_text(encoding="utf-8"))
-        return content["exit_code_by_key"]
+    def results(self) -> dict[str, str]:
+        """What became of each mutant that was run: killed, hangs or survived."""
+        if not self.results_file.exists():
+            return {}
+        found: dict[str, str] = json.loads(self.results_file.read_text(encoding="utf-8"))
+        return found
 
-    def run(self, mutants: list[str]) -> None:
-        """Run the tests with each of these mutants, one after the other."""
-        printed = self.python("-m", "mutmut", "run", "--max-children", "1", *mutants)
-        if all(self.codes()[mutant] is None for mutant in mutants):
-            sys.exit(f"{self.name}: mutmut has run none of {mutants}:\n{printed[-3000:]}")
+    def run(self, mutant: str) -> str:
+        """Run the tests with a mutant, in a process of their own: one forked from another can hang."""
+        results = self.results()
+        if CLEAN not in results:
+            started = time.monotonic()
+            assert self._test(CLEAN, None) == "survived", f"{self.name}: its tests fail as it is"
+            results[CLEAN] = str(time.monotonic() - started)
+        results[mutant] = self._test(mutant, 60 + 5 * float(results[CLEAN]))
+        self.results_file.write_text(json.dumps(results, indent=1), encoding="utf-8")
+        return results[mutant]
 
-    def statuses(self) -> dict[str, str]:
-        """The word for the result of each mutant, such as killed or survived."""
-        lines = self.python("-m", "mutmut", "results", "--all", "true").splitlines()
-        return dict(line.strip().split(": ", 1) for line in lines if "__mutmut_" in line)
-
-    def python(self, *words: str) -> str:
-        command = [sys.executable, *words]
-        finished = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, check=False
-        )
-        return finished.stdout + finished.stderr
+    def _test(self, mutant: str, seconds: float | None) -> str:
+        folder = self.folder / "mutants"
+        environment = {"MUTANT_UNDER_TEST": mutant, "PYTHONPATH": str(folder / "src")}
+        tests = [f"tests/{name}" for name in TESTS[self.name]]
+        try:
+            finished = subprocess.run(
+                [sys.executable, "-m", "pytest", *PYTEST, *tests],
+                cwd=folder, env=os.environ | environment, timeout=seconds, capture_output=True,
+                check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return "hangs"
+        return "killed" if finished.returncode else "survived"
 
 
 def main() -> None:
@@ -128,33 +132,28 @@ def main() -> None:
     made = [(name, mutant) for name, module in modules.items() for mutant in module.prepare()]
     drawn = random.Random(options.seed).sample(made, min(options.mutants, len(made)))
     print(f"{len(made)} mutants of {len(modules)} modules, {len(drawn)} drawn", flush=True)
-    for name, module in modules.items():
-        codes = module.codes()
-        left = [mutant for of, mutant in drawn if of == name and codes[mutant] is None]
-        for begin in range(0, len(left), BATCH):
-            if options.minutes and time.monotonic() - started > 60 * options.minutes:
-                break
-            module.run(left[begin : begin + BATCH])
-            done = min(begin + BATCH, len(left))
-            print(f"{name}: {done} of {len(left)}, {time.monotonic() - started:.0f} s", flush=True)
-    counts: Counter[str] = Counter()
+    for number, (name, mutant) in enumerate(sorted(drawn), 1):
+        if options.minutes and time.monotonic() - started > 60 * options.minutes:
+            break
+        if mutant not in modules[name].results():
+            result = modules[name].run(mutant)
+            passed = time.monotonic() - started
+            print(f"{number} of {len(drawn)}, {passed:.0f} s: {mutant} {result}", flush=True)
     table: dict[str, Counter[str]] = {name: Counter() for name in modules}
-    statuses = {name: module.statuses() for name, module in modules.items()}
-    codes = {name: module.codes() for name, module in modules.items()}
     for name, mutant in drawn:
-        if codes[name][mutant] is None:
-            continue
-        result = "killed" if statuses[name][mutant] in KILLED else "survived"
-        counts[result] += 1
+        result = modules[name].results().get(mutant, "not run yet")
         table[name][result] += 1
         if result == "survived":
-            print(f"SURVIVED: {name}: {mutant} ({statuses[name][mutant]})")
-    for name, row in table.items():
-        print(f"{name:<24} {row['killed']:>4} of {row.total():>4} killed")
-    total = counts.total()
-    score = 100 * counts["killed"] / total if total else 0.0
-    print(f"seed {options.seed}: {counts['killed']} of {total} killed, {score:.1f} %; ", end="")
-    print(f"{len(drawn) - total} of {len(drawn)} not run yet")
+            print(f"SURVIVED: {name}: {mutant}")
+    total: Counter[str] = sum(table.values(), Counter())
+    for name, row in [*table.items(), ("all", total)]:
+        run = row.total() - row["not run yet"]
+        print(
+            f"{name:<24} {run - row['survived']:>4} of {run:>4} killed, {row['hangs']} of them hang"
+        )
+    run = total.total() - total["not run yet"]
+    score = 100 * (run - total["survived"]) / run if run else 0.0
+    print(f"seed {options.seed}: {score:.1f} % killed; {total['not run yet']} not run yet")
 
 
 if __name__ == "__main__":
