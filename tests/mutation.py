@@ -31,7 +31,7 @@ TESTS = {
         "run/test_atomic.py",
     ],
     "training/evaluation.py": ["training/test_evaluation.py"],
-    "run/resume.py": ["run/test_resume.py"],
+    "run/resume.py": ["run/test_disk_space.py", "run/test_resume.py"],
     "training/loop.py": ["training/test_loop.py"],
 }
 """Module -> its tests, which are what is measured; the fast ones first."""

@@ -13,7 +13,7 @@ from plainloop.config.settings import TrainConfig
 from plainloop.errors import CheckpointError, StoppedError
 from plainloop.run.accelerator import create_accelerator
 from plainloop.run.checkpoints import Checkpoints, list_checkpoints, step_of
-from plainloop.run.resume import OpenRun, size
+from plainloop.run.resume import OpenRun
 from plainloop.run.signals import StopRequest
 from plainloop.run.state import TrainState
 from plainloop.training import loop
@@ -325,14 +325,3 @@ def test_an_older_checkpoint_whose_best_model_was_replaced_goes_on_to_the_same_b
     other = {**settings, "learning_rate": 1e-5}
     forced = run_tiny(tmp_path / "run", resume_from_checkpoint=oldest, force=True, **other)
     assert forced.metrics["best"]["step"] > step_of(oldest)
-
-
-@pytest.mark.parametrize(
-    ("num_bytes", "shown"),
-    [
-        *((0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (2_340_000, "2.34 MB")),
-        *((45_600_000_000, "45.6 GB"), (7.89e12, "7.89 TB")),
-    ],
-)
-def test_a_size_has_the_unit_that_shows_it(num_bytes, shown):
-    assert size(num_bytes) == shown
