@@ -47,6 +47,7 @@ mutmut.create_mutants(1)
 """What `mutmut run` begins with: mutmut only makes the mutants."""
 PYTEST = [
     *("-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"),
+    *("-k", "not fits_on_one_screen"),  # mutmut writes a line more
     *("-m", "not slow and not crash and not distributed and not nightly"),
 ]
 CONFIG = """\
