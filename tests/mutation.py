@@ -103,9 +103,13 @@ class Module:
             started = time.monotonic()
             assert self._test(CLEAN, None) == "survived", f"{self.name}: its tests fail as it is"
             results[CLEAN] = str(time.monotonic() - started)
-        results[mutant] = self._test(mutant, 60 + 5 * float(results[CLEAN]))
+        result = self._test(mutant, 60 + 5 * float(results[CLEAN]))
+        results = self.results() | {
+            CLEAN: results[CLEAN],
+            mutant: result,
+        }  # another may have written
         self.results_file.write_text(json.dumps(results, indent=1), encoding="utf-8")
-        return results[mutant]
+        return result
 
     def _test(self, mutant: str, seconds: float | None) -> str:
         folder = self.folder / "mutants"
