@@ -52,8 +52,8 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     set_seed(config.seed)
     model, new_parameters = pl.create_model(pretrained, task, config, tokenizer)
     pl.check_rows(model, dataloaders, tokenizer, inputs.check)
-    for line in pl.choose_execution(model, model_inputs["train"], config, accelerator):
-        say(line)
+    execution = pl.choose_execution(model, model_inputs["train"], config, accelerator)
+    say("; ".join(execution))
     loss, logits_shape = pl.first_forward(model, batch, accelerator)
     say(f"new parameters: {new_parameters}; loss {loss:.4f}, logits {logits_shape}")
     if config.dry_run:

@@ -9,7 +9,7 @@ from accelerate.utils import DynamoBackend
 from classifiers import create_classifier
 from datasets import Dataset
 from tiny import largest_difference
-from transformers import AlbertConfig, AlbertForSequenceClassification
+from transformers import RemBertConfig, RemBertForSequenceClassification
 
 from plainloop.config.settings import TrainConfig
 from plainloop.errors import UserError
@@ -130,10 +130,10 @@ def test_adapters_train_unpadded_to_the_same_weights(run):
 
 
 def test_a_model_that_cannot_is_padded_or_refused():
-    sizes = {"embedding_size": 8, "hidden_size": 8, "num_attention_heads": 2}
-    model = AlbertForSequenceClassification(
-        AlbertConfig(vocab_size=20, num_hidden_layers=1, intermediate_size=8, **sizes)
+    sizes = {"input_embedding_size": 8, "hidden_size": 8, "num_attention_heads": 2}
+    model = RemBertForSequenceClassification(
+        RemBertConfig(vocab_size=20, num_hidden_layers=1, intermediate_size=8, **sizes)
     )
-    assert choose(model) == ["padded: AlbertForSequenceClassification runs padded alone"]
+    assert choose(model) == ["padded: RemBertForSequenceClassification runs padded alone"]
     with pytest.raises(UserError, match="--execution unpadded: it runs padded"):
         choose(model, "unpadded")
