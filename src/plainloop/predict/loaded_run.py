@@ -315,25 +315,27 @@ class Run:
             )
             predict = partial(predictor.logits, batch_size=batch_size)
             chunks = Chunks(batches, inputs.text, predict, parts, bar)
-
-            def predicted() -> Iterator[pa.Table]:
-                """Yield each chunk with the added columns."""
-                for row, batch in chunks:
-                    table, logits = pa.Table.from_batches([batch]), chunks.logits(row, batch)
-                    columns = make_columns(logits, self.task, self.config.label_separator, decision)
-                    for name, column in zip(inputs.added, columns, strict=True):
-                        table = table.append_column(name, column)
-                    yield table
-
             with bar:
                 if ranks and parts:
                     chunks.predict_share(ranks)
                 if is_main:
                     with open_output(output) as file:
-                        write_tables(predicted(), file, form, spreadsheet_safe=spreadsheet_safe)
+                        tables = self._with_predictions(chunks, inputs.added, decision)
+                        write_tables(tables, file, form, spreadsheet_safe=spreadsheet_safe)
                     if parts:
                         parts.delete()
         return inputs.added
+
+    def _with_predictions(
+        self, chunks: Chunks, added: Sequence[str], decision: DecisionRule | None
+    ) -> Iterator[pa.Table]:
+        """Yield each chunk with the added columns."""
+        for row, batch in chunks:
+            table, logits = pa.Table.from_batches([batch]), chunks.logits(row, batch)
+            columns = make_columns(logits, self.task, self.config.label_separator, decision)
+            for name, column in zip(added, columns, strict=True):
+                table = table.append_column(name, column)
+            yield table
 
     def _made_from(self, files: Sequence[Path], flags: Sequence[Any]) -> dict[str, Any]:
         """All that logits of files depend on, as plain values."""

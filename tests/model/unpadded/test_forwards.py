@@ -4,7 +4,13 @@ import copy
 
 import pytest
 import torch
-from classifiers import NAMES, create_batch, create_classifier
+from classifiers import (
+    NAMES,
+    checkpointing_keeps_the_gradients,
+    create_batch,
+    create_classifier,
+    train_100_steps,
+)
 from torch import nn
 from transformers import BertConfig, BertForTokenClassification
 
@@ -72,22 +78,10 @@ def test_the_last_layer_makes_no_keys_and_values(name, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_100_steps_give_the_same_losses_and_gradient_norms(name):
-    histories = []
-    for model in pair(name):
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-        history = []
-        for step in range(100):
-            lengths = torch.randint(
-                1, 40, (4,), generator=torch.Generator().manual_seed(step)
-            ).tolist()
-            loss = model(**create_batch(lengths, seed=step)).loss
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            history.append((loss.item(), norm.item()))
-        histories.append(torch.tensor(history, dtype=torch.float64))
-    padded, unpadded = histories
+    padded, unpadded = (
+        train_100_steps(model, torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True))
+        for model in pair(name)
+    )
     assert padded.shape == (100, 2)
     assert ((unpadded - padded).abs() / padded).max() < 1e-5
 
@@ -96,16 +90,7 @@ def test_100_steps_give_the_same_losses_and_gradient_norms(name):
 def test_gradient_checkpointing_gives_the_same_gradients_with_dropout(name):
     model = create_classifier(name, dropout=0.2)
     run_unpadded(model)
-    gradients = []
-    for checkpointing in (False, True):
-        if checkpointing:
-            model.activation_checkpointing_enable({"use_reentrant": False})
-        model.zero_grad()
-        torch.manual_seed(7)
-        model(**create_batch(LENGTHS)).loss.backward()
-        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
-    assert len(gradients[0]) > 20
-    assert all(torch.equal(ours, other) for ours, other in zip(*gradients, strict=True))
+    assert checkpointing_keeps_the_gradients(model, LENGTHS)
 
 
 def test_the_state_dict_and_its_names_stay(tmp_path):

@@ -4,7 +4,12 @@ import copy
 
 import pytest
 import torch
-from classifiers import SIZES, create_batch
+from classifiers import (
+    SIZES,
+    checkpointing_keeps_the_gradients,
+    create_batch,
+    train_100_steps,
+)
 from torch import nn
 from transformers import (
     AlbertConfig,
@@ -83,16 +88,7 @@ def test_the_feed_forward_sees_the_real_tokens_alone(name):
 @pytest.mark.parametrize("name", ["deberta", "deberta-v2"])  # the others do not support it
 def test_gradient_checkpointing_gives_the_same_gradients_with_dropout(name):
     _, model = pair(name, dropout=0.2)
-    gradients = []
-    for checkpointing in (False, True):
-        if checkpointing:
-            model.activation_checkpointing_enable({"use_reentrant": False})
-        model.zero_grad()
-        torch.manual_seed(7)
-        model(**create_batch(LENGTHS)).loss.backward()
-        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
-    assert len(gradients[0]) > 10
-    assert all(torch.equal(ours, other) for ours, other in zip(*gradients, strict=True))
+    assert checkpointing_keeps_the_gradients(model, LENGTHS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -110,21 +106,10 @@ def test_what_has_no_padding_or_asks_for_hidden_states_has_the_padded_bits(name)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_100_steps_give_the_same_losses(name):
-    histories = []
-    for model in pair(name):
-        model.double()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-        history = []
-        for step in range(100):
-            generator = torch.Generator().manual_seed(step)
-            lengths = torch.randint(1, 40, (4,), generator=generator).tolist()
-            loss = model(**create_batch(lengths, seed=step)).loss
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            history.append(loss.item())
-        histories.append(torch.tensor(history, dtype=torch.float64))
-    padded, unpadded = histories
+    padded, unpadded = (
+        train_100_steps(model.double(), torch.optim.AdamW(model.parameters(), lr=1e-3))
+        for model in pair(name)
+    )
     assert ((unpadded - padded).abs() / padded).max() < 1e-5
 
 
