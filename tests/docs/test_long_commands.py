@@ -99,5 +99,5 @@ def test_the_readmes_python(tiny_model, tmp_path, monkeypatch):
     *statements, last = block.strip().splitlines()
     names = {}
     exec("\n".join(statements), names)
-    assert set(eval(last, names)["scores"]) == {"bad", "good"}
+    assert set(eval(last, names)[0]["scores"]) == {"bad", "good"}
     assert names["metrics"]["saved"]["accuracy"] >= 0
