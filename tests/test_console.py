@@ -132,7 +132,7 @@ main()
     assert said[0] == "[] Reading        films.csv"
     before = [line.split()[1] for line in said if line.startswith("['sklearn'] ")]
     assert before == ["Data", *["Found"] * 4]
-    assert said[6].startswith("['sklearn', 'torch'] Launcher")
+    assert said[6].startswith("['sklearn', 'torch'] Device")
 
 
 def test_json_lines_hold_what_the_files_of_the_run_hold(config, capsys):
