@@ -62,6 +62,17 @@ def glue() -> Path:
 
 
 @pytest.fixture(scope="session")
+def glue_beginning(glue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 64 rows of each of the real MRPC files: where all rows add time and prove no more."""
+    folder = tmp_path_factory.mktemp("glue") / "MRPC"
+    folder.mkdir()
+    for path in (glue / "MRPC").iterdir():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / path.name).write_text("".join(lines[:65]), encoding="utf-8")
+    return folder.parent
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random 2-layer BERT with its tokenizer, in a folder."""
     import torch
@@ -192,6 +203,28 @@ def hub_environment(hub, tmp_path_factory):
         "HF_HOME": home,
         "HF_HUB_OFFLINE": None,
     }
+
+
+@pytest.fixture
+def upload(run, hub, hub_environment, monkeypatch):
+    """Train a run in this process and upload it as someone/run; its folder."""
+    from huggingface_hub import constants
+
+    from plainloop.predict.loaded_run import load_run
+    from plainloop.report.card import write_card
+    from plainloop.report.hub_upload import upload_run
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+    monkeypatch.setenv("HF_TOKEN", hub_environment["HF_TOKEN"])
+
+    def upload(**settings):
+        folder = run(max_steps=2, **settings).folder
+        write_card(load_run(folder))
+        upload_run(folder, "someone/run", private=None)
+        return folder
+
+    return upload
 
 
 @pytest.fixture

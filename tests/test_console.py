@@ -106,7 +106,7 @@ def test_each_line_of_a_real_stdout_is_a_json_object(words, run_command):
 
 
 @pytest.mark.slow
-def test_what_is_read_and_found_is_said_before_the_large_libraries_are_imported(
+def test_what_is_read_is_said_before_large_libraries_are_imported_and_the_trainer_never_is(
     tmp_path, tiny_model, run_command
 ):
     (tmp_path / "films.csv").write_text(
@@ -124,15 +124,17 @@ def note(event, record, line=None):
 console.emit = note
 from plainloop.__main__ import main
 main()
+print("transformers.trainer" in sys.modules)
 """,
         encoding="utf-8",
     )
-    words = ["train", "films.csv", "--model", tiny_model, "--dry-run"]
+    words = ["train", "films.csv", "--model", tiny_model, "--max-steps", "1"]
     said = run_command(probe, *words, new=True).stdout.splitlines()
     assert said[0] == "[] Reading        films.csv"
     before = [line.split()[1] for line in said if line.startswith("['sklearn'] ")]
     assert before == ["Data", *["Found"] * 4]
     assert said[6].startswith("['sklearn', 'torch'] Device")
+    assert said[-1] == "False"
 
 
 def test_json_lines_hold_what_the_files_of_the_run_hold(config, capsys):

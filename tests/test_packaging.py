@@ -83,6 +83,7 @@ def content_of(wheel):
         }
 
 
+@pytest.mark.nightly
 def test_the_wheel_of_the_sdist_is_the_wheel_of_the_checkout(built):
     content = content_of(wheel_in(built / "direct"))
     assert content_of(wheel_in(built / "from-sdist")) == content

@@ -15,7 +15,7 @@ from plainloop.cli.exits import expected_errors_exit
 from plainloop.cli.flags import run_app
 from plainloop.errors import UserError, nearest
 from speed.accuracy import measure_seed
-from speed.architectures import BASE, measure_architecture
+from speed.architectures import BASE, STEPS as BATCH_SIZES, measure_architecture
 from speed.figures import Entry
 from speed.growth import SIZES, measure_growth
 from speed.page import check_page, describe_all, write_page
@@ -202,10 +202,15 @@ def plan(options: Options) -> dict[str, Callable[[], Entry]]:
             if row.batch_size == PROFILED_BATCH_SIZE
         },
         **{
-            f"architectures/{name}": partial(
-                measure_architecture, name, short_rows, repeats=repeats, threads=threads
+            f"architectures/{name}-{batch_size}": partial(
+                measure_architecture,
+                name,
+                replace(short_rows, batch_size=batch_size),
+                repeats=repeats,
+                threads=threads,
             )
             for name in options.architectures
+            for batch_size in BATCH_SIZES
         },
         "startup": partial(measure_startup, demo, repeats=repeats, threads=threads),
         "prediction": partial(

@@ -23,7 +23,8 @@ from speed.child import Requests
 from speed.work import Work, load_tokenized
 
 EXECUTIONS = ("padded", "auto")
-STEPS = 4
+STEPS = {8: 4, 32: 2}
+"""Batch size -> optimizer steps of a block."""
 WARM_UP_STEPS = 2
 
 BASE: dict[str, dict[str, Any]] = {
@@ -39,6 +40,37 @@ BASE: dict[str, dict[str, Any]] = {
     },
     "distilbert": {},
     "modernbert": {},
+    "ernie": {},
+    "data2vec-text": {},
+    "roc_bert": {},
+    "layoutlm": {},
+    "mpnet": {},
+    "deberta-v2": {  # deberta-v3-base
+        "vocab_size": 128100,
+        "type_vocab_size": 0,
+        "relative_attention": True,
+        "position_buckets": 256,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_biased_input": False,
+    },
+    "albert": {
+        "vocab_size": 30522,  # 30,000 in the checkpoint, which the demo's ids exceed
+        "hidden_size": 768,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+    },
+    "qwen3": {  # no checkpoint: a decoder of the others' size
+        "vocab_size": 30522,
+        "hidden_size": 768,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 4,
+        "head_dim": 64,
+        "pad_token_id": 0,
+    },
 }
 """What differs from transformers' defaults in the configuration of each base-size checkpoint."""
 
@@ -47,13 +79,15 @@ def measure_architecture(name: str, work: Work, *, repeats: int, threads: int) -
     """Train padded and by auto in turn.
 
     Returns:
-        parameters: of the model; steps of a block; and for each execution seconds, a number a repeat.
+        parameters: of the model; batch_size and steps of a block; and for each execution seconds, a
+        number a repeat.
     """
+    steps = STEPS[work.batch_size]
     with tempfile.TemporaryDirectory() as folder:
         answers = alternate(
             {side: ("speed.architectures", name, side, work.dumps()) for side in EXECUTIONS},
             warm_up={"steps": WARM_UP_STEPS},
-            request={"steps": STEPS},
+            request={"steps": steps},
             repeats=repeats,
             folder=Path(folder),
             threads=threads,
@@ -61,7 +95,8 @@ def measure_architecture(name: str, work: Work, *, repeats: int, threads: int) -
         )
     return {
         "parameters": answers["padded"][0]["parameters"],
-        "steps": STEPS,
+        "batch_size": work.batch_size,
+        "steps": steps,
         **{side: [block["seconds"] for block in blocks] for side, blocks in answers.items()},
     }
 

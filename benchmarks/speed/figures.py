@@ -135,7 +135,7 @@ def targets(
         ]
     if architectures:
         least = min(map(unpadded_ratio, architectures.values()))
-        found.append(Target(f"times padded, the least of {len(architectures)}, base", least, 1.2))
+        found.append(Target(f"times padded, the least of {len(architectures)}, base", least, 1.3))
     if prediction:
         sides = prediction["sides"]
         times_pipeline = pass_ratio(sides, "Run.predict", "pipeline")

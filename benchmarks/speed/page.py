@@ -133,8 +133,9 @@ def describe_architectures(architectures: dict[str, Entry]) -> list[str]:
     """Base-size models, padded and by auto."""
     lines = [
         [
-            name,
+            name.rpartition("-")[0],
             f"{entry['parameters'] / 1e6:,.0f}",
+            str(entry["batch_size"]),
             *(
                 spread([seconds / entry["steps"] for seconds in entry[side]], digits=2)
                 for side in EXECUTIONS
@@ -143,7 +144,7 @@ def describe_architectures(architectures: dict[str, Entry]) -> list[str]:
         ]
         for name, entry in architectures.items()
     ]
-    header = ["base size, random weights", "parameters, millions"]
+    header = ["base size, random weights", "parameters, millions", "batch size"]
     header += [f"{side}, s a step" for side in EXECUTIONS]
     return ["**Architectures**", "", *table([*header, "times padded"], lines)]
 

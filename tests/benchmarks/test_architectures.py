@@ -62,6 +62,7 @@ def test_the_page_has_the_results(tmp_path):
     assert page.split(BEGIN)[1].split(END)[0] == describe(RESULTS)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_command_notes_what_it_finds_and_writes_the_page(tmp_path):
     page, results = tmp_path / "page.md", tmp_path / "results.json"

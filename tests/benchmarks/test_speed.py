@@ -53,6 +53,7 @@ def test_all_sides_train_on_the_same_rows_and_a_second_run_measures_nothing(
     assert entries() == before
 
 
+@pytest.mark.nightly
 def test_prediction_evaluation_and_tokenization_give_all_sides_the_same(bench, entries):
     bench("--parts", "prediction", "tokenization", "--passes", "1", "--repeats", "1")
     measured, tokenization = entries()["prediction"], entries()["tokenization"]
@@ -83,10 +84,12 @@ def test_a_profile_has_the_time_of_every_kind_of_operation(bench, entries):
 @pytest.mark.nightly
 def test_a_base_size_architecture_is_trained_padded_and_unpadded(bench, entries):
     bench("--parts", "architectures", "--architectures", "distilbert", "--repeats", "1")
-    (measured,) = entries().values()
-    assert measured["parameters"] == 66_955_010  # with two labels, as transformers makes it
-    assert [len(measured[side]) for side in ("padded", "auto")] == [1, 1]
-    assert measured["auto"] != measured["padded"]
+    measured = entries()
+    assert [entry["batch_size"] for entry in measured.values()] == [8, 32]
+    for entry in measured.values():
+        assert entry["parameters"] == 66_955_010  # with two labels, as transformers makes it
+        assert [len(entry[side]) for side in ("padded", "auto")] == [1, 1]
+        assert entry["auto"] != entry["padded"]
 
 
 @pytest.mark.nightly

@@ -14,10 +14,16 @@ KIND = matrix.Case(0, 4, 2, "restart")
 @pytest.mark.parametrize(
     ("step", "rank", "said"),
     [
-        (KIND.steps_per_epoch + 1, "1", "step-000003, step 3"),
-        (1, "0", "no checkpoint to resume from yet: starting at step 0"),
+        pytest.param(
+            *(KIND.steps_per_epoch + 1, "1", "step-000003, step 3"),
+            id="after the first checkpoint",
+        ),
+        pytest.param(
+            *(1, "0", "no checkpoint to resume from yet: starting at step 0"),
+            id="before the first checkpoint",
+            marks=pytest.mark.nightly,
+        ),
     ],
-    ids=["after the first checkpoint", "before the first checkpoint"],
 )
 def test_a_killed_rank_is_started_again_and_the_run_ends_with_the_same_bits(
     tmp_path, step, rank, said

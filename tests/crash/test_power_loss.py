@@ -328,12 +328,21 @@ def test_an_overwrite_loses_neither_the_old_run_nor_the_new_one(tmp_path, settin
 @pytest.mark.parametrize(
     ("without", "lost"),
     [
-        (lambda run, path: True, "is used as it was not written|lost|damaged"),
-        (lambda run, path: path == str(run), "lost"),
-        (lambda run, path: path == str(run.parent), "lost"),
-        (lambda run, path: path.endswith("model.safetensors"), "damaged|not written"),
+        pytest.param(
+            lambda run, path: True, "is used as it was not written|lost|damaged", id="any"
+        ),
+        pytest.param(lambda run, path: path == str(run), "lost", id="of the run's folder"),
+        pytest.param(
+            *(lambda run, path: path == str(run.parent), "lost"),
+            id="of its parent",
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(
+            *(lambda run, path: path.endswith("model.safetensors"), "damaged|not written"),
+            id="of the model",
+            marks=pytest.mark.nightly,
+        ),
     ],
-    ids=["any", "of the run's folder", "of its parent", "of the model"],
 )
 def test_without_a_flush_the_states_show_what_is_lost(watched, tmp_path, without, lost):
     run = watched.recording.root / "run"

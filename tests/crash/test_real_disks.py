@@ -179,7 +179,14 @@ def save_losses(disk, monkeypatch, steps: list[int], flush: Callable) -> Counter
 
 
 @disks
-@pytest.mark.parametrize("steps", [[4], [4, 8], [4, 8, 12], [4, 8, 8]], ids=str)
+@pytest.mark.parametrize(
+    "steps",
+    [
+        *(pytest.param(steps, marks=pytest.mark.nightly) for steps in ([4], [4, 8])),
+        *([4, 8, 12], [4, 8, 8]),
+    ],
+    ids=str,
+)
 def test_a_power_loss_at_any_operation_of_a_save_leaves_the_old_or_the_new_checkpoint(
     disk, monkeypatch, steps
 ):
@@ -191,8 +198,14 @@ def test_a_power_loss_at_any_operation_of_a_save_leaves_the_old_or_the_new_check
 @pytest.mark.parametrize("disk", [("ext4", "data=writeback,noauto_da_alloc")], indirect=True)
 @pytest.mark.parametrize(
     "flush",
-    [lambda path: False, lambda path: path.name not in ("checkpoints", "run")],
-    ids=["no flush", "none of the folders"],
+    [
+        pytest.param(lambda path: False, id="no flush"),
+        pytest.param(
+            lambda path: path.name not in ("checkpoints", "run"),
+            id="none of the folders",
+            marks=pytest.mark.nightly,
+        ),
+    ],
 )
 def test_without_the_flushes_the_same_test_finds_lost_checkpoints(disk, monkeypatch, flush):
     found = save_losses(disk, monkeypatch, [4, 8, 8], flush)

@@ -23,6 +23,10 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 RUN_HERE = {
     block.page for block in BLOCKS if block.language in CODE and not (block.not_run or block.run_by)
 }.difference(TRANSLATIONS)  # their blocks are the English page's: test_translations.py
+RUN_IN_CI = [
+    *(ROOT / "docs" / name for name in ("tutorial.md", "your-data.md", "resume.md", "eject.md")),
+    ROOT / "docs" / "how-to" / "change-the-loop.md",
+]
 MOST_NOT_RUN = 0.05
 # Of a command that another test runs: these say what it is about. Where its rows come from, and
 # where it writes, is that test's own.
@@ -122,8 +126,8 @@ def folder(samples, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
-    [  # report.md trains on MRPC a dozen times
-        pytest.param(page, marks=[pytest.mark.nightly] * (page.name == "report.md"))
+    [
+        pytest.param(page, marks=[pytest.mark.nightly] * (page not in RUN_IN_CI))
         for page in sorted(RUN_HERE)
     ],
     ids=name_of,

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from plainloop.predict.hub_run import find_run
-from plainloop.report.hub_upload import upload_run
 
 pytestmark = pytest.mark.slow
 
@@ -14,20 +13,9 @@ LOAD = f"import plainloop as pl; print(pl.load_run('{NAME}').predict([('a cat', 
 
 
 @pytest.fixture
-def uploaded(run, hub, hub_environment, monkeypatch):
+def uploaded(upload):
     """The folder of a run that was uploaded."""
-    from huggingface_hub import constants
-
-    from plainloop.predict.loaded_run import load_run
-    from plainloop.report.card import write_card
-
-    folder = run(max_steps=2, calibrate=True, max_length=32).folder
-    write_card(load_run(folder))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", hub.address)
-    monkeypatch.setenv("HF_TOKEN", hub_environment["HF_TOKEN"])
-    upload_run(folder, NAME, private=None)
-    return folder
+    return upload(calibrate=True, max_length=32)
 
 
 @pytest.fixture

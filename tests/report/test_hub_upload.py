@@ -75,12 +75,11 @@ def test_a_failed_upload_leaves_the_run_whole_and_says_how_to_repeat_it(train, h
     assert hub.files["model.safetensors"] == weights
 
 
-@pytest.mark.slow
-def test_an_upload_replaces_the_run_that_was_there(train, hub):
-    train("--calibrate")
+def test_an_upload_replaces_the_run_that_was_there(upload, hub):
+    upload(calibrate=True)
     assert DECISION_FILE in hub.files
     hub.files["notes.md"] = b"of a person"
-    train("--overwrite")
+    upload()
     assert DECISION_FILE not in hub.files
     assert hub.files["notes.md"] == b"of a person"
 

@@ -166,18 +166,6 @@ def test_the_plain_loop_and_its_accelerated_twin_agree_with_each_other(tiny_mode
     assert plain == accelerated
 
 
-@pytest.mark.slow
-def test_a_run_never_loads_the_trainer(run_command, tiny_model, tiny_data, tmp_path):
-    script = tmp_path / "probe.py"
-    script.write_text(
-        "import sys\nfrom plainloop.__main__ import main\nmain()\n"
-        "print('transformers.trainer' in sys.modules)\n",
-        encoding="utf-8",
-    )
-    flags = ["--task", "demo", "--model", tiny_model, "--data-dir", tiny_data, "--max-steps", "1"]
-    assert run_command(script, "train", *flags, new=True).stdout.splitlines()[-1] == "False"
-
-
 @pytest.mark.parametrize("script", ["train.py", "benchmarks/parity.py"])
 def test_a_scripts_help_is_answered_and_ends_it(run_command, script):
     finished = run_command(ROOT / script, "--help")

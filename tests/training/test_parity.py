@@ -1,7 +1,5 @@
 """plainloop gives the Trainer's numbers, bit for bit, and the comparison can tell."""
 
-from pathlib import Path
-
 import parity
 import pytest
 from conftest import ROOT, write_pairs
@@ -109,20 +107,21 @@ def test_one_differing_bit_is_found():
     assert {row[0]: row[2] for row in parity.compare(missing, theirs)}["grad_norm"] == 1
 
 
-TASKS = ("mrpc", "cola", "stsb")
-
-
 @pytest.mark.parametrize(
-    ("task", "steps"),
+    ("task", "data", "steps"),
     [
-        pytest.param("mrpc", 8, marks=pytest.mark.slow),
-        *(pytest.param(task, 60, marks=pytest.mark.nightly) for task in TASKS),
+        pytest.param("mrpc", "glue_beginning", 8, marks=pytest.mark.slow),
+        *(
+            pytest.param(task, "glue", 60, marks=pytest.mark.nightly)
+            for task in ("mrpc", "cola", "stsb")
+        ),
     ],
 )
-def test_the_start_of_a_real_task_is_the_trainers(run_command, glue: Path, task, steps):
+def test_the_start_of_a_real_task_is_the_trainers(run_command, request, task, data, steps):
     printed = run_command(
         ROOT / "benchmarks" / "parity.py",
-        *("--task", task, "--data-dir", glue, "--model", "demo", "--steps", str(steps)),
+        *("--task", task, "--data-dir", request.getfixturevalue(data)),
+        *("--model", "demo", "--steps", str(steps)),
     ).stdout
     assert printed.splitlines()[-1] == "equal, bit for bit"
     assert f"{steps} steps" in printed
