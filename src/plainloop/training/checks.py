@@ -207,7 +207,7 @@ class FirstStepChecks:
         except AttributeError:  # it takes more of the outputs than their logits
             return
         sums = [float(loss) * loss_denominator(self._loss_fn, of) for loss, of in halves]
-        mean = sum(sums) / loss_denominator(self._loss_fn, labels)
+        mean = float(sum(sums) / loss_denominator(self._loss_fn, labels))
         if _differ(whole, mean):
             yield (
                 f"loss_fn gives {whole:.4f} for a batch, and {mean:.4f} as the mean of its halves",

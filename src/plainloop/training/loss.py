@@ -19,9 +19,10 @@ The mean divides by the number of rows. A loss that divides by something else ha
 """
 
 
-def loss_denominator(loss_fn: LossFn | None, labels: torch.Tensor) -> float:
+def loss_denominator(loss_fn: LossFn | None, labels: torch.Tensor) -> float | torch.Tensor:
     """What the loss divides the sum over a batch with these labels by to get its mean."""
-    denominator: Callable[[torch.Tensor], float] = getattr(loss_fn, "denominator", len)
+    denominator: Callable[[torch.Tensor], float | torch.Tensor]
+    denominator = getattr(loss_fn, "denominator", len)
     return denominator(labels)
 
 
@@ -39,16 +40,25 @@ class CrossEntropy:
 
     def __call__(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
         """Weighted mean loss of logits, float (rows, labels), and labels, int64 (rows,)."""
-        weights = None if self.class_weights is None else self.class_weights.to(labels.device)
         return functional.cross_entropy(
-            outputs.logits, labels, weight=weights, label_smoothing=self.label_smoothing
+            outputs.logits,
+            labels,
+            weight=self._weights_on(labels.device),
+            label_smoothing=self.label_smoothing,
         )
 
-    def denominator(self, labels: torch.Tensor) -> float:
+    def denominator(self, labels: torch.Tensor) -> float | torch.Tensor:
         """The number that the mean of a batch with these labels divides by."""
-        if self.class_weights is None:
+        weights = self._weights_on(labels.device)
+        if weights is None:
             return len(labels)
-        return float(self.class_weights[labels.cpu()].sum())
+        total = weights[labels].sum()
+        return float(total) if labels.device.type == "cpu" else total  # a GPU is not waited for
+
+    def _weights_on(self, device: torch.device) -> torch.Tensor | None:
+        if self.class_weights is not None:
+            self.class_weights = self.class_weights.to(device)  # copied once
+        return self.class_weights
 
 
 class BinaryCrossEntropy:
@@ -64,8 +74,9 @@ class BinaryCrossEntropy:
 
     def __call__(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
         """Mean loss of logits and multi-hot labels, both float (rows, labels)."""
+        self.class_weights = self.class_weights.to(labels.device)  # copied once
         return functional.binary_cross_entropy_with_logits(
-            outputs.logits, labels, pos_weight=self.class_weights.to(labels.device)
+            outputs.logits, labels, pos_weight=self.class_weights
         )
 
 
@@ -92,7 +103,9 @@ class FocalLoss:
             labels: int64 (rows,), or multi-hot, float (rows, labels).
         """
         logits = outputs.logits
-        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        if self.class_weights is not None:
+            self.class_weights = self.class_weights.to(logits.device)  # copied once
+        weights = self.class_weights
         # log p and log(1 - p) straight from the logits: if p rounds to 1, (1 - p) ** gamma has the
         # gradient 0 * inf = NaN for gamma < 1.
         if labels.ndim > 1:

@@ -79,12 +79,12 @@ def count_rows(dataloader: DataLoader[Batch], batches_done: int, num_batches: in
     return rows_in(dataloader, batches_done + num_batches) - rows_in(dataloader, batches_done)
 
 
-def all_reduce_sum(value: float, accelerator: Accelerator) -> float | torch.Tensor:
+def all_reduce_sum(value: float | torch.Tensor, accelerator: Accelerator) -> float | torch.Tensor:
     """Sum a number over all processes; without others it stays the number itself."""
     if accelerator.num_processes == 1:
         return value
     total: torch.Tensor = accelerator.reduce(
-        torch.tensor(float(value), device=accelerator.device), "sum"
+        torch.as_tensor(value, dtype=torch.float32, device=accelerator.device), "sum"
     )
     return total
 

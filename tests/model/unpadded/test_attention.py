@@ -100,7 +100,7 @@ def test_bfloat16_stays_bfloat16_and_near():
 @pytest.mark.parametrize("only_first", [False, True])
 def test_the_kernel_of_cuda_takes_what_it_is_given(only_first):
     # There is no GPU: tensors without numbers, of which torch checks shapes and dtypes.
-    packed = Packed(torch.ones(2, 3), (3, 1), torch.tensor([0, 3], device="meta"))
+    packed = Packed(torch.ones(2, 3), (3, 1), torch.tensor([0, 3], device="meta"), torch.arange(4))
     key = torch.empty(4, HEADS * SIZE, device="meta", dtype=torch.bfloat16)
     query = key[:2] if only_first else key
     with CalledOperators() as called:

@@ -201,17 +201,16 @@ def _forward_windows(
     forward = self.forward_inputs
     if windows is None:
         return forward(*args, labels=labels, **inputs)
-    at_once = windows.sum() if torch.is_grad_enabled() else windows.numel()
-    pieces = [value.split(int(at_once)) for value in inputs.values()]
+    counts = windows.tolist()
+    at_once = sum(counts) if torch.is_grad_enabled() else len(counts)
+    pieces = [value.split(at_once) for value in inputs.values()]
     logits = torch.cat(
         [
             forward(**dict(zip(inputs, piece, strict=True))).logits
             for piece in zip(*pieces, strict=True)
         ]
     )
-    pooled = torch.stack(
-        [of_row.mean(dim=0) for of_row in torch.split_with_sizes(logits, windows.tolist())]
-    )
+    pooled = torch.stack([of_row.mean(dim=0) for of_row in torch.split_with_sizes(logits, counts)])
     loss = None
     if labels is not None:
         loss = self.loss_function(labels=labels, pooled_logits=pooled, config=self.config)

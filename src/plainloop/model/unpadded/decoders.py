@@ -64,7 +64,7 @@ def _forward_base(
         return type(base).forward(base, input_ids, attention_mask=attention_mask, **kwargs)
     positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
     row = packed.pack(input_ids)
-    ends = torch.cat([packed.starts[1:], packed.starts.new_tensor([row.shape[1]])]) - 1
+    ends = nn.functional.pad(packed.starts[1:], (0, 1), value=row.shape[1]) - 1
     # Transformers' own classifier reads the last token that is not the padding token's id: the same, but
     # in a text that ends with it. On a GPU, to look would be to wait.
     padding = base.config.pad_token_id

@@ -50,6 +50,8 @@ class CompactEmbedding(nn.Embedding):
         self.used_ids = used_ids
         self.row_of_id = torch.full((num_rows,), -1)  # -1 makes the lookup of an unused id fail
         self.row_of_id[used_ids] = torch.arange(len(used_ids))
+        padding = full.padding_idx
+        self.padding_row = None if padding is None else int(self.row_of_id[padding])
         self.unused_ids = (self.row_of_id < 0).nonzero().squeeze(1)
         self.initial_unused = weight[self.unused_ids] if has_decay else None
         self.undecayed_unused = self.initial_unused
@@ -65,11 +67,14 @@ class CompactEmbedding(nn.Embedding):
         if not self.training:
             return super().forward(input)
         self.row_of_id = self.row_of_id.to(input.device)
-        padding = None if self.padding_idx is None else int(self.row_of_id[self.padding_idx])
         self.buffer_is_taken = False
         if input.is_cuda:
-            return nn.functional.embedding(self.row_of_id[input], self.used_weight, padding)
-        rows: torch.Tensor = _LookUp.apply(self.used_weight, self.row_of_id[input], padding, self)  # type: ignore[no-untyped-call]
+            return nn.functional.embedding(
+                self.row_of_id[input], self.used_weight, self.padding_row
+            )
+        rows: torch.Tensor = _LookUp.apply(  # type: ignore[no-untyped-call]
+            self.used_weight, self.row_of_id[input], self.padding_row, self
+        )
         return rows
 
     def train(self, mode: bool = True) -> "CompactEmbedding":
@@ -84,8 +89,9 @@ class CompactEmbedding(nn.Embedding):
         """Copy the trained rows, and the unused rows after weight decay, into `weight`."""
         self.weight[self.used_ids] = self.used_weight[:-1]
         if self.undecayed_unused is not None:
-            unused = self.undecayed_unused.to(self.weight.device)
-            self.weight[self.unused_ids] = unused * self.used_weight[-1]
+            # Kept there: a table of a large vocabulary is copied to a GPU once.
+            self.undecayed_unused = self.undecayed_unused.to(self.weight.device)
+            self.weight[self.unused_ids] = self.undecayed_unused * self.used_weight[-1]
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         self.update_full_table()

@@ -117,8 +117,8 @@ def group_sequences(
     packed.layouts[arguments] = layout = Layout(
         num_heads,
         [(len(key) * num_heads, query.shape[1], key.shape[1]) for query, key in sides],
-        [None if mask is None else mask.to(device) for mask in masks],
-        *(index.to(device) for index in (*for_queries, *for_keys[:2])),
+        [None if mask is None else mask.to(device, non_blocking=True) for mask in masks],
+        *(index.to(device, non_blocking=True) for index in (*for_queries, *for_keys[:2])),
     )
     return layout
 

@@ -16,22 +16,25 @@ class Packed:
         lengths: real tokens of each sequence, at least 1.
         starts: int64 (sequences,): index in the row of each sequence's first token; with the total
             appended it is the `cu_seqlens` of FlashAttention.
+        places: int64 (real tokens,): index of each real token in the batch's tokens, row after row.
         layouts: cache of `grouping.group_sequences`, shared by all layers of a forward pass.
     """
 
     is_real: torch.Tensor
     lengths: tuple[int, ...]
     starts: torch.Tensor
+    places: torch.Tensor
     layouts: dict[Any, Any] = field(default_factory=dict)
 
     def pack(self, padded: torch.Tensor) -> torch.Tensor:
         """Drop the padding: (sequences, tokens, ...) -> (1, real tokens, ...)."""
-        return padded[self.is_real].unsqueeze(0)
+        # By index: with a mask, torch would count the real tokens again, and wait for a GPU to do it.
+        return padded.flatten(0, 1).index_select(0, self.places).unsqueeze(0)
 
     def pad(self, row: torch.Tensor) -> torch.Tensor:
         """Inverse of `pack`, zeros at padding: (1, real tokens, size) -> (sequences, tokens, size)."""
-        padded = row.new_zeros(*self.is_real.shape, row.shape[-1])
-        return padded.masked_scatter(self.is_real.unsqueeze(-1), row)
+        padded = row.new_zeros(self.is_real.numel(), row.shape[-1])
+        return padded.index_copy(0, self.places, row[0]).view(*self.is_real.shape, -1)
 
 
 def find_sequences(attention_mask: torch.Tensor, *, at_right: bool = False) -> Packed | None:
@@ -50,12 +53,23 @@ def find_sequences(attention_mask: torch.Tensor, *, at_right: bool = False) -> P
         return None
     is_real = attention_mask.bool()
     counts = is_real.sum(dim=1)
-    positions = torch.arange(is_real.shape[1], device=is_real.device)
-    if at_right and bool(is_real[:, -1].all()):
-        positions = positions.flip(0)
-    if not torch.equal(is_real, positions < counts.unsqueeze(1)) or not bool(counts.all()):
+    num_rows, width = is_real.shape
+    from_left = torch.arange(width, device=is_real.device)
+    orders = (from_left, from_left.flip(0)) if at_right else (from_left,)
+    fit = [(is_real == (order < counts.unsqueeze(1))).all() for order in orders]
+    # All that is read of the batch, at once: reading waits for a GPU.
+    read = torch.cat([counts, torch.stack(fit)]).tolist()
+    lengths, fits = read[:num_rows], read[num_rows:]
+    if not any(fits) or not all(lengths):
         return None
-    return Packed(is_real, tuple(counts.tolist()), counts.cumsum(0) - counts)
+    starts = counts.cumsum(0) - counts
+    first_places = torch.arange(num_rows, device=is_real.device) * width
+    if not fits[0]:
+        first_places += width - counts
+    total = sum(lengths)
+    offsets = (first_places - starts).repeat_interleave(counts, output_size=total)
+    places = offsets + torch.arange(total, device=is_real.device)
+    return Packed(is_real, tuple(lengths), starts, places)
 
 
 def pack_inputs(

@@ -52,7 +52,7 @@ def _forward_base(
 ) -> Any:
     others = {} if token_type_ids is None else {"token_type_ids": token_type_ids}  # MPNet has none
     packed = pack_inputs(base.config, input_ids, attention_mask, kwargs)
-    if packed is not None and not packed.is_real.all():
+    if packed is not None and min(packed.lengths) < packed.is_real.shape[1]:
         # A mask of four dimensions is passed on as it is, to each layer and its attention.
         attention_mask = packed.is_real[:, None, None, :]
         if not base.config.model_type.startswith("deberta"):  # what the scores add
