@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import re
 import subprocess
 import sys
 import tokenize
@@ -20,12 +21,13 @@ from runs import make_runs
 from transformers import AutoModelForSequenceClassification
 
 from plainloop.config.settings import TrainConfig
-from plainloop.config.tasks import TASKS
+from plainloop.config.tasks import TASKS, get_task
 from plainloop.data.glue import SAMPLES_DIR, layout_of
 from plainloop.eject.explanations import MARK, explain_parts, read_explanations
 from plainloop.eject.literals import constant, literal
 from plainloop.eject.script import make_script
 from plainloop.errors import UserError
+from plainloop.model.load import dropout_fields, load_model
 from plainloop.training.prepare import load_inputs
 
 ALLOWED = {"torch", "transformers", "accelerate", "datasets", "numpy", "pyarrow", "tqdm"}
@@ -190,6 +192,20 @@ def test_a_padding_token_is_set_in_the_config_that_the_text_model_has(tmp_path):
     )
     assert model.config.text_config.pad_token_id == padding
     assert model.config.text_config.hidden_size == config["text_config"]["hidden_size"]
+
+
+def test_dropout_is_set_in_the_config_of_the_text_model_too(tmp_path):
+    save_checkpoint("gemma3", tmp_path / "gemma3")
+    config = TrainConfig(task="demo", model=str(tmp_path / "gemma3"), dropout=0.3)
+    source = make_script(config, tmp_path / "a.py").source
+    [given] = re.findall(r"^MODEL_SETTINGS = (.*)$", source, re.MULTILINE)
+    theirs = AutoModelForSequenceClassification.from_pretrained(
+        config.model, **ast.literal_eval(given)
+    )
+    ours, _ = load_model(config.model, get_task("demo"), dropout=0.3)
+    texts = [model.config.get_text_config() for model in (ours, theirs)]
+    rates = [{name: getattr(text, name) for name in dropout_fields(text)} for text in texts]
+    assert rates[0] == rates[1] == {"attention_dropout": 0.3}
 
 
 def test_what_stands_beside_it_is_written_with_it(runs, script_of, tmp_path):

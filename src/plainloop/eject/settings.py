@@ -99,21 +99,24 @@ def _model_settings(inputs: Inputs) -> dict[str, Any]:
         of_tokenizer["model_max_length"] = limit
     if named.pad_token is None:
         of_tokenizer["pad_token"] = ours.pad_token
+    text = config.get_text_config()  # of some, a part of the configuration
     of_model: dict[str, Any] = {}
+    of_text: dict[str, Any] = {}
     if inputs.config.dropout is not None:
         of_model = dict.fromkeys(dropout_fields(config), inputs.config.dropout)
+        of_text = dict.fromkeys(dropout_fields(text), inputs.config.dropout)
     if inputs.config.new_head:
         of_model["ignore_mismatched_sizes"] = True
     with torch.device("meta"):  # shapes only
         model = AutoModelForSequenceClassification.from_config(config)
-    text = config.get_text_config()
     named_there = getattr(
         text, "pad_token_id", pad_token_id
     )  # Perceiver's names none, and needs none
     if named_there != pad_token_id and padded_positions(model) is None:
+        of_text["pad_token_id"] = pad_token_id
+    if of_text:
         within = next((name for name, part in vars(config).items() if part is text), None)
-        padding = {"pad_token_id": pad_token_id}
-        of_model |= {within: padding} if within else padding
+        of_model |= {within: of_text} if within else of_text
     # A row alone is not padded; plainloop evaluates these models so.
     alone = config.model_type in DEPEND_ON_PADDING
     return {
