@@ -94,6 +94,9 @@ class Twin(torch.Tensor):
         args, kwargs = tree_map_only(torch.device, _as_inner, (args, kwargs))
         return super().to(*args, **kwargs)
 
+    def new_tensor(self, data, **kwargs):
+        return torch.tensor(data, **{"dtype": self.dtype, "device": GPU, **kwargs})
+
     def tolist(self):
         return self.detach().cpu().tolist()
 
