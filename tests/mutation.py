@@ -32,7 +32,7 @@ TESTS = {
     ],
     "training/evaluation.py": ["training/test_evaluation.py"],
     "run/resume.py": ["run/test_disk_space.py", "run/test_resume.py"],
-    "training/loop.py": ["training/test_loop.py"],
+    "training/loop.py": ["training/test_loop.py", "run/test_resume.py"],
 }
 """Module -> its tests, which are what is measured; the fast ones first."""
 GENERATE = """\

@@ -60,6 +60,16 @@ class UserError(PlainloopError):
         error.combined = problems
         return error
 
+    def within(self, file: Path) -> "UserError":
+        """The same problems, each with the file that it is in before its own place."""
+        name = printable_path(file)
+        return self.together(
+            [
+                UserError(each.what, where=f"{name}: {each.where}", fix=each.fix)
+                for each in self.problems()
+            ]
+        )
+
 
 class CheckpointError(PlainloopError):
     """A checkpoint or a finished run is corrupted, or a checkpoint is missing or of another run."""

@@ -5,7 +5,7 @@ import json
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from plainloop.data.files.tables import read_files
 from plainloop.errors import DivergedError, UserError
 from plainloop.metrics.task_metric import TaskMetric
 from plainloop.predict.evaluate_run import describe_labels, evaluate_run
-from plainloop.predict.loaded_run import Run, load_run
+from plainloop.predict.loaded_run import Run, load_run, to_config
 from plainloop.training.fine_tune import fine_tune
 
 SUBJECTS = ["cat", "dog", "girl"]
@@ -499,3 +499,15 @@ def test_the_settings_are_read_as_they_were_written(own_runs):
     assert run.config.output_dir == run.path
     assert run.config.stride == 2
     assert run.task.label_names == tuple(CLASSES)
+
+
+def test_each_invalid_setting_of_run_yaml_is_named_with_the_file(own_runs, tmp_path):
+    with pytest.raises(UserError, match=r"^runs/x/run\.yaml: seed: "):
+        to_config({"seed": "many"}, Path("runs/x/run.yaml"))
+    run = own_runs("windows").run
+    config = replace(run.config, early_stopping_threshold=-1.0)
+    with pytest.raises(UserError) as raised:
+        evaluate_run(replace(run, config=config))
+    lines = raised.value.lines()
+    assert len(lines) == 2
+    assert all(line.startswith(f"{run.path}/run.yaml: --early-stopping") for line in lines)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plainloop.config.read_options import ReadOptions
+from plainloop.config.validation import check_config
 from plainloop.console import say
 from plainloop.data.custom.columns import Columns, match_name
 from plainloop.data.custom.dataset import read_rows
@@ -22,6 +23,7 @@ from plainloop.metrics.scorer import Scores
 from plainloop.metrics.slices import Slice, score_slices
 from plainloop.predict.loaded_run import Run
 from plainloop.predict.slice_column import read_labelled_files, read_slice_column
+from plainloop.run.folder import CONFIG_FILE
 from plainloop.training.prepare import load_inputs
 
 if TYPE_CHECKING:
@@ -148,6 +150,10 @@ def read_own_splits(run: Run) -> "DatasetDict":
         merge_lora=False,
         dry_run=True,  # writes nothing, so it accepts an output folder that holds a run
     )
+    try:
+        check_config(config)
+    except UserError as error:
+        raise error.within(run.path / CONFIG_FILE) from None
     raw = load_inputs(config, refuse=False).raw
     del raw["train"]
     return raw

@@ -101,7 +101,7 @@ def to_config(settings: Mapping[str, Any], path: Path) -> TrainConfig:
     """Convert the settings of run.yaml to a TrainConfig: the inverse of `TrainConfig.to_dict`.
 
     Raises:
-        UserError: a setting is unknown; `path` is the file that the message names.
+        UserError: a setting is unknown or invalid; `path` is the file that the message names.
     """
     unknown = sorted(settings.keys() - {field.name for field in fields(TrainConfig)})
     if unknown:
@@ -110,7 +110,10 @@ def to_config(settings: Mapping[str, Any], path: Path) -> TrainConfig:
             where=printable_path(path),
             fix="use the version of plainloop that wrote the run, or correct the file",
         )
-    return TrainConfig(**settings)
+    try:
+        return TrainConfig(**settings)
+    except UserError as error:
+        raise error.within(path) from None
 
 
 def read_task(folder: Path, config: TrainConfig) -> Task:

@@ -1,0 +1,72 @@
+"""What ONNX export changes in a run's predictions: the demo, MRPC, a multi-label and a regression run.
+
+    python benchmarks/exports.py GLUE
+
+GLUE is a folder with MRPC and STS-B. Each run is trained with the defaults from the demo model, exported
+in float32 and int8 with --accept, and compared on its validation rows. The multi-label run has the first
+sentences of STS-B with labels that follow from them: their genre, and whether they have a digit or a
+quotation mark. Writes docs/recorded/exports.json.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import plainloop as pl
+from plainloop.config.settings import TrainConfig
+from plainloop.predict.export.export_run import export_run
+
+RECORDED = Path(__file__).parent.parent / "docs" / "recorded" / "exports.json"
+
+
+def write_tags(glue: Path, folder: Path) -> dict[str, Any]:
+    """Write the multi-label rows; the settings that read them."""
+    for split in ("train", "dev"):
+        rows = (glue / "STS-B" / f"{split}.tsv").read_text(encoding="utf-8").splitlines()[1:]
+        with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
+            for genre, text in {tuple(row.split("\t")[1:8:6]): None for row in rows}:
+                found = {"digit": any(map(str.isdigit, text)), "quotation": '"' in text}
+                tags = [genre.removesuffix("s"), *(tag for tag, has in found.items() if has)]
+                file.write(json.dumps({"text": text, "tags": tags}) + "\n")
+    return {
+        "train_file": (str(folder / "train.jsonl"),),
+        "validation_file": (str(folder / "dev.jsonl"),),
+        "label_column": "tags",
+    }
+
+
+def export_proof(folder: Path, **settings: Any) -> dict[str, Any]:
+    """Train a run and export it; what export.json says of predictions: no rows, no speed."""
+    settings = {"task": None, "model": "demo", "output_dir": folder / "run", **settings}
+    pl.fine_tune(TrainConfig(**settings))
+    export_run(pl.load_run(folder / "run"), folder / "onnx", accept=True)
+    written = json.loads((folder / "onnx" / "export.json").read_text(encoding="utf-8"))
+    proof: dict[str, Any] = written["proof"]
+    del proof["run"]
+    for exported in proof["proofs"].values():
+        del exported["changed_rows"], exported["speed"]
+    return proof
+
+
+def main() -> None:
+    """Write the file."""
+    glue = Path(sys.argv[1]).resolve()
+    found = {}
+    with tempfile.TemporaryDirectory() as name:
+        kinds = {
+            "demo": {"task": "demo"},
+            "MRPC": {"task": "mrpc", "data_dir": glue},
+            "multi-label": write_tags(glue, Path(name)),
+            "STS-B": {"task": "stsb", "data_dir": glue},
+        }
+        for number, (kind, settings) in enumerate(kinds.items()):
+            folder = Path(name) / str(number)
+            folder.mkdir()
+            found[kind] = export_proof(folder, **settings)
+    RECORDED.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
