@@ -50,6 +50,18 @@ def export_proof(folder: Path, **settings: Any) -> dict[str, Any]:
     return proof
 
 
+def lines(proof: dict[str, Any]) -> list[list[Any]]:
+    """The numbers of a proof as in the table of docs/how-to/onnx.md, float32 first."""
+    found = []
+    for exported in proof["proofs"].values():
+        headline = next(iter(exported["scores"].values()))
+        labels = [] if exported["labels_changed"] is None else [exported["labels_changed"]]
+        scores = [headline[name] for name in ("first", "second", "difference")]
+        numbers = [*labels, proof["rows"], exported["largest_difference"]]
+        found.append([*numbers, *scores, *headline["interval"]])
+    return found
+
+
 def main() -> None:
     """Write the file."""
     glue = Path(sys.argv[1]).resolve()
@@ -65,7 +77,11 @@ def main() -> None:
             folder = Path(name) / str(number)
             folder.mkdir()
             found[kind] = export_proof(folder, **settings)
-    RECORDED.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    content = {
+        "proofs": found,
+        "table": [line for proof in found.values() for line in lines(proof)],
+    }
+    RECORDED.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
