@@ -23,7 +23,7 @@ PAGES = ROOT / "docs" / "reference"
 CLI = """\
 # Command line
 
-Each command also says this with `--help`. `--config FILE` anywhere in a command line reads settings
+`--help` shows a command's common flags and examples, `--help-all` every flag. `--config FILE` anywhere in a command line reads settings
 from a YAML file such as a run's run.yaml; a flag beats the file, and the file beats the default. Words
 of a flag may be joined by dashes or underscores. Exit codes: 0 done; 2 something in the input, one line
 says what, where and how to fix it; 3 a checkpoint or a run that cannot be used; 4 out of memory or
@@ -87,7 +87,7 @@ def type_of(annotation: object) -> str:
 
 
 def configuration() -> str:
-    """A table of the settings under each heading of --help."""
+    """A table of the settings under each heading of --help-all."""
     texts = texts_of_fields()
     hints = typing.get_type_hints(TrainConfig, include_extras=True)
 

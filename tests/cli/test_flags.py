@@ -386,7 +386,7 @@ def test_a_wrong_flag_or_value_is_refused_in_one_line(tokens, fragments):
     message = refusal(*tokens)
     assert "\n" not in message
     assert [fragment for fragment in fragments if fragment not in message] == []
-    assert message.endswith(("see test --help", "?", '"epoch"'))
+    assert message.endswith(("see test --help-all", "?", '"epoch"'))
 
 
 def test_a_settings_file_leaves_nothing_behind_for_the_next_command_line(settings_file):
@@ -437,7 +437,7 @@ EXPECTED = {
     "--optimizer": "--optim",
     "--num_labels": "leave it out: labels are found in the data",
     "--do_train": "leave it out",
-    "--verbose": "see test --help",
+    "--verbose": "see test --help-all",
 }
 
 

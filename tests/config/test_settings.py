@@ -117,7 +117,7 @@ def docs_of_fields():
 def test_every_field_has_a_docstring_that_is_its_help(run_command):
     docs = docs_of_fields()
     assert list(docs) == FIELDS
-    shown = run_command("-m", "plainloop", "train", "--help", COLUMNS="400").stdout
+    shown = run_command("-m", "plainloop", "train", "--help-all", COLUMNS="400").stdout
     shown = shown.replace("│ TRAIN-FILE --", "│ --")  # which needs no flag
     lines = {line.split()[1]: line for line in shown.splitlines() if line.startswith("│ --")}
     of_fields = [flag(name) for name in FIELDS]

@@ -53,13 +53,11 @@ def train(
 
         plainloop train --task demo --model demo
 
-        plainloop train --task mrpc --data-dir glue --model demo --output-dir runs/mrpc
-
         plainloop train --task mrpc --model bert-base-uncased --lr 3e-5 --epochs 2
 
-        plainloop train --config runs/mrpc/run.yaml --seed 43 --output-dir runs/mrpc-43
+        plainloop train --config runs/mrpc/run.yaml --seed 43 -o runs/mrpc-43
 
-        plainloop train --task mrpc --data-dir glue --model demo --seeds 3 --output-dir runs/mrpc
+        plainloop train --task mrpc --model demo --seeds 3 -o runs/mrpc
 
     Args:
         seeds: Train N seeds, from --seed on, or these seeds, each in a folder of its own.

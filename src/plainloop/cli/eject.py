@@ -45,7 +45,7 @@ def eject(
 
         plainloop eject runs/reviews -o train_reviews.py
 
-        plainloop eject --config runs/reviews/run.yaml --seed 43 -o train_reviews_43.py
+        plainloop eject --config runs/reviews/run.yaml --seed 43 -o train_43.py
 
         plainloop eject runs/reviews --notebook -o train_reviews.ipynb
 

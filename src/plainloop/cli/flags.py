@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import fields
 from pathlib import Path
@@ -36,8 +37,16 @@ def run_app(app: App, tokens: Sequence[str]) -> Any:
     if path is not None:
         config_files.set((path,))
         app.config = [Dict(read_settings(path), source=str(path), use_commands_as_keys=False)]
+    help_flags = {"--help", "-h"}
+    shown: AbstractContextManager[None] = nullcontext()
+    if help_flags.intersection(tokens):
+        from plainloop.cli.short_help import short_help
+
+        shown = short_help(app, [token for token in tokens if token not in help_flags])
+    tokens = ["--help" if token == "--help-all" else token for token in tokens]
     try:
-        return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        with shown:
+            return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         # cyclopts says what is wrong, then how to fix it, over several lines. Split at the first
         # full stop, it becomes an error of one line as all others.
@@ -46,7 +55,7 @@ def run_app(app: App, tokens: Sequence[str]) -> Any:
             flags = [name for argument in error.argument_collection for name in argument.names]
             raise unknown_flag(error.token.keyword or error.token.value, flags, command) from None
         what, _, fix = " ".join(str(error).split()).partition(". ")
-        fix = fix[:1].lower() + fix[1:].rstrip(".") or f"see {command} --help"
+        fix = fix[:1].lower() + fix[1:].rstrip(".") or f"see {command} --help-all"
         raise UserError(what.rstrip("."), where=command, fix=fix) from None
     finally:
         app.config = ()
@@ -54,7 +63,7 @@ def run_app(app: App, tokens: Sequence[str]) -> Any:
 
 def unknown_flag(given: str, flags: Iterable[str], command: str) -> UserError:
     """The error for a flag that a command does not have, which names the nearest that it has."""
-    fix = nearest_flag(given, list(flags)) or f"see {command} --help"
+    fix = nearest_flag(given, list(flags)) or f"see {command} --help-all"
     return UserError(f"unknown flag {given}", where=command, fix=fix)
 
 

@@ -52,19 +52,15 @@ def predict(
     Examples:
         plainloop predict runs/reviews --text "I would buy it again."
 
-        cat texts.txt | plainloop predict runs/reviews
-
         plainloop predict runs/reviews new.csv --output predicted.csv
 
-        plainloop predict runs/reviews --file 'shards/*.jsonl' --output predicted.parquet
+        plainloop predict runs/reviews --file 'shards/*.jsonl' -o predicted.parquet
 
-        cat new.csv | plainloop predict runs/reviews - > predicted.csv
+        cat texts.txt | plainloop predict runs/reviews
 
         plainloop predict onnx/reviews new.csv --output predicted.csv
 
         plainloop predict runs/mrpc --glue-submission submission --data-dir glue
-
-        plainloop predict runs/mnli --glue-submission submission --data-dir glue --task ax
 
     Args:
         run: Folder of the run, or USER/NAME on the hub, if --push-to-hub uploaded it; or an exported
@@ -209,7 +205,7 @@ def _check_flags(
     if not data_dir:
         problems.append(
             UserError(
-                "is missing", where="--data-dir", fix="give it, or see plainloop predict --help"
+                "is missing", where="--data-dir", fix="give it, or see plainloop predict --help-all"
             )
         )
     if batch_size < 1:

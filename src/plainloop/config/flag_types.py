@@ -70,5 +70,7 @@ def to_label_columns(_type: Any, tokens: Sequence[Token]) -> str | tuple[str, ..
 
 FILES = Parameter(consume_multiple=True, negative=(), show_default=False)
 WHOLE = Parameter(converter=to_whole_number)
-LABEL_COLUMNS = Parameter(converter=to_label_columns, consume_multiple=True, n_tokens=-1)
-WEIGHTS = Parameter(converter=to_class_weights, consume_multiple=True, n_tokens=-1)
+LABEL_COLUMNS = Parameter(
+    converter=to_label_columns, consume_multiple=True, n_tokens=-1, negative=()
+)
+WEIGHTS = Parameter(converter=to_class_weights, consume_multiple=True, n_tokens=-1, negative=())

@@ -60,6 +60,7 @@ class Mark:
 
 
 OF_CALL = Mark("says how the command was called, and is not written into run.yaml")
+COMMON = Mark("most runs need it, so that --help shows it, and not only --help-all")
 # The rows and the saved weights are compared themselves, whatever files they come from.
 MAY_DIFFER = Mark("changes no number, so that a resumed run may have another value")
 CHOOSES_BEST = Mark("decides which evaluation has the best model")

@@ -1,7 +1,7 @@
 """Every setting of a run: type, default, range, and what resume, eject and the tasks do with it.
 
 A field that `transformers.TrainingArguments` has too carries that name and, if the Trainer's
-numbers depend on it, that default. The text under a field is its `--help`, with its unit. A field
+numbers depend on it, that default. The text under a field is its help text, with its unit. A field
 without marks is safe: a resume compares it, and `plainloop eject` refuses it.
 """
 
@@ -30,6 +30,7 @@ from plainloop.config.flag_types import (
 from plainloop.config.marks import (
     CHOOSES_BEST,
     CLASSES_ONLY,
+    COMMON,
     EJECTED,
     MAY_DIFFER,
     NEEDS_EVALUATIONS,
@@ -75,18 +76,18 @@ class TrainConfig:
     """The settings of a training run."""
 
     # First and not by keyword alone, so that `plainloop train reviews.csv` takes it.
-    train_file: Annotated[tuple[str, ...], FILES, DATA, MAY_DIFFER] = field(
+    train_file: Annotated[tuple[str, ...], FILES, DATA, COMMON, MAY_DIFFER] = field(
         default=(), kw_only=False
     )
     """Training files: csv, tsv, json, jsonl, parquet, arrow, a save_to_disk folder; or a glob."""
 
-    task: Annotated[str | None, DATA, EJECTED] = None
+    task: Annotated[str | None, DATA, COMMON, EJECTED] = None
     """Embedded or GLUE data: demo, cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte or wnli."""
 
     data_dir: Annotated[Path | None, DATA, MAY_DIFFER] = None
     """Folder that holds the task's own folder (MRPC/train.tsv, ...). Without it: from the hub."""
 
-    validation_file: Annotated[tuple[str, ...], FILES, DATA, MAY_DIFFER, NOT_WITH_TASK] = ()
+    validation_file: Annotated[tuple[str, ...], FILES, DATA, COMMON, MAY_DIFFER, NOT_WITH_TASK] = ()
     """Rows to evaluate on. Default: a part of the training rows."""
 
     test_file: Annotated[tuple[str, ...], FILES, DATA, MAY_DIFFER] = ()
@@ -95,11 +96,11 @@ class TrainConfig:
     dataset: Annotated[str | None, DATA, MAY_DIFFER] = None
     """Data set on the hub, as NAME or NAME:CONFIG, instead of files."""
 
-    text_column: Annotated[tuple[str, ...], FILES, DATA, NOT_WITH_TASK, EJECTED] = ()
+    text_column: Annotated[tuple[str, ...], FILES, DATA, COMMON, NOT_WITH_TASK, EJECTED] = ()
     """Column of the text, or two columns for a pair. Default: found by its name."""
 
     label_column: Annotated[
-        str | tuple[str, ...] | None, LABEL_COLUMNS, DATA, NOT_WITH_TASK, EJECTED
+        str | tuple[str, ...] | None, LABEL_COLUMNS, DATA, COMMON, NOT_WITH_TASK, EJECTED
     ] = None
     """Column of the label, or several columns of 0 and 1, one for each label. Default: found."""
 
@@ -150,7 +151,7 @@ class TrainConfig:
     max_train_samples: Annotated[int | None, WHOLE, DATA, at_least(1), EJECTED] = None
     """Use only the first N training rows."""
 
-    model: Annotated[str, MODEL, EJECTED] = "bert-base-uncased"
+    model: Annotated[str, MODEL, COMMON, EJECTED] = "bert-base-uncased"
     """A name on the hub, a folder (a finished run is one), or demo: the embedded MiniLM."""
 
     dtype: Annotated[Literal["float32", "bfloat16"], MODEL, NotEjected()] = "float32"
@@ -178,7 +179,7 @@ class TrainConfig:
     """Save the model with its adapters added into the weights."""
 
     num_train_epochs: Annotated[
-        float, OPTIM, more_than(0), EJECTED, Parameter(alias="--epochs")
+        float, OPTIM, more_than(0), COMMON, EJECTED, Parameter(alias="--epochs")
     ] = 3.0
     """Passes over the training rows, in epochs; a fraction ends within an epoch."""
 
@@ -186,14 +187,16 @@ class TrainConfig:
     """Train for N optimizer steps, whatever the epochs say; -1: by epochs."""
 
     per_device_train_batch_size: Annotated[
-        int, WHOLE, OPTIM, at_least(1), EJECTED, Parameter(alias="--batch-size")
+        int, WHOLE, OPTIM, at_least(1), COMMON, EJECTED, Parameter(alias="--batch-size")
     ] = 8
     """Training rows in a batch, on each process."""
 
     gradient_accumulation_steps: Annotated[int, WHOLE, OPTIM, at_least(1), EJECTED] = 1
     """Batches whose gradients make one optimizer step."""
 
-    learning_rate: Annotated[float, OPTIM, more_than(0), EJECTED, Parameter(alias="--lr")] = 5e-5
+    learning_rate: Annotated[
+        float, OPTIM, more_than(0), COMMON, EJECTED, Parameter(alias="--lr")
+    ] = 5e-5
     """Peak learning rate of the optimizer."""
 
     optim: Annotated[Optim, OPTIM, EJECTED] = "adamw_torch_fused"
@@ -246,7 +249,7 @@ class TrainConfig:
     ] = "random"
     """Rows shuffled; drawn so that all classes are equally frequent; or alike in length in a batch."""
 
-    seed: Annotated[int, WHOLE, OPTIM, SEED, EJECTED] = 42
+    seed: Annotated[int, WHOLE, OPTIM, SEED, COMMON, EJECTED] = 42
     """Seed of the new head, the dropout and the order of the rows."""
 
     eval_strategy: Annotated[Literal["no", "steps", "epoch"], EVAL, EJECTED] = "epoch"
@@ -290,7 +293,7 @@ class TrainConfig:
     calibrate: Annotated[bool, EVAL, NEEDS_EVALUATIONS, CLASSES_ONLY, AS_TRAINED] = False
     """Fit there a temperature for the logits, so that probabilities say how often they are right."""
 
-    output_dir: Annotated[Path | None, RUN, MAY_DIFFER, Parameter(alias="-o")] = None
+    output_dir: Annotated[Path | None, RUN, COMMON, MAY_DIFFER, Parameter(alias="-o")] = None
     """Folder of the run. Default: runs/TASK, or runs/ and the name of your file."""
 
     overwrite: Annotated[bool, RUN, OF_CALL] = False
@@ -311,7 +314,7 @@ class TrainConfig:
     save_total_limit: Annotated[int | None, WHOLE, RUN, at_least(2), MAY_DIFFER] = 2
     """Keep the last N checkpoints, at least 2."""
 
-    resume: Annotated[bool, RUN, OF_CALL, STARTS_AT_STEP_0] = False
+    resume: Annotated[bool, RUN, COMMON, OF_CALL, STARTS_AT_STEP_0] = False
     """Go on from the newest checkpoint of the output folder that is whole."""
 
     resume_from_checkpoint: Annotated[Path | None, RUN, OF_CALL, STARTS_AT_STEP_0] = None
@@ -368,7 +371,10 @@ class TrainConfig:
                 object.__setattr__(self, one.name, coerce(value, wanted))
             except ValueError as error:
                 what = f"cannot be {printable(repr(value))}"
-                fix = str(error) or f"see --{one.name.replace('_', '-')} of plainloop train --help"
+                fix = (
+                    str(error)
+                    or f"see --{one.name.replace('_', '-')} of plainloop train --help-all"
+                )
                 problems.append(UserError(what, where=one.name, fix=fix))
         if problems:
             raise UserError.together(problems)
