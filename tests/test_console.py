@@ -82,7 +82,7 @@ def test_a_terminal_of_40_columns_gets_a_bar_a_table_and_a_curve(words, tmp_path
     low, high = of["intervals"]["scores"]["accuracy"]
     row = rf"accuracy +{of['scores']['accuracy']:.4f} +{low:.4f} to {high:.4f} +0\.\d{{4}}"
     assert re.search(row, "\n".join(drawn))
-    assert "The best simple model is" in plain.replace("\r\n", " ").replace("  ", " ")
+    assert "The best baseline is" in plain.replace("\r\n", " ").replace("  ", " ")
     assert any("(loss)" in line for line in drawn)
     assert "⠤⠤⠤ training   ⠤o⠤ validation" in plain
 
@@ -204,7 +204,7 @@ def test_a_terminal_that_cannot_encode_a_label_gets_the_whole_help_and_every_lin
 def draw(columns, monkeypatch, steps=(10, 20), losses=(0.7, 0.5), encoding="utf-8"):
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     console = Console(width=columns, file=stream)
-    head = ["", "score", "95 % interval", "simple"]
+    head = ["", "score", "95 % CI", "base"]
     rows = [["Matthews' correlation", "-0.0123", "-0.1234 to 0.4567", "-0.0001"]]
     terminal.draw_table(
         console, head, rows, title="validation, 1,234,567 rows", notes=["x y " * 30]

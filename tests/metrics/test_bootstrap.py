@@ -78,8 +78,19 @@ def test_a_score_that_a_resample_does_not_define_has_no_interval():
     assert list(score_intervals(scores)) == ["rmse"]
 
 
-def test_a_score_without_errors_has_no_interval():
-    assert score_intervals(classified(30, 1.0, 1)) == {}
+@pytest.mark.parametrize(
+    "intervals", [score_intervals, lambda scores: mean_intervals([scores] * 3)]
+)
+@pytest.mark.parametrize(
+    ("right", "ends"),
+    # The lower end of n of n is n / (n + z^2), with z = 1.95996.
+    [(0.0, (0.0, 0.1379762)), (1.0, (0.8620238, 1.0))],
+)
+def test_an_accuracy_without_variation_has_wilsons_interval_and_other_scores_none(
+    intervals, right, ends
+):
+    found = intervals(classified(24, right, 1))
+    assert found == {"accuracy": pytest.approx(ends, abs=1e-6)}
 
 
 def test_a_model_does_not_differ_from_itself_whatever_rows_are_drawn():

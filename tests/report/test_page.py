@@ -16,9 +16,10 @@ from plainloop.cli.app import app
 from plainloop.cli.flags import run_app
 from plainloop.errors import UserError
 from plainloop.predict.loaded_run import load_run
-from plainloop.report import page
+from plainloop.report import content, page
 from plainloop.report.content import (
     VERDICTS,
+    caveats,
     compare_with_baselines,
     main_split,
     readable,
@@ -65,8 +66,9 @@ def test_a_run_that_was_not_evaluated_has_a_page_that_says_so(run):
 def test_rows_that_chose_the_epoch_are_said_to_have_chosen_it(run):
     plain = page.render_report(load_run(run(num_train_epochs=1).folder))
     chosen = run(num_train_epochs=2, load_best_model_at_end=True)
-    assert "also chose" not in plain
-    assert "These rows also chose how long to train" in page.render_report(load_run(chosen.folder))
+    sentence = "The checkpoint was selected on these rows"
+    assert sentence not in plain
+    assert sentence in page.render_report(load_run(chosen.folder))
 
 
 def test_a_run_of_an_older_version_is_a_line(run):
@@ -95,13 +97,15 @@ def test_without_the_extra_a_training_ends_well_and_says_how_to_get_it(run, monk
 @pytest.mark.parametrize(
     ("score", "ends", "verdict"),
     [
-        (0.9, (0.8, 0.95), "clearly better"),
+        (0.9, (0.8, 0.95), "significantly better"),
         (0.75, (0.65, 0.8), "better"),
         (0.7, (0.6, 0.8), "not better"),
+        (0.9, None, "untested"),
     ],
 )
 def test_the_verdict_is_by_the_lower_end_of_the_interval(score, ends, verdict):
-    of = {"scores": {"accuracy": score}, "intervals": {"scores": {"accuracy": list(ends)}}}
+    intervals = {"accuracy": list(ends)} if ends else {}
+    of = {"scores": {"accuracy": score}, "intervals": {"scores": intervals}}
     baselines = {"constant": {"accuracy": 0.5}, "linear": {"accuracy": 0.7}}
     found = compare_with_baselines(of, baselines, "accuracy")
     assert found == {"name": "linear", "verdict": verdict, "means": VERDICTS[verdict]}
@@ -127,10 +131,52 @@ def test_the_terminal_says_of_a_run_what_the_verdict_of_its_page_says(run, const
     assert [note for note in notes[1:] if note not in verdict] == []
 
 
+def test_leakage_and_few_rows_are_named_beside_the_verdict():
+    leak = {"kind": "in_train_too", "count": 2, "message": "validation: 2 rows with a text"}
+    scores = {"accuracy": 0.9, "support/yes": 21.0, "support/no": 4.0}
+    metrics = {
+        "analysis": {"validation": {"rows": 25, "scores": scores}},
+        "data": {"findings": [leak, {**leak, "message": "test: 9 rows with a text"}]},
+    }
+    leakage, small, rare = caveats(metrics, "validation")
+    assert leakage.startswith("Leakage, so the score is probably too high: validation: 2 rows")
+    assert small.startswith("25 rows are too few")
+    assert rare.endswith("validation rows, whose metrics are not reliable: no (4).")
+    scores["support/no"], leak["count"] = 5.0, 0
+    metrics["analysis"]["validation"]["rows"] = 30
+    assert caveats(metrics, "validation") == []
+
+
+def test_the_speed_curve_leaves_out_the_last_short_interval(run, monkeypatch):
+    opened = load_run(run(max_steps=5, logging_steps=2).folder)
+    drawn = {}
+    monkeypatch.setattr(
+        content, "figure", lambda caption, _plot, lines, _unit: drawn.update({caption: lines})
+    )
+    content.draw_training(opened, page.read_metrics(opened), page.read_history(opened))
+    assert drawn["speed"][""][0] == [2, 4]
+    assert drawn["loss"]["training loss"][0] == [2, 4, 5]
+
+
+def test_a_page_names_lines_of_the_file_and_the_changed_settings_first(run, tiny_data, tmp_path):
+    rows = tmp_path / "rows.csv"
+    lines = [f'"the cat {row}\nsat",{row % 2}' for row in range(40)]
+    rows.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
+    files = {"train_file": (str(rows),), "validation_file": (str(rows),)}
+    result = run(task=None, data_dir=None, max_steps=1, seed=7, **files)
+    first = result.metrics["analysis"]["validation"]["worst"][0]
+    assert first["place"] == f"line {2 + 2 * first['row']}"
+    html = page.render_report(load_run(result.folder))
+    assert f'<td data-name="row" class="verbatim"><bdi>{first["place"]}</bdi></td>' in html
+    settings = html.partition('<section id="settings">')[2]
+    assert settings.index("<td>seed</td>") < settings.index("<td>learning_rate</td>")
+    assert re.search(r"Training time: .*about [\d.]+ seconds on device cpu", html)
+
+
 def test_of_errors_less_is_better():
     of = {"scores": {"rmse": 0.5}, "intervals": {"scores": {"rmse": [0.4, 0.6]}}}
     found = compare_with_baselines(of, {"mean": {"rmse": 1.0}, "linear": {"rmse": 0.7}}, "rmse")
-    assert (found["name"], found["verdict"]) == ("linear", "clearly better")
+    assert (found["name"], found["verdict"]) == ("linear", "significantly better")
 
 
 def test_a_text_is_cut_and_its_invisible_characters_are_shown_as_such():

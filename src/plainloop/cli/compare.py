@@ -29,7 +29,7 @@ def compare(
     Args:
         first: Folder of a run, or of its seeds.
         second: Folder of the other.
-        output: JSON file for all of it, with the rows that changed.
+        output: JSON file for all of it, with the rows that changed, counted from 0.
         accept_changed_files: Use files of a run that were changed since it was finished, with a warning.
     """
     from plainloop.atomic_file import json_bytes
@@ -67,9 +67,9 @@ def compare(
         )
     if found.only_first is not None and found.only_second is not None:
         for title, rows in (("first", found.only_first), ("second", found.only_second)):
-            shown = ", ".join(map(str, rows[:MOST_ROWS_SHOWN]))
+            shown = ", ".join(str(row + 1) for row in rows[:MOST_ROWS_SHOWN])
             more = f" (+{len(rows) - MOST_ROWS_SHOWN} more)" if len(rows) > MOST_ROWS_SHOWN else ""
-            numbers = f": rows (from 0) {shown}{more}" if rows else ""
+            numbers = f": rows {shown}{more}" if rows else ""
             print_line(f"Only the {title} is right in {len(rows)}{numbers}")
         print_line(f"McNemar's exact test: p = {found.mcnemar_p:.4g}")
     print_line(found.conclusion())

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from plainloop.console import say
 from plainloop.data.custom.split import number_texts, one_of_each
 from plainloop.errors import UserError
 from plainloop.experiments.seeds import train_unless_finished
-from plainloop.metrics.analysis import analyse
+from plainloop.metrics.analysis import add_places, analyse
 from plainloop.metrics.row_predictions import RowPredictions, concatenate_predictions
 from plainloop.run.atomic import MANIFEST_FILE
 from plainloop.run.folder import METRICS_FILE, load_metrics
@@ -78,6 +79,7 @@ def find_label_errors(inputs: Inputs, num_folds: int, stop: StopRequest) -> None
         return
     rows = concatenate_predictions([RowPredictions.load(path, "validation") for path in paths])
     found = analyse(rows, inputs.task, intervals=False)
+    add_places(found, partial(inputs.check.show, "train"))
     kept = ("rows", "scores", "num_suspected", "suspected")
     metrics = load_metrics(inputs.config.run_path)
     metrics[CV_FOLDER] = {"folds": num_folds, **{name: found[name] for name in kept}}

@@ -1,6 +1,6 @@
 """analyse(): everything a report shows about a split, as plain values for metrics.json."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,18 @@ def analyse(rows: RowPredictions, task: Task, *, intervals: bool = True) -> dict
         "num_suspected": int(suspects.sum()),
         "suspected": listed(by_given[suspects[by_given]]),
     }
+
+
+def add_places(found: dict[str, Any], show: Callable[[Sequence[int]], str]) -> None:
+    """Add to each listed row of an analysis its place, as a person finds it in its file.
+
+    Args:
+        found: from `analyse`.
+        show: row numbers from 0 -> their place, such as "line 9".
+    """
+    for kind in ("worst", "uncertain", "suspected"):
+        for row in found.get(kind, ()):
+            row["place"] = show([row["row"]])
 
 
 def _analyse_values(rows: RowPredictions) -> dict[str, Any]:

@@ -70,18 +70,16 @@ def score_intervals(
     Returns:
         Lower and upper end by the score's name. Left out are scores that some resample does not
         define, and scores that are the same in every resample, as if no row is wrong: a bootstrap
-        cannot tell how far those may be off.
+        cannot tell how far those may be off. An accuracy has Wilson's interval then.
     """
     from scipy.stats import DegenerateDataWarning, bootstrap
 
     strata = label_strata(scorer.references)
     num_rows = len(scorer.references)
-    if num_rows < 2:  # noqa: PLR2004
-        return {}
     lone = [rows for rows in strata if len(rows) == 1]  # scipy takes no sample of one
     drawn = [rows for rows in strata if len(rows) > 1]
     if not drawn:
-        return {}
+        return _without_variation({}, scorer)
 
     def statistic(*samples: NDArray[np.intp], axis: int) -> Floats:
         rows = np.atleast_2d(np.concatenate(samples, axis=axis))
@@ -104,8 +102,20 @@ def score_intervals(
             rng=np.random.default_rng(seed),
         ).confidence_interval
     low, high = (np.reshape(end, -1).tolist() for end in interval)
-    found = _finite(zip(scorer.keys, low, high, strict=True))
-    return {name: ends for name, ends in found.items() if ends[0] < ends[1]}
+    return _without_variation(_finite(zip(scorer.keys, low, high, strict=True)), scorer)
+
+
+def _without_variation(found: dict[str, Interval], scorer: Scorer) -> dict[str, Interval]:
+    """The intervals without those of no width; an accuracy gets Wilson's instead."""
+    from scipy.stats import binomtest
+
+    kept = {name: ends for name, ends in found.items() if ends[0] < ends[1]}
+    num_rows = len(scorer.references)
+    if num_rows and "accuracy" in scorer.keys and "accuracy" not in kept:
+        num_right = round(scorer.plain_scores().get("accuracy", 0.0) * num_rows)
+        ends = binomtest(num_right, num_rows).proportion_ci(LEVEL, method="wilson")
+        kept["accuracy"] = (float(ends.low), float(ends.high))
+    return kept
 
 
 def mean_intervals(
@@ -116,7 +126,8 @@ def mean_intervals(
     Args as in `difference_intervals`, of which this is one side.
     """
     draws = _two_level(scorers, num_resamples, np.random.default_rng(seed))
-    return _percentiles(scorers[0].keys, draws)
+    # If no resample differs, no seed does, so that the first has the mean's score.
+    return _without_variation(_percentiles(scorers[0].keys, draws), scorers[0])
 
 
 def difference_intervals(

@@ -13,7 +13,7 @@ from plainloop.metrics.analysis import HALF
 from plainloop.metrics.decision_rule import DECISION_FILE
 from plainloop.model.pretrained import DEMO_MODEL, resolve_model
 from plainloop.predict.loaded_run import Run
-from plainloop.report.content import SCORE_NAMES, UNITS, main_split
+from plainloop.report.content import SCORE_NAMES, UNITS, describe_time, main_split
 from plainloop.report.page import read_history, read_metrics
 
 CARD_FILE = "README.md"
@@ -48,11 +48,12 @@ def render_card(run: Run) -> str:
     rows = metrics.get("data", {}).get("rows", {})
     config = run.config
     licence = base_licence(config.model)
+    time = describe_time(metrics, read_history(run))
     training = (
         f"{metrics['steps']:,} optimizer steps with {OPTIMIZER_NAMES[config.optim]}, "
         f"learning rate {config.learning_rate:g} "
         f"({config.lr_scheduler_type}), {config.per_device_train_batch_size} rows a batch, seed "
-        f"{config.seed}{describe_time(run, metrics)}. Its settings, numbers and report stay in the folder "
+        f"{config.seed}{f'; {time}' if time else ''}. Its settings, numbers and report stay in the folder "
         "it was trained in."
     )
     return "\n".join(
@@ -96,26 +97,6 @@ def render_card(run: Run) -> str:
             training,
             "",
         ]
-    )
-
-
-def describe_time(run: Run, metrics: Mapping[str, Any]) -> str:
-    """Describe how long the optimizer steps took, evaluations not counted, and the date of the end.
-
-    The history has each record's rows per second, and with the epoch how many rows these were.
-    """
-    rows, env = metrics.get("data", {}).get("rows", {}).get("train", 0), metrics["environment"]
-    seconds, before = 0.0, 0.0
-    for record in read_history(run):
-        seconds += (record["epoch"] - before) * rows / record["samples_per_second"]
-        before = record["epoch"]
-    took = f"{seconds / 60:,.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"  # noqa: PLR2004
-    count = f"{env['num_processes']} processes, " if env["num_processes"] > 1 else ""
-    ended = f", finished on {env['date']}" if "date" in env else ""  # older versions have none
-    return (
-        f"; about {took} on {count}device {env['device']} without evaluations{ended}"
-        if rows
-        else ended
     )
 
 

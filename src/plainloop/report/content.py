@@ -14,7 +14,8 @@ from plainloop.predict.loaded_run import Run
 from plainloop.report import plots
 from plainloop.run.folder import CONFIG_FILE, run_settings
 
-LEAKS, LEAKED_SHARE, FEW_ROWS = ("in_train_too", "shared_side"), 0.01, 50
+LEAKS, LEAKED_SHARE = ("in_train_too", "shared_side"), 0.01
+FEW_ROWS, FEW_OF_A_CLASS, MOST_CLASSES_NAMED = 30, 5, 5
 MOST_CHARACTERS = 1000  # per text; longer ones are cut
 SCORE_NAMES = {
     "f1": "F1",
@@ -40,17 +41,21 @@ UNITS = {
     "r2": "share of the variance",
 }
 VERDICTS = {
-    "clearly better": "the model is better than that, beyond what the draw of the rows explains",
-    "better": "the model scores better, but so few rows cannot tell whether it is",
-    "not better": "the model is no better than that",
+    "significantly better": "the model is significantly better than the baseline, whose score is "
+    "outside the confidence interval",
+    "better": "the model scores better than the baseline, but not significantly: the baseline's score "
+    "is inside the confidence interval",
+    "untested": "the model scores better than the baseline; without a confidence interval it is not "
+    "known whether significantly",
+    "not better": "the model is not better than the baseline",
 }
 """Verdict of `compare_with_baselines` -> sentence in the page and on the terminal."""
-CONSTANT = "to every row: it has not learned to tell rows apart."
+CONSTANT = "for every row: it has not learned to distinguish the classes."
 CHOSEN = (
-    "These rows also chose how long to train, so the score is somewhat too good; a test file would "
-    "tell (--test-file)."
+    "The checkpoint was selected on these rows, so the score is too high; a test file gives an "
+    "unbiased one (--test-file)."
 )
-COLUMNS = ("row", "label", "predicted", "probability", "of the given label")
+COLUMNS = ("row", "label", "predicted", "probability", "probability of the label")
 KINDS = ("precision", "recall", "f1")
 # What HTML does not have: control characters except white space, and lone surrogates. Bidirectional
 # controls stay, since each text has a <bdi>, which they cannot leave.
@@ -70,24 +75,33 @@ def describe_run(
     task = run.task
     split = main_split(metrics)
     where = shlex.quote(str(run.path))
+    settings = run_settings(run.config)
+    changed = [name for name in run.config.changed() if name in settings]
     context: dict[str, Any] = {
         "title": printable(run.path, most=300),
         "task": printable(task.name),
         "model": printable(run.config.model, most=300),
         "main": split,
         "training_plots": draw_training(run, metrics, history),
+        "training_time": describe_time(metrics, history),
         "data": metrics.get("data", {}),
         "decision": metrics.get("decision"),
         "decided": {
             name: printable(name) for name in (metrics.get("decision") or {}).get("thresholds") or {}
         },
         "cv": metrics.get("cv"),
-        "settings": {name: printable(value, most=500) for name, value in run_settings(run.config).items()},
+        "settings": {
+            title: {name: printable(settings[name], most=500) for name in names}
+            for title, names in (
+                ("changed, or found in the data", changed),
+                ("default", [name for name in settings if name not in changed]),
+            )
+        },
         "environment": metrics["environment"],
         "commands": [
             ("The same run again, bit for bit where the machine and the versions are the same:",
              f"plainloop train --config {where}/{CONFIG_FILE} --output-dir {where}-again"),
-            ("Go on, where it was stopped:",
+            ("Resume it, if it was interrupted:",
              f"plainloop train --config {where}/{CONFIG_FILE} --resume"),
             ("Its scores again, and its predictions for a file:",
              f"plainloop evaluate {where}\nplainloop predict {where} --file new.csv --output predicted.csv"),
@@ -101,8 +115,8 @@ def describe_run(
     names = {
         "metrics": "Metrics",
         "training": "Training",
-        "confusion": "Confusion",
-        "labels": "Labels",
+        "confusion": "Confusion matrix",
+        "labels": "Per-class metrics",
         "curves": "Values" if context.get("values") else "Curves",
         "calibration": "Calibration",
         "decision": "Decision",
@@ -172,8 +186,8 @@ def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, A
         ranking = [
             figure(caption, plots.plot_ranking, rows, task, kind)
             for caption, kind in (
-                ("precision and recall", "precision_recall"),
-                ("receiver operating characteristic", "roc"),
+                ("precision-recall curve", "precision_recall"),
+                ("ROC curve", "roc"),
             )
         ]
     constant = of.get("constant")
@@ -222,45 +236,59 @@ def describe_split(run: Run, metrics: dict[str, Any], split: str) -> dict[str, A
 def compare_with_baselines(
     of: Mapping[str, Any], baselines: Mapping[str, Mapping[str, float]], headline: str
 ) -> dict[str, str] | None:
-    """Compare the headline score with the best simple model.
+    """Compare the headline score with the best baseline.
 
     Args:
         of: analysis of a split, from metrics.json.
-        baselines: simple model -> metric -> score.
+        baselines: baseline -> metric -> score.
         headline: name of the headline metric.
 
     Returns:
-        name of the best simple model; verdict, one of `VERDICTS`: "clearly better" if the model's
-        95 % interval lies beyond the simple model's score; means, the verdict's sentence. None if
-        no simple model has the headline metric.
+        name of the best baseline; verdict, one of `VERDICTS`: "significantly better" if the model's
+        entire 95 % interval is better than the baseline's score; means, the verdict's sentence. None
+        if no baseline has the headline metric.
     """
     scored = {name: scores[headline] for name, scores in baselines.items() if headline in scores}
     if not scored:
         return None
     sign = -1 if headline in LESS_IS_BETTER else 1
     name = max(scored, key=lambda name: sign * scored[name])
-    score = of["scores"][headline]
-    ends = of["intervals"]["scores"].get(headline, (score, score))
-    # If there is no interval, the score is compared itself.
-    worst = min(sign * end for end in ends)
+    ends = of["intervals"]["scores"].get(headline)
     verdict = "not better"
-    if sign * score > sign * scored[name]:
-        verdict = "clearly better" if worst > sign * scored[name] else "better"
+    if sign * of["scores"][headline] > sign * scored[name]:
+        verdict = "untested"
+        if ends:
+            is_outside = min(sign * end for end in ends) > sign * scored[name]
+            verdict = "significantly better" if is_outside else "better"
     return {"name": name, "verdict": verdict, "means": VERDICTS[verdict]}
 
 
 def caveats(metrics: Mapping[str, Any], split: str) -> list[str]:
-    """Sentences on why a split's score is too good or uncertain: shared texts, few rows."""
-    rows = metrics["analysis"][split]["rows"]
+    """Sentences on why a split's score is too high or uncertain: leakage, few rows."""
+    of = metrics["analysis"][split]
+    rows = of["rows"]
     notes = [
-        f"The score is too good: {finding['message']}."
+        f"Leakage, so the score is probably too high: {finding['message']}."
         for finding in metrics.get("data", {}).get("findings", ())
         if finding.get("kind") in LEAKS
         and finding["message"].startswith(f"{split}: ")
         and finding["count"] >= LEAKED_SHARE * rows
     ]
-    few = f"{rows} rows are too few for a score to be trusted (see its interval)."
-    return [*notes, few] if rows < FEW_ROWS else notes
+    if rows < FEW_ROWS:
+        notes.append(f"{rows} rows are too few for a reliable score: see its confidence interval.")
+    support = {
+        key.partition("/")[2]: int(count)
+        for key, count in of["scores"].items()
+        if key.startswith("support/")
+    }
+    few = [f"{printable(name)} ({n})" for name, n in support.items() if n < FEW_OF_A_CLASS]
+    if few:
+        more = f" (+{len(few) - MOST_CLASSES_NAMED} more)" if len(few) > MOST_CLASSES_NAMED else ""
+        notes.append(
+            f"Classes with fewer than {FEW_OF_A_CLASS} {split} rows, whose metrics are not reliable: "
+            f"{', '.join(few[:MOST_CLASSES_NAMED])}{more}."
+        )
+    return notes
 
 
 def chose_how_long(config: TrainConfig, split: str) -> bool:
@@ -280,7 +308,12 @@ def draw_training(
     evaluations = metrics["evaluations"]
 
     loss_unit = "squared units of the label" if run.task.problem_type == "regression" else "nats"
-    losses = {"training": series(history, "loss"), "validation": series(evaluations, "loss")}
+    losses = {
+        "training loss": series(history, "loss"),
+        "validation loss": series(evaluations, "loss"),
+    }
+    # The record of the last step is of a shorter interval, whose speed is mostly overhead.
+    in_full = [record for record in history if record["step"] % run.config.logging_steps == 0]
     scores, errors = (
         {
             SCORE_NAMES.get(name, name): series(evaluations, name)
@@ -295,13 +328,29 @@ def draw_training(
         ("validation errors", errors, UNITS["rmse"] if "rmse" in run.task.metrics else "nats"),
         ("learning rate", {"": series(history, "learning_rate")}, "learning rate"),
         ("gradient norm before clipping", {"": series(history, "grad_norm")}, "gradient norm"),
-        ("speed", {"": series(history, "samples_per_second")}, "samples / second"),
+        ("speed", {"": series(in_full or history, "samples_per_second")}, "samples / second"),
     ]
     return [
         figure(caption, plots.plot_series, lines, unit)
         for caption, lines, unit in drawn
         if any(steps for steps, _ in lines.values())
     ]
+
+
+def describe_time(metrics: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str:
+    """Describe how long the optimizer steps took, evaluations not counted, and the date of the end.
+
+    The history has each record's rows per second, and with the epoch how many rows these were.
+    """
+    rows, env = metrics.get("data", {}).get("rows", {}).get("train", 0), metrics["environment"]
+    seconds, before = 0.0, 0.0
+    for record in history:
+        seconds += (record["epoch"] - before) * rows / record["samples_per_second"]
+        before = record["epoch"]
+    took = f"{seconds / 60:,.1f} minutes" if seconds >= 60 else f"{seconds:.1f} seconds"  # noqa: PLR2004
+    count = f"{env['num_processes']} processes, " if env["num_processes"] > 1 else ""
+    parts = [f"about {took} on {count}device {env['device']} without evaluations"] if rows else []
+    return ", ".join(parts + ([f"finished on {env['date']}"] if "date" in env else []))
 
 
 def series(records: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]]:
@@ -339,7 +388,8 @@ def list_rows(
         values: whether the labels are numbers (regression).
 
     Returns:
-        One dictionary per row: at, its position in the list; is_value; texts; and for
+        One dictionary per row: at, its position in the list; place, as a person finds the row in its
+        file, such as "line 9"; is_value; texts; and for
         classification label and predicted, by name.
     """
     place = {number: at for at, number in enumerate(rows.idx.tolist())}
@@ -347,6 +397,8 @@ def list_rows(
     for at, row in enumerate(listed):
         texts = [readable(column[place[row["row"]]]) for column in rows.texts.values()]
         found.append({"at": at, "is_value": values, "texts": texts})
+        # A metrics.json of an earlier version has no place.
+        found[-1]["place"] = readable(row.get("place") or f"row {row['row'] + 1}")
         if not values:
             found[-1] |= {key: shown_label(row[key], names) for key in ("label", "predicted")}
     return found

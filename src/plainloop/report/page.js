@@ -29,7 +29,9 @@ for (const section of document.querySelectorAll("section")) {
       const sign = down ? -1 : 1;
       const sorted = [...rows].sort((a, b) => {
         const [x, y] = [valueOf(a, head.cellIndex), valueOf(b, head.cellIndex)];
-        return sign * (typeof x === "number" ? x - y : x.localeCompare(y));
+        // With numeric, "line 9" comes before "line 10".
+        const byText = () => x.localeCompare(y, undefined, { numeric: true });
+        return sign * (typeof x === "number" ? x - y : byText());
       });
       body.append(...sorted);
     });

@@ -112,7 +112,7 @@ def plot_ranking(axes: Any, rows: RowPredictions, task: Task, kind: str) -> None
         axes.plot(across[kept], up[kept], DASHES[number % len(DASHES)], label=name)
     if kind == "roc":
         axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.8)
-        axes.set(xlabel="share of other rows taken in", ylabel="share of its rows found")
+        axes.set(xlabel="false positive rate", ylabel="true positive rate")
     else:
         axes.set(xlabel="recall", ylabel="precision")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
@@ -127,8 +127,8 @@ def plot_calibration(axes: Any, bins: Sequence[Mapping[str, float]]) -> None:
     axes.plot(sure, right, color=COLOURS[0], linewidth=1)
     axes.scatter(sure, right, s=15 + 150 * rows / rows.max(), color=COLOURS[0])
     axes.set(
-        xlabel="mean probability of the answer",
-        ylabel="share that is right",
+        xlabel="mean predicted probability",
+        ylabel="accuracy",
         xlim=(0, 1.05),
         ylim=(-0.05, 1.1),
     )

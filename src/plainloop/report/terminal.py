@@ -37,20 +37,20 @@ def draw_run(run: Run) -> None:
         headline = next(name for name in run.task.metrics if name in of["scores"])
         baselines = metrics.get("data", {}).get("baselines", {}) if split == "validation" else {}
         best = compare_with_baselines(of, baselines, headline)
-        simple: Mapping[str, float] = baselines[best["name"]] if best else {}
+        of_baseline: Mapping[str, float] = baselines[best["name"]] if best else {}
         names = [name for name in run.task.metrics if name in of["scores"]]
         rows = [
             [
                 SCORE_NAMES.get(name, name),
                 f"{of['scores'][name]:.4f}",
                 shown_interval(of["intervals"]["scores"].get(name)),
-                *([f"{simple[name]:.4f}" if name in simple else ""] if best else []),
+                *([f"{of_baseline[name]:.4f}" if name in of_baseline else ""] if best else []),
             ]
             for name in names
         ]
         draw_table(
             console,
-            ["", "score", "95 % interval", *(["simple"] if best else [])],
+            ["", "score", "95 % CI", *(["base"] if best else [])],
             rows,
             title=f"{split}, {of['rows']:,} rows",
             notes=[*verdict_notes(run, of, split, best), *caveats(metrics, split)]
@@ -68,10 +68,10 @@ def verdict_notes(
     run: Run, of: Mapping[str, Any], split: str, best: Mapping[str, str] | None
 ) -> list[str]:
     """Notes below the score table: the same sentences as in the report's verdict."""
-    notes = [f"The best simple model is {best['name']}: {best['means']}."] if best else []
+    notes = [f"The best baseline is {best['name']}: {best['means']}."] if best else []
     if of.get("constant") is not None:
         names = [printable(name) for name in run.task.label_names]
-        notes.append(f"It answers {shown_label(of['constant'], names)} {CONSTANT}")
+        notes.append(f"It predicts {shown_label(of['constant'], names)} {CONSTANT}")
     return notes + ([CHOSEN] if chose_how_long(run.config, split) else [])
 
 

@@ -1,6 +1,7 @@
 """Evaluation of the trained model on each split but train, row by row, for the reports."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
@@ -9,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from plainloop.config.settings import TrainConfig
 from plainloop.data.batches.loaders import Batch
-from plainloop.metrics.analysis import analyse
+from plainloop.metrics.analysis import add_places, analyse
 from plainloop.metrics.decision_effect import measure_decision
 from plainloop.metrics.decision_rule import (
     DECISION_FILE,
@@ -80,7 +81,8 @@ def evaluate_saved(
         kept[split] = predictions = rows.finish(inputs.raw[split], task, decision)
         if folder:
             predictions.save(folder.path, split)
-            metrics["analysis"][split] = analyse(predictions, task)
+            metrics["analysis"][split] = analysis = analyse(predictions, task)
+            add_places(analysis, partial(inputs.check.show, split))
         if split == "validation" and fits_decision(config):  # each process: their rows are the same
             decision = fit_decision(
                 predictions.logits, predictions.references, task.problem_type, config

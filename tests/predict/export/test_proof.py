@@ -74,7 +74,7 @@ def test_changed_labels_come_with_their_rows_and_each_metric_with_its_paired_int
     assert score.interval is not None
     low, high = score.interval
     assert low < score.difference < high <= 0
-    assert describe_proof(proof, 600)[0] == "2 of 600 labels changed: rows (from 0) 107, 130"
+    assert describe_proof(proof, 600)[0] == "2 of 600 labels changed: rows 108, 131"
     assert describe_few_rows(proof, 600) is None
 
 

@@ -139,9 +139,9 @@ def describe_proof(proof: Proof, num_rows: int) -> list[str]:
     """The lines of a proof: the labels that changed first, with their rows."""
     lines = []
     if proof.labels_changed is not None:
-        rows = ", ".join(str(row["row"]) for row in proof.changed_rows[:MOST_ROWS_SHOWN])
+        rows = ", ".join(str(row["row"] + 1) for row in proof.changed_rows[:MOST_ROWS_SHOWN])
         more = ", ..." if proof.labels_changed > MOST_ROWS_SHOWN else ""
-        shown = f": rows (from 0) {rows}{more}" if rows else ""
+        shown = f": rows {rows}{more}" if rows else ""
         lines = [f"{proof.labels_changed} of {num_rows:,} labels changed{shown}"]
     kind = "value" if proof.labels_changed is None else "probability"
     return [
