@@ -62,7 +62,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
     # 7. The optimizer.
     optimizer = pl.create_optimizer(model, config)
 
-    # 8. The device: Accelerate puts each on its own, and wraps it where there are several processes.
+    # 8. The device: Accelerate puts each on its own, and wraps it if there are several processes.
     model, optimizer, train_dataloader, eval_dataloader = accelerator.prepare(
         model, optimizer, dataloaders["train"], dataloaders["validation"]
     )
@@ -93,7 +93,7 @@ def main(config: pl.TrainConfig, stop: pl.StopRequest) -> None:
         stop=stop,
     )
 
-    # 13. Save model, tokenizer and scores; the history and the settings are there already.
+    # 13. Save model, tokenizer and scores; the history and the settings are already saved.
     pl.finish_trackers(accelerator)
     metrics = pl.summarize(state, config, accelerator)
     if run.folder:

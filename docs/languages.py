@@ -1,6 +1,6 @@
 """Pages in other languages, as mkdocs.yml's hook: docs/ko/NAME.md is docs/NAME.md in Korean.
 
-The theme has one language, and one link for each language, for the whole site. Here each page has its
+The theme has one language, and one link for each language, for the entire site. Here each page has its
 own: the theme's words are in the page's language, and the switch leads to the same page in the other.
 """
 
@@ -31,7 +31,7 @@ def on_page_context(context: Any, page: Any, config: Any, nav: Any) -> None:  # 
 
 
 def on_post_build(config: Any) -> None:
-    """Put the sitemap beside each language's first page, where the theme's script asks for it."""
+    """Put the sitemap next to each language's first page, where the theme's script asks for it."""
     site = Path(config.site_dir)
     for alternate in config.extra["alternate"]:
         beside = (site / alternate["home"]).with_name("sitemap.xml")

@@ -25,7 +25,7 @@ LOOP = re.compile(r"(<!-- loop -->\n<!-- run by: [^\n]*\n```python\n).*?(```\n)"
 
 
 def line_of(path: str, number: str, code: str) -> str:
-    """A quotation with the number of the line where its code stands."""
+    """A quotation with the line number of its code."""
     lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
     found = [at for at, line in enumerate(lines, start=1) if code in line]
     if not found:

@@ -1,4 +1,4 @@
-"""Where a page's numbers come from: a JSON file beside the pages, and the field in it.
+"""Where a page's numbers come from: a JSON file next to the pages, and the field in it.
 
 A number of speed, score, size or time has its source behind it, `0.758<!-- recorded/demo.json
 metrics/saved/accuracy -->`; a table or a block of output has it on the line above,

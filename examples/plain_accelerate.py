@@ -14,7 +14,7 @@ import plainloop as pl
 
 
 def main(config: pl.TrainConfig) -> list[dict[str, float]]:
-    """Train for whole epochs; return the scores after each of them."""
+    """Train for full epochs; return the scores after each of them."""
     accelerator = Accelerator()
     inputs = pl.load_inputs(config)
     tokenizer = pl.load_tokenizer(inputs.pretrained)

@@ -13,7 +13,7 @@ import plainloop as pl
 
 
 def main(config: pl.TrainConfig) -> list[dict[str, float]]:
-    """Train for whole epochs; return the scores after each of them."""
+    """Train for full epochs; return the scores after each of them."""
     inputs = pl.load_inputs(config)
     tokenizer = pl.load_tokenizer(inputs.pretrained)
     tokenized = pl.tokenize_splits(inputs.raw, tokenizer, inputs.task.text_columns)

@@ -87,7 +87,7 @@ async def read_body(request: Request) -> bytes:
                 if len(body) > MOST_BYTES:
                     raise HTTPException(413, f"more than {MOST_BYTES} bytes")
     except TimeoutError:
-        raise HTTPException(408, f"no whole body in {SECONDS_FOR_A_BODY} s") from None
+        raise HTTPException(408, f"no complete body in {SECONDS_FOR_A_BODY} s") from None
     return bytes(body)
 
 

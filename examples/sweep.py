@@ -5,7 +5,7 @@
 takes the flags of `plainloop train` and two of its own. The rows are read and tokenized once; each
 trial trains a model with settings that Optuna draws (`suggest`: edit it) and writes nothing but its
 scores into the study. A trial that does worse than the median of the others is cut short. The same
-command goes on with the study; the best settings end up in best.yaml beside it.
+command resumes the study; the best settings are written into best.yaml next to it.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def open_study(base: pl.TrainConfig, path: Path) -> optuna.Study:
         direction="maximize" if base.more_is_better else "minimize",
         load_if_exists=True,
     )
-    # Not the bare seed: a study that goes on would draw its first trials again.
+    # Not the bare seed: a study that is resumed would draw its first trials again.
     study.sampler = optuna.samplers.TPESampler(seed=base.seed + len(study.trials))
     settings = json.loads(json.dumps(base.to_dict()))
     known = study.user_attrs.get("settings", settings)

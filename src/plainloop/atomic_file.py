@@ -23,7 +23,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     one it replaces.
 
     Args:
-        path: final path, in an existing folder. Of a symbolic link the target is replaced.
+        path: final path, in an existing folder. If it is a symbolic link, its target is replaced.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.

@@ -68,7 +68,7 @@ def emit(event: str, record: Mapping[str, Any], line: str | None = None) -> None
     elif line is not None:
         from tqdm.auto import tqdm  # here, since --help imports this module
 
-        tqdm.write(_shown(line, sys.stdout))  # above the bar, where there is one
+        tqdm.write(_shown(line, sys.stdout))  # above the bar, if there is one
 
 
 def print_line(line: str, stream: TextIO | None = None) -> None:
@@ -99,7 +99,7 @@ def open_standard_streams() -> None:
 
 
 class _Unstoppable(io.FileIO):
-    """A stream of a process that goes on without it once it cannot be written."""
+    """A stream whose process continues without it once it cannot be written."""
 
     def write(self, data: Any, /) -> int:
         try:

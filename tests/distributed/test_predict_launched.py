@@ -144,7 +144,7 @@ def test_one_killed_the_other_says_so_in_one_line(runs, tmp_path, rank):
     os.kill(ranks_of(tmp_path)[rank], signal.SIGKILL)
     said, errors = said_by(process)
     assert process.returncode != 0
-    assert said == [f"error: rank {rank} has ended; the same command goes on"], errors
+    assert said == [f"error: rank {rank} has ended; run the same command again"], errors
     assert "plainloop/predict" not in errors, "no traceback of ours"
     assert ranks_of(tmp_path) == {}
 

@@ -225,7 +225,7 @@ def test_nothing_is_written_over(script_of, tmp_path):
     script = script_of("train_demo.py", task="demo")
     script.write()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=r"train_demo\.py, .* is there already"):
+    with pytest.raises(UserError, match=r"train_demo\.py, .* already exists"):
         script_of("train_demo.py", task="demo", seed=43).write()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     script_of("train_demo.py", task="demo", seed=43).write(overwrite=True)
@@ -257,7 +257,7 @@ def test_a_metric_that_the_script_does_not_compute_is_refused(runs, script_of):
 
 def copies(script):
     """The files beside a script that hold a copy of rows."""
-    return [name for name, content in script.beside.items() if isinstance(content, bytes)]
+    return [name for name, content in script.data_files.items() if isinstance(content, bytes)]
 
 
 def test_rows_are_copied_where_a_script_would_read_others_than_the_run(runs, script_of):

@@ -39,7 +39,7 @@ def test_slices_are_ranked_from_the_worst_and_small_ones_come_last_without_a_ran
         ("ko", 19, 0.0, None),
     ]
     said = explain_slices(slices)
-    assert said.startswith("4 slices were looked at.")
+    assert said.startswith("4 slices were compared.")
     assert "multiple comparisons" in said
 
 

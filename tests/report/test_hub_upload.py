@@ -66,7 +66,7 @@ def test_a_failed_upload_leaves_the_run_whole_and_says_how_to_repeat_it(train, h
     finished = train("--hub-model-id", "other/name", expect=4)
     [said] = finished.stderr.splitlines()
     assert said.startswith("error: --push-to-hub other/name: not uploaded: ")
-    assert said.endswith("the run is whole; to try again: the same command with --resume")
+    assert said.endswith("the run is complete; to upload again: the same command with --resume")
     assert (tmp_path / "run" / "README.md").exists()
     assert hub.files == {}
     hub.fails = False

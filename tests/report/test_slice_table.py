@@ -93,7 +93,7 @@ def test_the_page_has_the_table_with_every_value_escaped(folder):
     assert f"{slices[0].score:.4f}" in text
     first = next(one.interval for one in slices if one.interval)
     assert f"{first[0]:.4f} to {first[1]:.4f}" in text
-    assert "3 slices were looked at" in text
+    assert "3 slices were compared" in text
     assert '<a href="#slices">' in page
     assert "slices" not in render_report(run)
 

@@ -60,11 +60,11 @@ def train(
         plainloop train --task mrpc --model demo --seeds 3 -o runs/mrpc
 
     Args:
-        seeds: Train N seeds, from --seed on, or these seeds, each in a folder of its own.
-        cv: Then train N more models, each without an Nth of the training rows, to find the rows whose
-            label may be wrong.
-        quiet: Plain lines only, as in a pipe: no bar, no table, no curve.
-        log_format: What stdout carries: lines for a person, or a JSON object a line.
+        seeds: Number of seeds to train, from --seed on, or a list of seeds; each run has its own folder.
+        cv: Number of folds: after the training, cross-validate with N more models to find label errors
+            in the training rows.
+        quiet: Print plain lines only, as into a pipe: no progress bar, table or curve.
+        log_format: Format of stdout: text, or one JSON object per line.
     """
     # Commands import what they need when they run, so that --help is fast. The data are read before
     # torch is imported, so that an error in them is reported within a second.
@@ -124,10 +124,10 @@ def demo(
     It is the same as: plainloop train --task demo --model demo --epochs 2 --overwrite
 
     Args:
-        output_dir: Folder of the run; a run that is there is replaced.
-        seed: Seed of the new head, the dropout and the order of the rows.
-        quiet: Plain lines only, as in a pipe: no bar, no table, no curve.
-        log_format: What stdout carries: lines for a person, or a JSON object a line.
+        output_dir: Folder of the run; an existing run in it is replaced.
+        seed: Random seed of the new head, the dropout and the order of the rows.
+        quiet: Print plain lines only, as into a pipe: no progress bar, table or curve.
+        log_format: Format of stdout: text, or one JSON object per line.
     """
     train(
         TrainConfig(

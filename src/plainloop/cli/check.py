@@ -17,7 +17,7 @@ def check(
     """Look at the data before any training, with the same flags as plainloop train.
 
     Shows rows, classes, lengths in tokens, empty and repeated texts, rows that are in both parts,
-    contradicting labels, and the score of simple models. Exits with 2 only where training is
+    contradicting labels, and the scores of baselines. Exits with 2 only if training is
     impossible.
 
     Examples:

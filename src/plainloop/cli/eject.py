@@ -53,9 +53,9 @@ def eject(
 
     Args:
         run: Folder of a run, whose settings are taken.
-        script: File to write; --overwrite replaces one that is there.
+        script: File to write; --overwrite replaces an existing one.
         notebook: Write a notebook; its name ends in .ipynb.
-        explain: Print the script with, beside each part, what the Trainer does there.
+        explain: Print the script with, next to each part, what the Trainer does there.
         accept_changed_files: Use files of the run that were changed since it was finished, with a warning.
     """
     from plainloop.run.folder import CONFIG_FILE
@@ -87,7 +87,7 @@ def eject(
     ejected = make_script(settings, script or Path("train.py"), inputs)
     if script is not None:
         ejected.write(overwrite=overwrite, inputs=read)
-        for path in [*ejected.paths_beside, script]:
+        for path in [*ejected.data_paths, script]:
             # To stderr, because --explain prints the script to stdout.
             print_line(f"Written        {path}", sys.stderr)
     if explain:
@@ -106,7 +106,7 @@ def _check_words(
         )
     if notebook and explain:
         problems.append(
-            UserError("--notebook and --explain go two ways", fix="give one of the two")
+            UserError("--notebook and --explain cannot be combined", fix="use one of them")
         )
     wanted = NOTEBOOK_SUFFIX if notebook else ".py"
     if script is not None and script.suffix != wanted:

@@ -47,7 +47,7 @@ def predict(
     Without --text and files, the texts are the lines of stdin; the two texts of a pair are
     separated by a tab. All columns of a file are kept, in the same order of rows; added are label
     (prediction, if there is a column label) and probability_NAME for each label; for a regression
-    prediction alone. The output has its name only when it is whole.
+    prediction alone. The output gets its name only when it is complete.
 
     Examples:
         plainloop predict runs/reviews --text "I would buy it again."
@@ -120,7 +120,7 @@ def predict(
         smaller="give a smaller --batch-size",
     )
     damage = explain_damage(run, accept_changed=accept_changed_files)
-    with StopRequest(), limits, damage, announce_errors("the same command goes on"):
+    with StopRequest(), limits, damage, announce_errors("run the same command again"):
         if is_exported(run):
             _check_flags({"with an exported folder": {"--bf16": bf16}}, batch_size)
             opened = load_exported(run, accept_changed_files=accept_changed_files)

@@ -18,7 +18,7 @@ class ReadOptions:
     """Separator of columns in text files: one character, or tab. Default: found in the rows."""
 
     header: bool | None = None
-    """Whether the first row has the columns' names; if not, they are 1, 2, ... Default: it has."""
+    """Whether the first row has the column names; without them they are 1, 2, ... Default: yes."""
 
     sheet: str | None = None
     """Sheet of a spreadsheet (the extra excel). Default: the only one that has rows."""

@@ -88,10 +88,10 @@ class TrainConfig:
     """Folder that holds the task's own folder (MRPC/train.tsv, ...). Without it: from the hub."""
 
     validation_file: Annotated[tuple[str, ...], FILES, DATA, COMMON, MAY_DIFFER, NOT_WITH_TASK] = ()
-    """Rows to evaluate on. Default: a part of the training rows."""
+    """Validation files. Default: a part of the training rows is held out."""
 
     test_file: Annotated[tuple[str, ...], FILES, DATA, MAY_DIFFER] = ()
-    """Labelled rows, evaluated once, after training; with --task in the task's layout."""
+    """Labelled test files, evaluated once, after training; with --task in the task's layout."""
 
     dataset: Annotated[str | None, DATA, MAY_DIFFER] = None
     """Data set on the hub, as NAME or NAME:CONFIG, instead of files."""
@@ -105,24 +105,24 @@ class TrainConfig:
     """Column of the label, or several columns of 0 and 1, one for each label. Default: found."""
 
     problem_type: Annotated[ProblemType | None, DATA, NOT_WITH_TASK, EJECTED] = None
-    """What a label is: one class, several, or a number. Default: found from the labels."""
+    """Single-label or multi-label classification, or regression. Default: found from the labels."""
 
     label_separator: Annotated[str | None, DATA, NOT_WITH_TASK, EJECTED] = None
-    """What stands between a row's labels, where it has several in one text."""
+    """Separator between the labels in one cell, for multi-label data."""
 
     validation_fraction: Annotated[
         float, DATA, more_than(0), less_than(1), NOT_WITH_TASK, EJECTED
     ] = 0.1
-    """Share of the training rows to evaluate on, where there is no file for it."""
+    """Fraction of the training rows to hold out for validation, if there is no validation file."""
 
     validation_seed: Annotated[int | None, WHOLE, DATA, SEED, MAY_DIFFER, NOT_WITH_TASK] = None
     """Seed of that split. Default: the run's own seed."""
 
     group_column: Annotated[str | None, DATA, NOT_WITH_TASK, EJECTED] = None
-    """Column whose equal values stay on one side of that split."""
+    """Column of groups: rows with equal values are kept in the same split."""
 
     group_duplicates: Annotated[bool, DATA, MAY_DIFFER, EJECTED] = True
-    """Keep rows with equal texts on one side of that split, and of --cv."""
+    """Keep rows with equal texts in the same split, and in the same fold of --cv."""
 
     encoding: Annotated[str | None, DATA, MAY_DIFFER, NOT_WITH_TASK] = None
     """Encoding of text files, as in latin-1 or cp949. Default: UTF-8."""
@@ -131,7 +131,7 @@ class TrainConfig:
     """Separator of columns in text files: one character, or tab. Default: found in the rows."""
 
     header: Annotated[bool | None, DATA, MAY_DIFFER, NOT_WITH_TASK] = None
-    """Whether the first row has the columns' names; if not, they are 1, 2, ... Default: it has."""
+    """Whether the first row has the column names; without them they are 1, 2, ... Default: yes."""
 
     sheet: Annotated[str | None, DATA, MAY_DIFFER, NOT_WITH_TASK] = None
     """Sheet of a spreadsheet (the extra excel). Default: the only one that has rows."""
@@ -140,13 +140,13 @@ class TrainConfig:
     """Whether double quotes are text or enclose fields. Default: found in the rows, as csv has them."""
 
     on_null: Annotated[Literal["error", "drop", "empty"], DATA, NOT_WITH_TASK, EJECTED] = "error"
-    """What to do with a row without a text or label: stop, leave it out, or take the text as empty."""
+    """How to handle rows without a text or label: stop, drop them, or use an empty text."""
 
     max_length: Annotated[int | None, WHOLE, DATA, at_least(1), EJECTED] = None
-    """Longest input in tokens; what is longer is cut off. Default: the model's own limit."""
+    """Maximum input length in tokens; longer texts are truncated. Default: the model's limit."""
 
     stride: Annotated[int | None, WHOLE, DATA, at_least(0), EJECTED] = None
-    """Cut long texts into windows that share N tokens, and average over them, instead of one."""
+    """Split long texts into windows that overlap by N tokens and average them, instead of truncation."""
 
     max_train_samples: Annotated[int | None, WHOLE, DATA, at_least(1), EJECTED] = None
     """Use only the first N training rows."""
@@ -155,44 +155,44 @@ class TrainConfig:
     """A name on the hub, a folder (a finished run is one), or demo: the embedded MiniLM."""
 
     dtype: Annotated[Literal["float32", "bfloat16"], MODEL, NotEjected()] = "float32"
-    """Type of the frozen weights with --lora-rank; what trains is float32 in any case."""
+    """Type of the frozen weights with --lora-rank; trained weights are always float32."""
 
     dropout: Annotated[float | None, MODEL, at_least(0), less_than(1), EJECTED] = None
     """Probability of hidden and attention dropout. Default: the checkpoint's own."""
 
     freeze_embeddings: Annotated[bool, MODEL, EJECTED] = False
-    """Keep the embeddings as they are."""
+    """Do not train the embeddings."""
 
     freeze_layers: Annotated[int, WHOLE, MODEL, at_least(0), EJECTED] = 0
-    """Keep the first N encoder layers, and the embeddings, as they are."""
+    """Do not train the embeddings and the first N encoder layers."""
 
     new_head: Annotated[bool, MODEL, EJECTED] = False
     """Replace the checkpoint's head by a new one for other labels."""
 
     lora_rank: Annotated[int | None, WHOLE, MODEL, at_least(1), EJECTED] = None
-    """Train low-rank adapters of N columns instead of the weights (LoRA; the extra lora)."""
+    """Rank of LoRA adapters, which are trained instead of the weights (the extra lora)."""
 
     lora_alpha: Annotated[float | None, MODEL, more_than(0), EJECTED] = None
-    """Scale of the adapters: alpha / rank times their product. Default: twice the rank."""
+    """LoRA alpha: adapters are scaled by alpha / rank. Default: twice the rank."""
 
     merge_lora: Annotated[bool, MODEL, MAY_DIFFER] = False
-    """Save the model with its adapters added into the weights."""
+    """Merge the LoRA adapters into the weights before the model is saved."""
 
     num_train_epochs: Annotated[
         float, OPTIM, more_than(0), COMMON, EJECTED, Parameter(alias="--epochs")
     ] = 3.0
-    """Passes over the training rows, in epochs; a fraction ends within an epoch."""
+    """Number of epochs; a fraction ends within an epoch."""
 
     max_steps: Annotated[int, WHOLE, OPTIM, STEPS_OR_MINUS_1, EJECTED] = -1
-    """Train for N optimizer steps, whatever the epochs say; -1: by epochs."""
+    """Number of optimizer steps, overrides the epochs; -1: train by epochs."""
 
     per_device_train_batch_size: Annotated[
         int, WHOLE, OPTIM, at_least(1), COMMON, EJECTED, Parameter(alias="--batch-size")
     ] = 8
-    """Training rows in a batch, on each process."""
+    """Training batch size of each process."""
 
     gradient_accumulation_steps: Annotated[int, WHOLE, OPTIM, at_least(1), EJECTED] = 1
-    """Batches whose gradients make one optimizer step."""
+    """Number of batches to accumulate gradients over before an optimizer step."""
 
     learning_rate: Annotated[
         float, OPTIM, more_than(0), COMMON, EJECTED, Parameter(alias="--lr")
@@ -203,38 +203,38 @@ class TrainConfig:
     """Optimizer: torch's AdamW, fused or not, or its SGD without momentum; transformers' Adafactor."""
 
     lr_scheduler_type: Annotated[Schedule, OPTIM, EJECTED] = "linear"
-    """How the learning rate moves, by optimizer step."""
+    """Learning rate schedule, by optimizer step."""
 
     lr_scheduler_kwargs: Annotated[dict[str, float | str], OPTIM, EJECTED] = field(
         default_factory=dict
     )
-    """What a schedule takes besides, as in --lr-scheduler-kwargs.num_cycles 2."""
+    """Further arguments of the schedule, as in --lr-scheduler-kwargs.num_cycles 2."""
 
     warmup_steps: Annotated[float, OPTIM, at_least(0), EJECTED] = 0.0
-    """Optimizer steps from 0 to the peak; below 1: that fraction of all steps."""
+    """Warm-up from 0 to the peak, in optimizer steps; below 1: a fraction of all steps."""
 
     weight_decay: Annotated[float, OPTIM, at_least(0), EJECTED] = 0.0
-    """Weight decay, by optimizer step, of all but biases and normalizations."""
+    """Weight decay, not applied to biases and normalization layers."""
 
     adam_beta1: Annotated[float, OPTIM, at_least(0), less_than(1), EJECTED] = 0.9
-    """AdamW's memory of the gradient, as a fraction kept each step."""
+    """AdamW beta1, the decay rate of the first moment."""
 
     adam_beta2: Annotated[float, OPTIM, at_least(0), less_than(1), EJECTED] = 0.999
-    """AdamW's memory of the squared gradient, as a fraction kept each step."""
+    """AdamW beta2, the decay rate of the second moment."""
 
     adam_epsilon: Annotated[float, OPTIM, more_than(0), EJECTED] = 1e-8
-    """AdamW's guard against dividing by zero."""
+    """AdamW epsilon, added to the denominator."""
 
     gradient_checkpointing: Annotated[bool, OPTIM, SAME_NUMBERS] = False
-    """Compute each layer again in the backward pass: less memory, the same numbers, more time."""
+    """Recompute each layer in the backward pass: less memory, more time, the same numbers."""
 
     max_grad_norm: Annotated[float, OPTIM, at_least(0), EJECTED] = 1.0
-    """Norm to which longer gradients are clipped; 0: not clipped."""
+    """Maximum gradient norm for clipping; 0: no clipping."""
 
     label_smoothing_factor: Annotated[
         float, OPTIM, at_least(0), at_most(1), CLASSES_ONLY, EJECTED
     ] = 0.0
-    """Probability that the target spreads evenly over all labels."""
+    """Label smoothing: probability mass that is spread evenly over all labels."""
 
     class_weights: Annotated[
         ClassWeights | None, WEIGHTS, OPTIM, LABEL_WEIGHTS, CLASSES_ONLY, EJECTED
@@ -242,15 +242,15 @@ class TrainConfig:
     """Weight of each label in the loss: balanced, or a number for each label."""
 
     focal_gamma: Annotated[float | None, OPTIM, at_least(0), CLASSES_ONLY, EJECTED] = None
-    """Focal loss: how much less a row counts that is already right, as an exponent."""
+    """Focal loss exponent; a higher value down-weights easy examples."""
 
     train_sampling_strategy: Annotated[
         Literal["random", "weighted", "group_by_length"], OPTIM, EJECTED
     ] = "random"
-    """Rows shuffled; drawn so that all classes are equally frequent; or alike in length in a batch."""
+    """Shuffle; sample all classes equally often; or group rows of similar length into batches."""
 
     seed: Annotated[int, WHOLE, OPTIM, SEED, COMMON, EJECTED] = 42
-    """Seed of the new head, the dropout and the order of the rows."""
+    """Random seed of the new head, the dropout and the order of the rows."""
 
     eval_strategy: Annotated[Literal["no", "steps", "epoch"], EVAL, EJECTED] = "epoch"
     """When to evaluate: never, every --eval-steps, or after each epoch."""
@@ -261,37 +261,37 @@ class TrainConfig:
     per_device_eval_batch_size: Annotated[
         int, WHOLE, EVAL, at_least(1), EJECTED, Parameter(alias="--eval-batch-size")
     ] = 8
-    """Rows in an evaluation batch, on each process."""
+    """Evaluation batch size of each process."""
 
     metric_for_best_model: Annotated[str | None, EVAL, CHOOSES_BEST, EJECTED] = None
-    """Metric that says which evaluation is the best: loss or one of the task's. Default: loss."""
+    """Metric that selects the best checkpoint: loss or one of the task's. Default: loss."""
 
     greater_is_better: Annotated[bool | None, EVAL, CHOOSES_BEST, EJECTED] = None
-    """Whether more of that metric is better. Default: yes, but for losses and errors."""
+    """Whether higher values of that metric are better. Default: yes, except for losses and errors."""
 
     load_best_model_at_end: Annotated[bool, EVAL, CHOOSES_BEST, NEEDS_EVALUATIONS, EJECTED] = False
-    """Save the model of the best evaluation instead of the last one."""
+    """Save the model of the best evaluation instead of the last."""
 
     early_stopping_patience: Annotated[
         int | None, WHOLE, EVAL, at_least(1), NEEDS_EVALUATIONS, EJECTED
     ] = None
-    """Stop after N evaluations in a row that are not better than the best."""
+    """Early stopping: stop after N evaluations in a row without improvement."""
 
     early_stopping_threshold: Annotated[float, EVAL, at_least(0), EJECTED] = 0.0
-    """How much better, in units of the metric, counts as better."""
+    """Smallest improvement of the metric that counts, for early stopping."""
 
     threshold_metric: Annotated[str | None, EVAL, NEEDS_EVALUATIONS, CLASSES_ONLY, AS_TRAINED] = (
         None
     )
-    """Choose thresholds on the validation rows, after training, by this metric, as in f1."""
+    """Choose decision thresholds on the validation rows, after training, that maximize this metric."""
 
     threshold_costs: Annotated[
         tuple[float, float] | None, EVAL, COSTS, NEEDS_EVALUATIONS, CLASSES_ONLY, AS_TRAINED
     ] = None
-    """Choose thresholds there by the costs of a false positive and of a false negative."""
+    """Choose thresholds that minimize the cost, given those of a false positive and a false negative."""
 
     calibrate: Annotated[bool, EVAL, NEEDS_EVALUATIONS, CLASSES_ONLY, AS_TRAINED] = False
-    """Fit there a temperature for the logits, so that probabilities say how often they are right."""
+    """Calibrate the probabilities by temperature scaling, fitted on the validation rows."""
 
     output_dir: Annotated[Path | None, RUN, COMMON, MAY_DIFFER, Parameter(alias="-o")] = None
     """Folder of the run. Default: runs/TASK, or runs/ and the name of your file."""
@@ -300,7 +300,7 @@ class TrainConfig:
     """Replace the run in the output folder; it stays in RUN.old until there is a checkpoint."""
 
     report_to: Annotated[tuple[Tracker, ...], FILES, RUN, MAY_DIFFER, OWN_LOGS] = ()
-    """Trackers to log to besides: tensorboard (into RUN/logs), mlflow, wandb, trackio."""
+    """Experiment trackers to log to: tensorboard (into RUN/logs), mlflow, wandb, trackio."""
 
     logging_steps: Annotated[int, WHOLE, RUN, at_least(1), EJECTED] = 10
     """Optimizer steps from one line of history.jsonl to the next."""
@@ -315,46 +315,46 @@ class TrainConfig:
     """Keep the last N checkpoints, at least 2."""
 
     resume: Annotated[bool, RUN, COMMON, OF_CALL, STARTS_AT_STEP_0] = False
-    """Go on from the newest checkpoint of the output folder that is whole."""
+    """Resume from the newest intact checkpoint in the output folder."""
 
     resume_from_checkpoint: Annotated[Path | None, RUN, OF_CALL, STARTS_AT_STEP_0] = None
-    """Go on from this checkpoint of the output folder instead of the newest."""
+    """Resume from this checkpoint of the output folder instead of the newest."""
 
     force: Annotated[bool, RUN, OF_CALL, STARTS_AT_STEP_0] = False
     """Resume although settings, data, processes, threads or versions differ."""
 
     dataloader_num_workers: Annotated[int, WHOLE, RUN, at_least(0), MAY_DIFFER, EJECTED] = 0
-    """Processes that prepare batches; 0: the training process does."""
+    """Number of processes that load batches; 0: the training process does."""
 
     use_cpu: Annotated[bool, RUN, EJECTED] = False
-    """Stay on the CPU where there is a GPU."""
+    """Use the CPU even if there is a GPU."""
 
     bf16: Annotated[bool, RUN, EJECTED] = False
-    """Compute in bfloat16 where torch's autocast does; weights and optimizer stay float32."""
+    """Mixed precision with bfloat16 (autocast); weights and optimizer stay float32."""
 
     fp16: Annotated[bool, RUN, EJECTED] = False
-    """Compute in float16 where torch's autocast does, with a scaled loss; for GPUs."""
+    """Mixed precision with float16 (autocast) and loss scaling; for GPUs."""
 
     tf32: Annotated[bool | None, RUN, SWITCH_OF_TORCH] = None
-    """Float32 matrix products in TF32, on NVIDIA GPUs since Ampere. Default: as torch has it."""
+    """Use TF32 for float32 matrix products, on NVIDIA GPUs since Ampere. Default: torch's setting."""
 
     torch_compile: Annotated[bool, RUN, EJECTED] = False
-    """Compile the model with torch.compile; batches are padded then."""
+    """Compile the model with torch.compile; batches are then padded."""
 
     execution: Annotated[Literal["auto", "unpadded", "padded"], RUN, EJECTED] = "auto"
-    """Compute no padding (auto: where the model can), or pad, which gives the Trainer's bits."""
+    """Skip padding (auto: if the model supports it), or pad, which gives exactly the Trainer's numbers."""
 
     products: Annotated[Literal["auto", "default"], RUN, MAY_DIFFER] = "auto"
-    """Matrix products on a CPU: the fastest exact float32 kernels (auto), or torch's default."""
+    """CPU matrix products: the fastest exact float32 kernels (auto), or torch's default."""
 
     ddp_timeout: Annotated[int, WHOLE, RUN, at_least(1), MAY_DIFFER] = 1800
-    """Seconds that processes wait for each other while one reads, tokenizes or saves."""
+    """Timeout in seconds for other processes while one reads, tokenizes or saves."""
 
     step_timeout: Annotated[int, WHOLE, RUN, at_least(1), MAY_DIFFER] = 20
-    """Seconds that processes wait for each other in a training step or an evaluation's batch."""
+    """Timeout in seconds for other processes in a training step or an evaluation batch."""
 
     dry_run: Annotated[bool, RUN, OF_CALL, NOTHING_IS_TRAINED] = False
-    """Do everything up to the first forward pass, train nothing, write no run."""
+    """Check everything up to the first forward pass; train nothing and write no run."""
 
     def __post_init__(self) -> None:
         """Convert each value to its field's type.

@@ -1,6 +1,6 @@
 """Fine-tune a text classifier: the script of every run, of which `plainloop eject` keeps what one does.
 
-It runs as it stands, on the embedded rows. A condition on settings alone is decided by the run's
+It runs unchanged, on the embedded rows. A condition on settings alone is decided by the run's
 settings: the branch that is off is taken out, and what nothing uses then.
 """
 
@@ -216,7 +216,7 @@ inputs = raw.map(tokenize, batched=True, remove_columns=TEXT_COLUMNS)
 collate = WindowCollator(tokenizer) if STRIDE is not None else DataCollatorWithPadding(tokenizer)
 loading = {"collate_fn": collate}
 if DATALOADER_NUM_WORKERS:
-    # Forked: a process that is started otherwise runs this whole file first.
+    # Forked: a process that is started otherwise runs this entire file first.
     loading |= {"num_workers": DATALOADER_NUM_WORKERS, "multiprocessing_context": "fork"}
 train_rows = inputs["train"]
 if TRAIN_SAMPLING_STRATEGY == "weighted":
@@ -233,7 +233,7 @@ if EVAL_STRATEGY != "no":
     eval_dataloader = accelerator.prepare(eval_dataloader)
 
 # %% model
-# The model. Its new head is drawn from torch's generator, hence the seed.
+# The model. Its new head is drawn from torch's generator, so the seed is set first.
 set_seed(SEED)
 model = AutoModelForSequenceClassification.from_pretrained(
     MODEL,

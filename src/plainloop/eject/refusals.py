@@ -71,7 +71,7 @@ def check_task_and_model(config: TrainConfig, task: Task, pretrained: str) -> No
 
 
 def check_targets(paths: Sequence[Path], *, overwrite: bool) -> None:
-    """Check that the files replace none that is there, or are meant to.
+    """Check that the files replace no existing file, or are meant to.
 
     Args:
         paths: the script, then its data files.
@@ -83,7 +83,7 @@ def check_targets(paths: Sequence[Path], *, overwrite: bool) -> None:
     there = [path for path in paths if path.exists()]
     if there and (not overwrite or any(path.is_dir() for path in there)):
         raise UserError(
-            f"{', '.join(map(str, there))} is there already",
+            f"{', '.join(map(str, there))} already exists",
             where=f"--script {paths[0]}",
             fix="choose another name, or --overwrite",
         )

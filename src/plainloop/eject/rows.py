@@ -31,7 +31,7 @@ class Rows:
     Attributes:
         settings: name -> value of the script's constants.
         files: split -> its file, or its files where a split has several.
-        scored_splits: the splits that are scored after the training, beside the validation split.
+        scored_splits: the splits that are scored after the training, other than the validation split.
         validation_rows: indices into the training rows, as the script reads them, of the validation
             split; None if it has its own files.
         copied: file name -> path or content of the files in the script's data folder.
@@ -73,7 +73,7 @@ def rows_of_task(config: TrainConfig, task: Task) -> Rows:
 
 
 def rows_of_files(inputs: Inputs) -> Rows:
-    """Describe how to read the user's rows: from their files, or else from copies beside the script.
+    """Describe how to read the user's rows: from their files, or else from copies next to the script.
 
     Args:
         inputs: the settings with the detected columns, and the rows as plainloop reads them.
@@ -108,7 +108,7 @@ def rows_of_files(inputs: Inputs) -> Rows:
 
 
 def _copied_rows(inputs: Inputs, scored: Sequence[str]) -> Rows:
-    """Rows as plainloop reads them, as parquet files beside the script, with the labels' names."""
+    """Rows as plainloop reads them, as parquet files next to the script, with the labels' names."""
     task, names, copied = inputs.task, inputs.task.label_names, {}
     for split, rows in inputs.raw.items():
         labels: Any = rows.with_format("numpy")["label"][:]

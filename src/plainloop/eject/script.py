@@ -30,14 +30,14 @@ class Script:
         metadata: the comment above it that names its packages; see `inline_metadata`.
         title: the script's docstring.
         parts: part name -> source, in order; the imports come first.
-        beside: path relative to the script's folder -> file to copy, or text or bytes to write there.
+        data_files: path relative to the script's folder -> file to copy, or text or bytes to write there.
     """
 
     path: Path
     metadata: str
     title: str
     parts: Mapping[str, str]
-    beside: Mapping[str, Path | str | bytes]
+    data_files: Mapping[str, Path | str | bytes]
 
     @property
     def source(self) -> str:
@@ -45,9 +45,9 @@ class Script:
         return space("\n\n".join([f'{self.metadata}"""{self.title}"""', *self.parts.values()]))
 
     @property
-    def paths_beside(self) -> list[Path]:
+    def data_paths(self) -> list[Path]:
         """Paths of the data files that are written with the script."""
-        return [self.path.parent / name for name in self.beside]
+        return [self.path.parent / name for name in self.data_files]
 
     def write(self, *, overwrite: bool = False, inputs: Sequence[Path] = ()) -> None:
         """Write the data files, then the script or notebook, each file atomically.
@@ -60,10 +60,10 @@ class Script:
             UserError: the folder does not exist, or a file exists already; nothing is written.
         """
         check_output(self.path, "--script", inputs)
-        check_targets([self.path, *self.paths_beside], overwrite=overwrite)
+        check_targets([self.path, *self.data_paths], overwrite=overwrite)
         is_notebook = self.path.suffix == NOTEBOOK_SUFFIX
         text = to_notebook(self.title, self.parts) if is_notebook else self.source
-        for name, content in {**self.beside, self.path.name: text}.items():
+        for name, content in {**self.data_files, self.path.name: text}.items():
             target = self.path.parent / name
             make_output_folder(target.parent, "--script")
             check_output(target, "--script", inputs)
@@ -98,16 +98,18 @@ def make_script(config: TrainConfig, path: Path, inputs: Inputs | None = None) -
     check_tokenizer(tokenizer, len(columns), config.max_length)
     create_tokenize(tokenizer, columns, config.max_length, config.stride)  # checks the stride
     rows = rows_of_task(config, inputs.task) if config.task else rows_of_files(inputs)
-    beside: dict[str, Path | str | bytes] = {
+    data_files: dict[str, Path | str | bytes] = {
         f"{path.stem}-data/{name}": file for name, file in rows.copied.items()
     }
     if rows.validation_rows is not None:
-        beside[f"{path.stem}-validation-rows.txt"] = "".join(f"{n}\n" for n in rows.validation_rows)
+        data_files[f"{path.stem}-validation-rows.txt"] = "".join(
+            f"{n}\n" for n in rows.validation_rows
+        )
     parts = render(settings_of(inputs, rows, path))
     metadata = inline_metadata(
         "\n".join(parts.values()), [DEMO_PACKAGE] if config.model == DEMO_MODEL else []
     )
-    return Script(path, metadata, _title(inputs.task, path), parts, beside)
+    return Script(path, metadata, _title(inputs.task, path), parts, data_files)
 
 
 def _title(task: Task, path: Path) -> str:

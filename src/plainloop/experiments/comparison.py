@@ -54,7 +54,7 @@ class Comparison:
         if low <= 0 <= high:
             text = (
                 f"No difference can be concluded: the second run's {shown} differs by {interval}, "
-                "which the draw of the rows may explain."
+                "which is not significant."
             )
         else:
             better = (found.difference > 0) is (name not in LESS_IS_BETTER)

@@ -83,8 +83,8 @@ def find_label_errors(inputs: Inputs, num_folds: int, stop: StopRequest) -> None
     kept = ("rows", "scores", "num_suspected", "suspected")
     metrics = load_metrics(inputs.config.run_path)
     metrics[CV_FOLDER] = {"folds": num_folds, **{name: found[name] for name in kept}}
-    # Without a manifest a run is used, with a warning. So a process killed in between leaves no run that
-    # is refused.
+    # Without a manifest a run is used, with a warning: a process killed in between leaves no run
+    # that is refused.
     (inputs.config.run_path / MANIFEST_FILE).unlink(missing_ok=True)
     rows.save(folder, "train")
     write_json(inputs.config.run_path / METRICS_FILE, metrics)

@@ -54,10 +54,10 @@ def score_differences(first: Sequence[Scorer], second: Sequence[Scorer]) -> dict
 def score_intervals(
     scorer: Scorer, *, num_resamples: int = NUM_RESAMPLES, seed: int = SEED
 ) -> dict[str, Interval]:
-    """The 95 % interval of each score of one model, over the draw of the rows.
+    """The 95 % interval of each score of one model, over the sampling of the rows.
 
     Percentiles of `scipy.stats.bootstrap`, stratified by label: each resample has as many rows of
-    each label as the rows have. So the interval is about other rows with the same share of labels,
+    each label as the rows have. The interval is therefore about other rows with the same share of labels,
     as in a validation part that was split by label. If those shares are a matter of chance, and some
     labels are harder than others, the interval is wider. Multi-label rows and values are not
     stratified.
@@ -121,7 +121,7 @@ def _without_variation(found: dict[str, Interval], scorer: Scorer) -> dict[str, 
 def mean_intervals(
     scorers: Sequence[Scorer], *, num_resamples: int = NUM_RESAMPLES, seed: int = SEED
 ) -> dict[str, Interval]:
-    """The 95 % interval of each score's mean over seeds, over the draw of the rows and the seeds.
+    """The 95 % interval of each score's mean over seeds, over the sampling of the rows and the seeds.
 
     Args as in `difference_intervals`, of which this is one side.
     """

@@ -262,7 +262,7 @@ def ranking_scores(
 ) -> dict[str, Floats]:
     """roc_auc, the area under the ROC curve, and average_precision.
 
-    Of label 1 in a binary task, else the mean over each label against the rest. NaN if a label has no
+    In a binary task that of label 1, else the mean over each label against the rest. NaN if a label has no
     rows, and roc_auc also if a label has every row.
     """
     truth = one_hot(references, probabilities.shape[1])

@@ -66,6 +66,6 @@ def score_slices(rows: RowPredictions, values: Sequence[str], task: Task) -> lis
 def explain_slices(slices: Sequence[Slice]) -> str:
     """Say how many slices were compared, and what that means for the worst of them."""
     return (
-        f"{len(slices)} slices were looked at. Of many, some score low by chance: the intervals are not "
+        f"{len(slices)} slices were compared. With many slices some score low by chance: the intervals are not "
         f"corrected for multiple comparisons. Below {FEWEST_ROWS} rows a slice has no rank."
     )

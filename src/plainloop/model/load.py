@@ -163,7 +163,7 @@ def load_model(
 def draw_new_head(model: PreTrainedModel) -> set[str]:
     """Draw a classifier's parameters outside of its encoder again; return their names."""
     # `ignore_mismatched_sizes` draws only parameters of another shape, and would keep the head of
-    # as many labels. So the head is that of a model drawn from the configuration alone.
+    # as many labels. The head is therefore that of a model drawn from the configuration alone.
     fresh = AutoModelForSequenceClassification.from_config(model.config).state_dict()
     head = {name for name in fresh if not name.startswith(f"{model.base_model_prefix}.")}
     model.load_state_dict({name: fresh[name] for name in head}, strict=False)

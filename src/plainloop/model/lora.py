@@ -157,8 +157,8 @@ def save_lora(model: Any, folder: Path) -> None:
     """Save a LoRA model as a folder that `AutoModelForSequenceClassification` loads by itself.
 
     peft's adapter_config.json and adapter_model.safetensors hold the adapter and the head but not
-    the labels: alone, they would be loaded onto a base model with two unnamed labels. So the frozen
-    base model is saved with them, with the labels in its config.json.
+    the labels: alone, they would be loaded onto a base model with two unnamed labels. The frozen
+    base model is therefore saved with them, with the labels in its config.json.
 
     Args:
         model: from peft's `get_peft_model`.

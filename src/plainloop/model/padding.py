@@ -26,7 +26,7 @@ and the others' landmarks, blocks or convolutions reach into the padding. docs/a
 def set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Tell a model the id of its tokenizer's padding token, which its config may lack or have wrong.
 
-    A model whose positions start behind the padding id (RoBERTa's kin) keeps its own.
+    A model whose positions start behind the padding id (RoBERTa and similar) keeps its own.
     """
     config = model.config.get_text_config()
     if tokenizer.pad_token_id is not None and padded_positions(model) is None:

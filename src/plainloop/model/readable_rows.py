@@ -131,8 +131,8 @@ def find_unknown(
 
     Args:
         input_ids: a list of tokens for each row, or of lists, one for each window.
-        tokenizer: that they are from. GPT-2's kin, whose unknown token is another special one too, know
-            every byte.
+        tokenizer: that they are from. Tokenizers like GPT-2's, whose unknown token is another special one too,
+            know every byte.
         split: train is refused if it is so of all rows together.
 
     Returns:

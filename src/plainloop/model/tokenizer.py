@@ -17,7 +17,7 @@ from plainloop.model.load import explain_load_errors
 from plainloop.model.padding import padded_positions
 
 SMALLEST_SHARE = 0.1
-"""Of the embedding table, that a tokenizer's vocabulary must have to be this model's."""
+"""The share of the embedding table that a tokenizer's vocabulary must have to be this model's."""
 
 logger = logging.getLogger(__name__)
 

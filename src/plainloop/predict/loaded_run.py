@@ -209,7 +209,7 @@ class Run:
             DivergedError: a logit is not finite.
         """
         num_texts = len(self.task.text_columns)
-        # Of a frame the iteration would give the names of its columns.
+        # Iteration over a frame would give the names of its columns.
         is_one = isinstance(texts, (str, Mapping)) or hasattr(texts, "columns")
         given: list[Any] = [texts] if is_one or not hasattr(texts, "__iter__") else list(texts)
         if num_texts > 1 and len(given) == num_texts and all(isinstance(t, str) for t in given):
@@ -260,7 +260,7 @@ class Run:
         multi-label prediction is a list, or one string if the training file had a label separator.
         All rows are validated before the model is loaded.
 
-        Of more than 1000 rows the logits are kept in parts next to the output, in OUTPUT.parts, until
+        With more than 1000 rows the logits are kept in parts next to the output, in OUTPUT.parts, until
         it is written: the same call resumes one that was killed. On several processes, all of which
         call this, each predicts its share of the parts, and the main process writes the output.
 

@@ -85,7 +85,11 @@ def render_card(run: Run) -> str:
             "## Limits",
             "",
             f"- It was trained on {'pairs of texts' if pair else 'single texts'} of the data above."
-            + (f" Of a text it reads {config.max_length} tokens." if config.max_length else "")
+            + (
+                f" It reads at most {config.max_length} tokens of a text."
+                if config.max_length
+                else ""
+            )
             + " Texts of another kind, language or time were not tried.",
             "- An interval is about other rows of the same kind and says nothing of other seeds.",
             "- Its licence is at most as free as those of the model and the data it was made of"

@@ -23,7 +23,7 @@ class HubUpload:
     """Name on the hub, as in NAME or USER/NAME. Default: the run folder's name."""
 
     hub_private_repo: bool | None = None
-    """Whether only its owner sees it. Default: as the owner's settings say."""
+    """Whether the repository is private. Default: the owner's setting on the hub."""
 
 
 NO_UPLOAD = HubUpload()
@@ -130,7 +130,7 @@ def upload_run(folder: Path, name: str, *, private: bool | None) -> None:
         raise MachineError(
             f"not uploaded: {first_line(error)}",
             where=f"--push-to-hub {name}",
-            fix="the run is whole; to try again: the same command with --resume",
+            fix="the run is complete; to upload again: the same command with --resume",
         ) from error
     say("Uploaded", str(address))
 
@@ -138,7 +138,7 @@ def upload_run(folder: Path, name: str, *, private: bool | None) -> None:
 def _write_upload(folder: Path, upload: Path) -> None:
     """Fill a folder with the files to upload, large ones as links, and their manifest.
 
-    Of run.yaml it has what predictions depend on: no path of this machine.
+    Its run.yaml has what predictions depend on: no path of this machine.
     """
     import yaml
 

@@ -39,7 +39,7 @@ def create_accelerator(config: TrainConfig = TrainConfig()) -> Accelerator:
     on_cpu = config.use_cpu or not torch.accelerator.is_available()
     mixed_precision = choose_precision(config, on_cpu=on_cpu)
     if config.tf32 is not None and not on_cpu:
-        enable_tf32(config.tf32)  # of the whole process, as TrainingArguments does it
+        enable_tf32(config.tf32)  # for the entire process, as TrainingArguments does it
     # Otherwise a second run of a process would silently have the precision of the first.
     AcceleratorState._reset_state()  # noqa: SLF001
     if on_cpu:

@@ -152,5 +152,5 @@ def explain_disk_errors(folder: Path) -> Iterator[None]:
         raise MachineError(
             DISK_ERRORS.get(error_number(error) or 0, f"cannot be written: {error}"),
             where=str(folder),
-            fix=f"{ROOM}, then --resume; older checkpoints are whole",
+            fix=f"{ROOM}, then --resume; older checkpoints are intact",
         ) from error

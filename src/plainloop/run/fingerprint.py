@@ -95,7 +95,9 @@ def check_fingerprint(
         saved["settings"]["model"] = settings["model"]
     differences = []
     if "rows" in saved:
-        differences = ["it was saved by plainloop 0.1.0, whose rows cannot be compared with ours"]
+        differences = [
+            "it was saved by plainloop 0.1.0, whose rows cannot be compared with those of this version"
+        ]
         saved.pop("rows")
         ours.pop("inputs")
     differences += [

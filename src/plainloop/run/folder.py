@@ -126,7 +126,7 @@ def check_output_dir(config: TrainConfig) -> None:
             raise UserError(
                 f"the old run cannot be moved to {printable_path(old)}",
                 where=where,
-                fix="rename what is there, or choose another folder",
+                fix="rename the existing one, or choose another folder",
             )
     existing = output_dir
     while not existing.exists():
@@ -390,7 +390,7 @@ class RunFolder:
         if had_bars:
             logging.enable_progress_bar()
         tokenizer.save_pretrained(self.path)
-        # Before metrics.json, which says that all of these are there, whatever happens to the power.
+        # Before metrics.json, whose existence means that all of these exist, even after a power loss.
         for path in (self.path / name for name in run_entries(self.path)):
             if path.is_file():
                 fsync_path(path)

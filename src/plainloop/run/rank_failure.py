@@ -128,7 +128,7 @@ def announce_errors(again: str) -> Iterator[None]:
 
 
 def lost_rank_error(
-    error: BaseException, *, where: str = "", again: str = "the same command with --resume goes on"
+    error: BaseException, *, where: str = "", again: str = "run the same command with --resume"
 ) -> MachineError:
     """The error to raise for a failed collective: which rank is missing, and what to do.
 

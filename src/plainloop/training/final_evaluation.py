@@ -49,7 +49,7 @@ def evaluate_saved(
 
     Saves each row's prediction in the run's folder, and in metrics.json: "analysis" of each split;
     "data", the findings in the data and the scores of baselines; and the scores of each split but
-    validation, whose are there as "saved". If the settings ask for thresholds or calibration, they are
+    validation, whose scores "saved" has. If the settings ask for thresholds or calibration, they are
     fitted on the validation rows, saved in the folder and used for the other splits.
 
     Args:

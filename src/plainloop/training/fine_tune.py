@@ -56,7 +56,7 @@ def fine_tune(
         train_dataset: rows instead of those that the settings name: a datasets.Dataset, a DatasetDict
             with a split train, or a pandas frame. They are not written into run.yaml, so that a
             resume and `evaluate_run` need them again.
-        eval_dataset: validation rows beside them, a Dataset or a frame. Default: the split
+        eval_dataset: validation rows for them, a Dataset or a frame. Default: the split
             validation, or a part of the training rows.
 
     Returns:

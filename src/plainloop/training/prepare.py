@@ -71,7 +71,7 @@ def load_inputs(
     Args:
         config: the settings.
         train_dataset: rows instead of those that the settings name; see `sources_of`.
-        eval_dataset: validation rows beside them.
+        eval_dataset: validation rows for them.
         refuse: whether data are refused with which a training is impossible.
 
     Raises:

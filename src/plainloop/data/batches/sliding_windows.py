@@ -37,7 +37,7 @@ def check_stride(
             fix="leave it out, so that long texts are truncated, or choose another model",
         )
     length = max_length or tokenizer.model_max_length
-    if length > 10**9:  # what transformers writes where there is no limit
+    if length > 10**9:  # what transformers writes if there is no limit
         raise UserError(
             "the model takes texts of any length, so nothing says how long a window is",
             where="--stride",

@@ -39,7 +39,7 @@ def check_tokenizer(
     special = tokenizer.num_special_tokens_to_add(pair=num_texts > 1)
     if max_length is not None and max_length <= special:
         raise UserError(
-            f"{max_length} tokens leave no room for text beside the {special} special ones",
+            f"{max_length} tokens leave no room for text next to the {special} special ones",
             where="--max-length",
             fix=f"give more than {special}",
         )

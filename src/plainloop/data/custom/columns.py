@@ -88,7 +88,7 @@ OTHER_LABELS = frozenset(
     reviewrating starrating stars star isspam spam istoxic isduplicate issarcastic coarselabel
     finelabel labelcoarse labelfine quality y""".split()  # noqa: SIM905
 )
-TAGS = frozenset(("tag", "tags"))  # often keywords beside the label
+TAGS = frozenset(("tag", "tags"))  # often keywords next to the label
 # A column of few values with such a name is more often a property of the rows than their label.
 PROPERTIES = frozenset(
     """source language lang locale origin platform channel country region split fold year month

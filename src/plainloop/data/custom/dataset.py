@@ -40,7 +40,7 @@ class CustomDataset:
 
     Attributes:
         task: made of what was found.
-        raw: splits train, validation and, where there is a test file, test, as `read_splits` has them.
+        raw: splits train, validation and, if there is a test file, test, as `read_splits` has them.
         config: the settings with what was found filled in, so that the next run need not look for it.
         found: printable lines: which columns, which labels, which split, and why.
         sources: split -> source of its rows; a split that was drawn from train has train's.

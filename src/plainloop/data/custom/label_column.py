@@ -4,7 +4,7 @@ Before labels are numbered:
 - the numbers of a `datasets.ClassLabel` become its names, which Arrow and Parquet files hold;
 - lists written as text (`['a', 'b']`, `{"choices": ["a"]}`) are lists; lists of one label are classes;
 - a row that repeats the header, a row of totals at the end, and a mark that a tool writes for a
-  missing value (nan, -, \N, or -1 beside 0 and 1) are not labels: `--on-null drop` leaves them out.
+  missing value (nan, -, \N, or -1 next to 0 and 1) are not labels: `--on-null drop` leaves them out.
 """
 
 import ast

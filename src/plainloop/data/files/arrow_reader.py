@@ -44,7 +44,7 @@ def open_parquet(path: Path, rows: int) -> tuple[pa.Schema, Batches]:
                 num_rows += batch.num_rows
                 yield batch.cast(schema)
             if num_rows != file.metadata.num_rows:  # Arrow stops where the shortest column ends
-                raise pa.ArrowInvalid(f"{num_rows} of {file.metadata.num_rows} rows are there")
+                raise pa.ArrowInvalid(f"{num_rows} of {file.metadata.num_rows} rows were read")
 
     return schema, batches
 

@@ -84,7 +84,7 @@ class Source:
         return self.show([row])
 
     def _find(self, row: int) -> tuple[str, str, int]:
-        """Its file, where there are several, and its line or row in there, from 1."""
+        """Its file, if there are several, and its line or row in that file, from 1."""
         start = 0
         for part in self.parts:
             if row < start + part.num_rows:
@@ -185,9 +185,9 @@ class CheckedFiles:
                 yield from table.to_batches(max_chunksize=self.rows)
 
     def show(self, rows: Sequence[int]) -> str:
-        """Rows as a person finds them, see `Source.show`; of files where a line holds no line breaks.
+        """Rows as a person finds them, see `Source.show`.
 
-        So not of csv, whose cells are never null.
+        Only for files whose lines hold no line breaks, so not for csv, whose cells are never null.
         """
         counts = [sum(batch.num_rows for batch in file.batches()) for file in self.files]
         parts = [

@@ -33,7 +33,7 @@ def score_baselines(
 
     Words and pairs of adjacent words in at least two rows, at most 50,000; a pair's texts are
     joined. The linear model is scikit-learn's LogisticRegression, one for each label where a row
-    may have several, or Ridge. Of each split at most 20,000 rows are used.
+    may have several, or Ridge. At most 20,000 rows of each split are used.
     """
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.exceptions import ConvergenceWarning

@@ -1,7 +1,7 @@
 """Unpadded execution of decoders: Transformers' own layers on the packed row, with causal varlen attention.
 
 A decoder's layers treat each token by itself, but for attention, which Transformers calls by a name in
-the configuration and which gets the keyword arguments of the model's forward. So nothing of a family is
+the configuration and which gets the keyword arguments of the model's forward. Nothing of a family is
 written again: the name is that of `attend_within_sequences`, and the sequences are an argument. The last
 layer's feed-forward, most of its work, is computed for the token that the classifier reads.
 """

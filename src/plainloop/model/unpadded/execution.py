@@ -50,7 +50,7 @@ def choose_execution(
     if config.execution == "padded" or (padding != "unpadded" and (is_compiled or on_other_device)):
         return lines
     copy_to_aligned_memory(model)
-    # A sharding engine flattens the parameters. Adafactor's moments and clipping are of a whole
+    # A sharding engine flattens the parameters. Adafactor's moments and clipping are of an entire
     # table; and SGD has no state in which the decay of the unused rows could be saved.
     if accelerator.distributed_type in SHARDING_ENGINES or not config.optim.startswith("adamw"):
         return lines

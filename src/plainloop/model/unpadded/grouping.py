@@ -1,7 +1,7 @@
 """Groups of sequences of similar length, each computed as one batched matrix product.
 
 Attention of one sequence at a time needs no padding, but for short sequences on a CPU the overhead of
-the calls exceeds the arithmetic. So sequences of nearly the same length are padded to the longest of
+the calls exceeds the arithmetic. Therefore sequences of nearly the same length are padded to the longest of
 their group, as long as the extra arithmetic costs less than the calls that it saves.
 """
 

@@ -138,7 +138,7 @@ def attend_projected(
     """Run `attend` with the key and value projections of the hidden states.
 
     With one query per sequence, keys and values need not be computed: q . (W h + b) equals
-    (W^T q) . h + q . b, and sum(p (W h + b)) equals W sum(p h) + b sum(p). So the projections are
+    (W^T q) . h + q . b, and sum(p (W h + b)) equals W sum(p h) + b sum(p). The projections are then
     applied once per head and sequence instead of once per token.
 
     Args:

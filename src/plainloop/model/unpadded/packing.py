@@ -43,7 +43,7 @@ def find_sequences(attention_mask: torch.Tensor, *, at_right: bool = False) -> P
     Args:
         attention_mask: (sequences, tokens), 1 at real tokens. A 4-D mask, as attention layers take
             it, is not understood.
-        at_right: whether texts may also stand at the right, padded on the left: where no token is
+        at_right: whether texts may also be at the right, padded on the left: where no token is
             read by its place in the row.
 
     Returns:

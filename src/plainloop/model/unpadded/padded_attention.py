@@ -1,7 +1,7 @@
 """Unpadded execution of encoders with an attention of their own: only attention computes the padding.
 
 DeBERTa and MPNet add scores that depend on the distance of two tokens, which varlen attention cannot.
-Their layers treat each token by itself otherwise. So a layer gets the packed row, and its attention a
+Otherwise their layers treat each token by itself. A layer therefore gets the packed row, and its attention a
 padded batch, with Transformers' own mask and distances; nothing of a family is written again.
 """
 

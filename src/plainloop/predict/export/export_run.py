@@ -33,7 +33,7 @@ from plainloop.run.atomic import finish_folder
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 TOLERANCE = 1e-4
-"""Of a float32 logit, as a share of the largest one or of 1."""
+"""Largest error of a float32 logit, as a share of the largest one or of 1."""
 SCRIPT = "predict_script.py"
 
 

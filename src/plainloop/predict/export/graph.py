@@ -20,7 +20,7 @@ OPSET = 20
 
 
 def write_graph(run: Run, tokenizer: "PreTrainedTokenizerBase", path: Path) -> None:
-    """Write model.onnx with tokenizer.json and config.json beside it.
+    """Write model.onnx, tokenizer.json and config.json into a folder.
 
     The graph takes input_ids, attention_mask, ... (int64, rows x tokens, any number of each) and
     gives logits (float32, rows x num_labels). LoRA adapters are merged.

@@ -15,13 +15,13 @@ from plainloop.errors import DivergedError, UserError, printable_path
 
 TOKENIZER_FILE = "tokenizer.json"
 ROWS_PER_BATCH = 8
-"""Of rows of about one length, one batch on each thread: the fastest that was tried on a CPU."""
+"""Rows have about one length, and each thread one batch: the fastest that was tried on a CPU."""
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 PADDING = ("direction", "pad_id", "pad_type_id", "pad_token")
 
 
 class OnnxClassifier:
-    """An exported model with the tokenizer beside it: texts -> logits, as `Classifier`.
+    """An exported model with the tokenizer of its folder: texts -> logits, as `Classifier`.
 
     Args:
         model: the ONNX file.
