@@ -18,6 +18,7 @@ quick: $(VENV)/ready
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell src docs examples notebooks benchmarks train.py *.md
 
 types: $(VENV)/ready
 	$(BIN)/mypy
