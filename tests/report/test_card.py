@@ -65,7 +65,7 @@ def test_it_says_what_the_model_is_its_scores_and_how_to_use_it(card):
     assert "one of the labels: `different`, `paraphrase`" in text
     assert f"| accuracy | {result.metrics['saved']['accuracy']:.4f} |" in text
     assert '"text_pair"' in text
-    assert "Of a text it reads 32 tokens." in text
+    assert "It reads at most 32 tokens of a text." in text
     assert "## Limits" in text
 
 

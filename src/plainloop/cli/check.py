@@ -16,9 +16,8 @@ def check(
 ) -> None:
     """Look at the data before any training, with the same flags as plainloop train.
 
-    Shows rows, classes, lengths in tokens, empty and repeated texts, rows that are in both parts,
-    contradicting labels, and the scores of baselines. Exits with 2 only if training is
-    impossible.
+    Shows rows, classes, lengths in tokens, empty and duplicate texts, rows that are in both parts,
+    contradicting labels, and the scores of baselines. Exits with 2 only if training is impossible.
 
     Examples:
         plainloop check reviews.csv --model demo
@@ -26,7 +25,7 @@ def check(
         plainloop check --task cola --data-dir glue --model demo --report check.json
 
     Args:
-        report: JSON file for all of it. Default: nothing is written.
+        report: JSON file for the results. Default: nothing is written.
     """
     from plainloop.atomic_file import json_bytes
     from plainloop.cli.flags import config_files

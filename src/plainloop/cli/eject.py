@@ -36,9 +36,9 @@ def eject(
 ) -> None:
     """Write a run as one plain script, which needs no plainloop and gives the same numbers.
 
-    The run is a finished one's folder, or the flags of plainloop train. The script stays in torch,
-    transformers, accelerate and datasets. Its own folder is --output-dir, or runs/ and its name
-    where that folder holds a run. Here -o is the script.
+    Give the folder of a run, or the flags of plainloop train. The script needs only torch,
+    transformers, accelerate and datasets. It writes to --output-dir, or, if that folder has a run, to
+    runs/ and the script's name. In this command -o is the script.
 
     Examples:
         plainloop eject --task mrpc --data-dir glue --model demo -o train_mrpc.py

@@ -19,10 +19,10 @@ def export(
 ) -> None:
     """Write a finished run as an ONNX folder, which predicts without torch on a CPU.
 
-    The folder holds model.onnx, model_int8.onnx, the tokenizer, the labels, the thresholds, a script
-    of 40 lines, and export.json. Both models predict the run's validation rows first: export.json
-    says which labels changed and how far each metric differs. An int8 model is refused if a metric
-    falls by more than 1.0 point, or if the 95 % interval of the difference lies below 0.
+    The folder has model.onnx, model_int8.onnx, the tokenizer, the labels, the thresholds, a script of
+    40 lines, and export.json. First both models predict the run's validation rows: export.json has the
+    labels that changed and the difference of each metric. An int8 model is an error if a metric falls
+    by more than 1.0 point, or if the 95 % interval of the difference is below 0.
 
     Examples:
         plainloop export runs/reviews -o onnx/reviews

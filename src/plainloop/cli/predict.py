@@ -44,10 +44,10 @@ def predict(
 ) -> None:
     """Predict texts, or every row of a file, with a finished run or what `plainloop export` wrote of it.
 
-    Without --text and files, the texts are the lines of stdin; the two texts of a pair are
-    separated by a tab. All columns of a file are kept, in the same order of rows; added are label
-    (prediction, if there is a column label) and probability_NAME for each label; for a regression
-    prediction alone. The output gets its name only when it is complete.
+    Without --text and files, each line of stdin is a text; a tab separates the two texts of a pair.
+    The output has all columns and rows of the file, in the same order. It adds the columns label
+    (prediction, if label exists) and probability_NAME for each label; for a regression only
+    prediction. The output gets its name only when it is complete.
 
     Examples:
         plainloop predict runs/reviews --text "I would buy it again."
@@ -67,17 +67,17 @@ def predict(
             folder, or a model file in it, as model_int8.onnx.
         files: The same as --file.
         file: csv, tsv, json, jsonl, parquet, arrow, a save_to_disk folder, or a glob; - for stdin.
-        text: Texts to predict; of a run on pairs the two texts of a row, one after the other.
+        text: Texts to predict; for a run on pairs the two texts of a row, one after the other.
         output: File to write: csv, tsv, jsonl or parquet, by suffix; - for stdout. Default: stdout.
         text_column: Column of the text, or two for a pair. Default: those of the training.
         on_null: What to do with a row without a text: stop, or take it as empty.
         format: Format of stdout, and of the stdin of --file -.
-        spreadsheet_safe: Put a ' before texts that a spreadsheet would run: = + - @, tab, return.
-        batch_size: Rows that run at once; with an exported folder at most 8 on each core.
+        spreadsheet_safe: Put a ' before texts that a spreadsheet would execute: = + - @, tab, return.
+        batch_size: Batch size; with an exported folder at most 8 on each core.
         glue_submission: Folder for the files that GLUE's server takes, instead of --file.
         data_dir: GLUE's folder, for --glue-submission.
         task: Another task with the same labels, for --glue-submission: ax with a run of mnli.
-        bf16: Compute in bfloat16 on a CPU where that measures faster; probabilities differ by hundredths.
+        bf16: Compute in bfloat16 on a CPU if that measures faster; probabilities differ by hundredths.
         accept_changed_files: Use files of the run that were changed since it was finished, with a warning.
     """
     # cyclopts does not accept - as a value of a flag with several values, so that the - of

@@ -15,8 +15,8 @@ def report(
 ) -> None:
     """Write the report and the model card of a finished run again, from the files in its folder.
 
-    report.html is one page that needs no network: the scores with their intervals, against simple
-    models; curves; the mistakes with their texts. README.md is the model card.
+    report.html is one page that needs no network. It has the scores with their intervals and those of
+    baselines, curves, and the mistakes with their texts. README.md is the model card.
 
     Examples:
         plainloop report runs/mrpc

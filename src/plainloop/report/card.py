@@ -90,11 +90,11 @@ def render_card(run: Run) -> str:
                 if config.max_length
                 else ""
             )
-            + " Texts of another kind, language or time were not tried.",
-            "- An interval is about other rows of the same kind and says nothing of other seeds.",
-            "- Its licence is at most as free as those of the model and the data it was made of"
+            + " It was not evaluated on texts of another kind, language or time.",
+            "- The intervals are for other rows of the same kind. They do not cover other seeds.",
+            "- Its licence cannot permit more than those of its base model and its data"
             + (f"; that of {code(config.model)} is {code(licence)}." if licence else "."),
-            "- Add what only you know: the language, the licence, what it is for and what it is not.",
+            "- To be added by you: the language, the licence, the intended uses and those out of scope.",
             "",
             "## Training",
             "",
@@ -174,10 +174,10 @@ def describe_decision(metrics: Mapping[str, Any], problem_type: str, call: str) 
         return []
     what = (
         f"Chosen on the {decision['chosen_on']:,} validation rows, in `{DECISION_FILE}`. `plainloop "
-        "predict` uses it; `pipeline` and `from_pretrained` know nothing of it:"
+        "predict` applies it; `pipeline` and `from_pretrained` do not:"
     )
     how = (
-        "Before and after it; the validation rows are cross-fitted: each of "
+        "Scores before and after it. The validation rows are cross-fitted: each of "
         f"{decision['folds']} folds is decided by what the others choose."
     )
     lines = ["## Decision", "", what, ""]
