@@ -6,6 +6,7 @@ is counted, with the line that asks for it. The numbers are the CPU's, bit for b
 Not covered: autocast, torch's kernels for CUDA, random generators of the device, threads.
 """
 
+import os
 import re
 import sys
 from collections import Counter
@@ -251,6 +252,7 @@ def on_twins() -> Iterator[TwinMode]:
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=...) by way of the CPU
     try:
         with (
+            patch.dict(os.environ, {"ACCELERATE_USE_CPU": "false"}),  # set by an earlier use_cpu
             patch.object(torch.cuda, "_lazy_init", lambda: None),
             patch.object(torch, "inference_mode", torch.no_grad),  # no mode for wrapped tensors
             patch.object(accelerate.Accelerator, "__init__", create_on_gpu),

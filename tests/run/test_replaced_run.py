@@ -166,7 +166,7 @@ def test_a_persons_own_folder_of_that_name_is_in_the_way_and_stays(old_run):
     own = old_run.with_name("old.old")
     shutil.copytree(old_run, own)
     before = content(old_run.parent)
-    with pytest.raises(UserError, match=r"cannot be moved to .*/old\.old; rename what is"):
+    with pytest.raises(UserError, match=r"cannot be moved to .*/old\.old; rename the"):
         create(old_run, overwrite=True)
     assert content(old_run.parent) == before
     # A copy of what an --overwrite has moved, under another name, is a person's own, too.

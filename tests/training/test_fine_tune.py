@@ -169,7 +169,7 @@ def test_the_plain_loop_and_its_accelerated_twin_agree_with_each_other(tiny_mode
 @pytest.mark.parametrize("script", ["train.py", "benchmarks/parity.py"])
 def test_a_scripts_help_is_answered_and_ends_it(run_command, script):
     finished = run_command(ROOT / script, "--help")
-    assert "--learning-rate" in finished.stdout
+    assert "--lr" in finished.stdout
     assert finished.stderr == ""
 
 
