@@ -1,16 +1,15 @@
 """What ONNX export changes in a run's predictions: the demo, MRPC, a multi-label and a regression run.
 
-    python benchmarks/exports.py GLUE
+    python benchmarks/exports.py GLUE runs/exports
 
-GLUE is a folder with MRPC and STS-B. Each run is trained with the defaults from the demo model, exported
-in float32 and int8 with --accept, and compared on its validation rows. The multi-label run has the first
-sentences of STS-B with labels that follow from them: their genre, and whether they have a digit or a
-quotation mark. Writes docs/recorded/exports.json.
+GLUE is a folder with MRPC and STS-B; the other takes the runs and their exports. Each run is trained with
+the defaults from the demo model, exported in float32 and int8 with --accept, and compared on its
+validation rows. The multi-label run has the first sentences of STS-B; their labels are the genre, and
+whether there is a digit or a quotation mark. Writes docs/recorded/exports.json.
 """
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +63,15 @@ def lines(proof: dict[str, Any]) -> list[list[Any]]:
 
 def main() -> None:
     """Write the file."""
-    glue = Path(sys.argv[1]).resolve()
-    found = {}
-    with tempfile.TemporaryDirectory() as name:
-        kinds = {
-            "demo": {"task": "demo"},
-            "MRPC": {"task": "mrpc", "data_dir": glue},
-            "multi-label": write_tags(glue, Path(name)),
-            "STS-B": {"task": "stsb", "data_dir": glue},
-        }
-        for number, (kind, settings) in enumerate(kinds.items()):
-            folder = Path(name) / str(number)
-            folder.mkdir()
-            found[kind] = export_proof(folder, **settings)
+    glue, folder = (Path(word).resolve() for word in sys.argv[1:])
+    folder.mkdir(parents=True)
+    kinds: dict[str, dict[str, Any]] = {
+        "demo": {"task": "demo"},
+        "mrpc": {"task": "mrpc", "data_dir": glue},
+        "multi-label": write_tags(glue, folder),
+        "stsb": {"task": "stsb", "data_dir": glue},
+    }
+    found = {kind: export_proof(folder / kind, **settings) for kind, settings in kinds.items()}
     content = {
         "proofs": found,
         "table": [line for proof in found.values() for line in lines(proof)],

@@ -3,13 +3,14 @@
 import json
 
 import pytest
+from huggingface_hub import constants
 
 from plainloop.predict.hub_run import find_run
+from plainloop.predict.loaded_run import load_run
 
 pytestmark = pytest.mark.slow
 
 NAME = "someone/run"
-LOAD = f"import plainloop as pl; print(pl.load_run('{NAME}').predict([('a cat', 'the dog')]))"
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def predict(run_command, hub_environment):
 
 
 def test_it_predicts_as_the_local_run_and_is_not_downloaded_twice(
-    uploaded, predict, hub, run_command, hub_environment
+    uploaded, predict, hub, hub_environment, monkeypatch
 ):
     hub.files |= {"model.bin": b"x", "tokenizer/x.json": b"{}", "modeling.py": b"x"}
     expected = predict(uploaded)
@@ -45,8 +46,9 @@ def test_it_predicts_as_the_local_run_and_is_not_downloaded_twice(
     # Offline, and from Python, it is that of the cache.
     again = predict(NAME, HF_HUB_OFFLINE="1")
     assert (again.stdout, again.stderr) == (found.stdout, found.stderr)
-    unreachable = hub_environment | {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    assert "paraphrase" in run_command("-c", LOAD, **unreachable).stdout
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", f"{hub_environment['HF_HOME']}/hub")
+    assert load_run(NAME).predict([("a cat", "the dog")])
 
 
 def test_a_local_folder_of_the_name_comes_first(uploaded, predict, hub, tmp_path):

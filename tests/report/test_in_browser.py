@@ -238,7 +238,9 @@ def test_rows_are_sorted_by_the_head_that_is_clicked(open_page):
     head = page.locator("#mistakes th").last.locator("button")
     head.click()
     texts = page.eval_on_selector_all("#mistakes .text", "all => all.map(one => one.textContent)")
-    assert texts == page.evaluate("texts => texts.toSorted((a, b) => a.localeCompare(b))", texts)
+    assert texts == page.evaluate(
+        "texts => texts.toSorted((a, b) => a.localeCompare(b, undefined, { numeric: true }))", texts
+    )
 
 
 def test_dark_mode_is_dark_and_print_leaves_out_what_is_clicked(open_page):

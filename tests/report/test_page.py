@@ -139,7 +139,7 @@ def test_leakage_and_few_rows_are_named_beside_the_verdict():
         "data": {"findings": [leak, {**leak, "message": "test: 9 rows with a text"}]},
     }
     leakage, small, rare = caveats(metrics, "validation")
-    assert leakage.startswith("Leakage, so the score is probably too high: validation: 2 rows")
+    assert leakage.startswith("Leakage, so the score is probably optimistic: validation: 2 rows")
     assert small.startswith("25 rows are too few")
     assert rare.endswith("validation rows, whose metrics are not reliable: no (4).")
     scores["support/no"], leak["count"] = 5.0, 0

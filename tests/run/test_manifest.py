@@ -216,10 +216,15 @@ def test_a_folder_of_something_else_is_no_run(made, tmp_path):
     [
         ("plainloop.run.folder:RunFolder.save_metrics/after/2/2", (), False),
         ("plainloop.run.manifest:write_manifest/before/2/1", (), False),
-        ("plainloop.run.manifest:write_manifest/after/2/1", (), True),
-        ("plainloop.run.manifest:write_manifest/before/0/4", ("--cv", "2"), False),
+        *(
+            pytest.param(*case, marks=pytest.mark.nightly)
+            for case in (
+                ("plainloop.run.manifest:write_manifest/after/2/1", (), True),
+                ("plainloop.run.manifest:write_manifest/before/0/4", ("--cv", "2"), False),
+                ("plainloop.run.manifest:write_manifest/after/0/4", ("--cv", "2"), True),
+            )
+        ),
         ("plainloop.metrics.row_predictions:RowPredictions.save/after/0/4", ("--cv", "2"), False),
-        ("plainloop.run.manifest:write_manifest/after/0/4", ("--cv", "2"), True),
     ],
 )
 def test_a_run_that_was_killed_beside_its_manifest_is_used(

@@ -138,7 +138,10 @@ def test_a_signal_in_a_step_saves_and_the_same_command_goes_on_from_there(comman
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.nightly)],
+)
 def test_a_signal_to_the_whole_group_stops_a_run_with_loader_workers(command, number, code):
     """As Ctrl-C, systemd and Slurm send it: the workers have it, too, and none stays behind."""
     train = command("--dataloader-num-workers", "2", new=True)

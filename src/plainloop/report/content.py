@@ -52,7 +52,7 @@ VERDICTS = {
 """Verdict of `compare_with_baselines` -> sentence in the page and on the terminal."""
 CONSTANT = "for every row: it has not learned to distinguish the classes."
 CHOSEN = (
-    "The checkpoint was selected on these rows, so the score is too high; a test file gives an "
+    "The checkpoint was selected on these rows, so the score is optimistic; a test file gives an "
     "unbiased one (--test-file)."
 )
 COLUMNS = ("row", "label", "predicted", "probability", "probability of the label")
@@ -268,7 +268,7 @@ def caveats(metrics: Mapping[str, Any], split: str) -> list[str]:
     of = metrics["analysis"][split]
     rows = of["rows"]
     notes = [
-        f"Leakage, so the score is probably too high: {finding['message']}."
+        f"Leakage, so the score is probably optimistic: {finding['message']}."
         for finding in metrics.get("data", {}).get("findings", ())
         if finding.get("kind") in LEAKS
         and finding["message"].startswith(f"{split}: ")
