@@ -22,6 +22,7 @@ from typing import Any
 
 from speed.alternate import alternate
 from speed.child import Requests, environment
+from speed.results import describe_machine
 
 BATCH_SIZE = 8
 Predict = Callable[[Sequence[Any]], list[float]]
@@ -152,6 +153,16 @@ def measure(run: Path, *, repeats: int, threads: int) -> dict[str, Any]:
     }
 
 
+def summarize(found: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
+    """Medians of each side: samples/s, how many times those of pipeline, seconds of the start-up."""
+    pipeline = median(found["pipeline"]["samples_per_second"])
+    rows = {}
+    for side, numbers in found.items():
+        speed = median(numbers["samples_per_second"])
+        rows[side] = (speed, speed / pipeline, median(numbers["startup_seconds"]))
+    return rows
+
+
 def answer_requests(side: str, model: str, texts: str, *, once: bool) -> None:
     """Be a side: predict one row and end, or all rows at each request."""
     rows = [
@@ -184,14 +195,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="JSON file for all measurements")
     arguments = parser.parse_args()
     found = measure(arguments.run.resolve(), repeats=arguments.repeats, threads=arguments.threads)
+    rows = summarize(found)
     if arguments.output:
-        arguments.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    pipeline = median(found["pipeline"]["samples_per_second"])
-    for side, numbers in found.items():
-        speed = median(numbers["samples_per_second"])
-        startup = median(numbers["startup_seconds"])
+        content = {"machine": describe_machine(arguments.threads), "sides": found, "table": rows}
+        arguments.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    for side, (speed, times, startup) in rows.items():
         print(
-            f"{side:<18} {speed:8.1f} samples/s  {speed / pipeline:5.2f} times pipeline  "
+            f"{side:<18} {speed:8.1f} samples/s  {times:5.2f} times pipeline  "
             f"start-up {startup:5.2f} s"
         )
 
