@@ -7,8 +7,9 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
+from plainloop.config.read_options import ReadOptions
 from plainloop.data.files.tables import read_files
 from plainloop.errors import UserError
 from plainloop.predict.output_files import (
@@ -35,12 +36,16 @@ def table_of(rows):
 
 
 @given(ROWS)
+@example([("", "\n\t")])
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
 def test_every_text_is_read_back_as_it_was(tmp_path_factory, suffix, rows):
     table = table_of(rows)
     path = tmp_path_factory.mktemp("round") / f"out.{suffix}"
     path.write_bytes(written(suffix, table.slice(0, 1), table.slice(1)))
-    assert read_files([path]).table.to_pydict() == table.to_pydict()
+    # A cell with a line break and a tab could as well be two rows whose quotes are text: the reader
+    # asks, and this is the answer.
+    options = ReadOptions(quotes="enclose" if suffix == "tsv" else None)
+    assert read_files([path], options).table.to_pydict() == table.to_pydict()
 
 
 @pytest.mark.parametrize("text", ["a,b", 'say "hi"', '"quoted"', "two\nlines", "a\rb", "a\tb", ""])
