@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.state import AcceleratorState
-from speed.work import Work, load_tokenized
+from speed.work import Work, create_trainer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 WORDS = [
@@ -214,30 +214,7 @@ def write_rows(path: Path, num_rows: int, lengths: tuple[int, int], draw: random
 
 def run_trainer(work: Work, folder: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """The Trainer with its defaults and these arguments; its records of logged steps."""
-    from transformers import (
-        AutoModelForSequenceClassification,
-        Trainer,
-        TrainingArguments,
-        set_seed,
-    )
-
-    inputs, tokenizer, tokenized = load_tokenized(work)
-    set_seed(inputs.config.seed)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        inputs.pretrained, num_labels=inputs.task.num_labels
-    )
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=work.batch_size,
-        max_steps=work.max_steps,
-        seed=inputs.config.seed,
-        save_strategy="no",
-        report_to="none",
-        **settings,
-    )
-    trainer = Trainer(
-        model=model, args=arguments, train_dataset=tokenized["train"], processing_class=tokenizer
-    )
+    trainer = create_trainer(work, folder, **settings)
     trainer.train()
     return [record for record in trainer.state.log_history if "loss" in record]
 

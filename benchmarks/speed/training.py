@@ -19,7 +19,7 @@ import torch
 from speed.child import Requests
 from speed.pauses import Pauses
 from speed.sides import AUTO, DEFAULT, GROUPED, PADDED, SWITCHED, TRAINER, TUTORIAL
-from speed.work import Work, load_tokenized
+from speed.work import Work, create_trainer, load_tokenized
 
 
 def run_tutorial(work: Work, folder: Path, pauses: Pauses) -> None:  # noqa: ARG001 - all are called alike
@@ -73,32 +73,7 @@ def run_tutorial(work: Work, folder: Path, pauses: Pauses) -> None:  # noqa: ARG
 
 def run_trainer(work: Work, folder: Path, pauses: Pauses, **arguments: Any) -> None:  # noqa: ARG001
     """The Trainer with its defaults, and what else is given to TrainingArguments."""
-    from transformers import (
-        AutoModelForSequenceClassification,
-        Trainer,
-        TrainingArguments,
-        set_seed,
-    )
-
-    inputs, tokenizer, tokenized = load_tokenized(work)
-    set_seed(inputs.config.seed)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        inputs.pretrained, num_labels=inputs.task.num_labels
-    )
-    args = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=work.batch_size,
-        max_steps=work.max_steps,
-        seed=inputs.config.seed,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        use_cpu=True,
-        **arguments,
-    )
-    Trainer(
-        model=model, args=args, train_dataset=tokenized["train"], processing_class=tokenizer
-    ).train()
+    create_trainer(work, folder, logging_steps=1, use_cpu=True, **arguments).train()
 
 
 def run_switched_trainer(work: Work, folder: Path, pauses: Pauses) -> None:

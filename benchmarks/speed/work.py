@@ -66,3 +66,31 @@ def load_tokenized(work: Work) -> "tuple[Inputs, PreTrainedTokenizerBase, Datase
     inputs = load_inputs(work.config(dry_run=True))
     tokenizer = load_tokenizer(inputs.pretrained)
     return inputs, tokenizer, tokenize_splits(inputs.raw, tokenizer, inputs.task.text_columns)
+
+
+def create_trainer(work: Work, folder: Path, **arguments: Any) -> Any:
+    """The Trainer with its defaults, what is measured of it, and further TrainingArguments."""
+    from transformers import (
+        AutoModelForSequenceClassification,
+        Trainer,
+        TrainingArguments,
+        set_seed,
+    )
+
+    inputs, tokenizer, tokenized = load_tokenized(work)
+    set_seed(inputs.config.seed)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        inputs.pretrained, num_labels=inputs.task.num_labels
+    )
+    args = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=work.batch_size,
+        max_steps=work.max_steps,
+        seed=inputs.config.seed,
+        save_strategy="no",
+        report_to="none",
+        **arguments,
+    )
+    return Trainer(
+        model=model, args=args, train_dataset=tokenized["train"], processing_class=tokenizer
+    )

@@ -196,7 +196,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("name", "key"), [(name, key) for name in WRONG for key in WRONG[name]])
 @pytest.mark.parametrize("value", [None, "x", -1, [1], {"a": 1}], ids=str)
-def test_a_wrong_type_is_a_line_or_changes_nothing(model, name, key, value):
+def test_a_wrong_type_is_a_line_or_loads(model, name, key, value):
     change(model, name, **{key: value})
     with allowed_line():
         load_tokenizer(resolve_model(str(model)))
