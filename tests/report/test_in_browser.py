@@ -243,6 +243,32 @@ def test_rows_are_sorted_by_the_head_that_is_clicked(open_page):
     )
 
 
+@pytest.mark.parametrize("width", [390, 1440])
+def test_values_are_shown_at_the_nearest_point_and_go_with_the_pointer(open_page, report, width):
+    page = open_page(width)
+    history = (report[1].parent / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    losses = {record["step"]: record["loss"] for record in map(json.loads, history)}
+    figure = page.locator("#training figure").first
+    figure.scroll_into_view_if_needed()
+    shown, image = figure.locator("output"), figure.locator("img").bounding_box()
+    hover = json.loads(figure.get_attribute("data-hover"))
+    training = next(each for each in hover["series"] if each["name"] == "training loss")
+    assert len(training["points"]) == len(losses)
+    assert shown.is_hidden()
+    for (left, top, *_), (step, loss) in zip(training["points"], losses.items(), strict=True):
+        page.mouse.move(image["x"] + left * image["width"], image["y"] + top * image["height"] + 1)
+        lines = shown.inner_text().split("\n")
+        assert lines[:2] == ["training loss", f"optimizer step: {step}"]
+        assert lines[2].endswith(f": {loss:.4g}")
+        box = shown.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.mouse.move(1, 1)
+    assert shown.is_hidden()
+    assert page.said == []
+
+
 def test_dark_mode_is_dark_and_print_leaves_out_what_is_clicked(open_page):
     dark = open_page(color_scheme="dark")
     background = dark.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -1,6 +1,7 @@
 """Content of the HTML report: figures, tables and listed rows, as variables of its template."""
 
 import base64
+import json
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -367,13 +368,14 @@ def figure(caption: str, plot: Callable[..., None], *content: Any) -> dict[str, 
 
     Args:
         caption: text below the image.
-        plot, content: arguments of `draw_svg`.
+        plot, content: arguments of `draw`.
 
     Returns:
-        caption, and source, the data URI.
+        caption; source, the data URI; hover, the values of its points as JSON.
     """
-    encoded = base64.b64encode(plots.draw_svg(plot, *content).encode()).decode()
-    return {"caption": caption, "source": f"data:image/svg+xml;base64,{encoded}"}
+    svg, values = plots.draw(plot, *content)
+    source = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    return {"caption": caption, "source": source, "hover": json.dumps(values)}
 
 
 def list_rows(

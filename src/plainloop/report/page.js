@@ -1,5 +1,5 @@
 "use strict";
-// Filter and sort the tables of rows. The page reads the same without it.
+// Filter and sort the tables of rows; show the values of plots. The page reads the same without it.
 for (const section of document.querySelectorAll("section")) {
   const table = section.querySelector("table.rows");
   const field = section.querySelector("input[type=search]");
@@ -36,4 +36,46 @@ for (const section of document.querySelectorAll("section")) {
       body.append(...sorted);
     });
   }
+}
+
+const MOST_PIXELS = 30; // from the pointer to a point whose values are shown
+for (const figure of document.querySelectorAll("figure[data-hover]")) {
+  const { x, y, series } = JSON.parse(figure.dataset.hover);
+  const points = series.flatMap(({ name, points }) =>
+    points.map(([left, top, xValue, yValue]) => {
+      return { left, top, lines: [...(name ? [name] : []), `${x}: ${xValue}`, `${y}: ${yValue}`] };
+    })
+  );
+  const image = figure.querySelector("img");
+  const dot = document.createElement("span");
+  const values = document.createElement("output");
+  dot.className = "dot";
+  dot.hidden = values.hidden = true;
+  figure.append(dot, values);
+
+  const hide = () => {
+    dot.hidden = values.hidden = true;
+  };
+  const show = (event) => {
+    const area = image.getBoundingClientRect();
+    let nearest, least = MOST_PIXELS;
+    for (const point of points) {
+      const across = area.left + point.left * area.width - event.clientX;
+      const down = area.top + point.top * area.height - event.clientY;
+      const distance = Math.hypot(across, down);
+      if (distance < least) [nearest, least] = [point, distance];
+    }
+    if (!nearest) return hide();
+    dot.hidden = values.hidden = false;
+    values.textContent = nearest.lines.join("\n");
+    for (const shown of [dot, values]) {
+      shown.style.left = `${nearest.left * area.width}px`;
+      shown.style.top = `${nearest.top * area.height}px`;
+    }
+    // Towards the middle of the image, so that nothing sticks out of a narrow screen.
+    values.classList.toggle("to-the-left", nearest.left > 0.5);
+  };
+  image.addEventListener("pointermove", show);
+  image.addEventListener("pointerdown", show);
+  image.addEventListener("pointerleave", hide);
 }

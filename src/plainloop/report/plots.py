@@ -3,7 +3,7 @@
 import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from plainloop.metrics.row_predictions import RowPredictions
 
 # The colour-blind safe palette of Okabe and Ito. Lines also differ in their dashes.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+GUIDE = "#888888"
+"""Colour of lines that are not data, such as the line of equality."""
 DASHES = ("-", "--", "-.", ":")
 SIZE_INCHES = (5.0, 3.2)
 MOST_LINES = 7
@@ -38,8 +40,22 @@ STYLE: Any = {
 }
 
 
-def draw_svg(plot: Callable[..., None], *content: Any) -> str:
-    """Draw a plot and return it as SVG.
+class Drawing(NamedTuple):
+    """A plot, and what the page shows when the pointer is near one of its points.
+
+    Attributes:
+        svg: the image.
+        values: names of the axes as x and y, and series, a list of records with name and points. A
+            point is [left, top, x, y]: its place as shares of the image's width and height, from the
+            top left, and its two values as text.
+    """
+
+    svg: str
+    values: dict[str, Any]
+
+
+def draw(plot: Callable[..., None], *content: Any) -> Drawing:
+    """Draw a plot.
 
     Args:
         plot: one of the functions below, called with the axes and `content`.
@@ -59,8 +75,30 @@ def draw_svg(plot: Callable[..., None], *content: Any) -> str:
         file = io.StringIO()
         # No date, so that the same run gives the same page.
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        values = read_values(axes)
     text = file.getvalue()
-    return text[text.index("<svg") :]
+    return Drawing(text[text.index("<svg") :], values)
+
+
+def read_values(axes: Any) -> dict[str, Any]:
+    """Read the finite points of a drawn plot's lines and dots, as `Drawing.values` has them."""
+    marks = [(line, line.get_xydata()) for line in axes.lines if line.get_color() != GUIDE]
+    marks += [(dots, dots.get_offsets().filled(np.nan)) for dots in axes.collections]
+    to_share = axes.transData + axes.figure.transFigure.inverted()
+    found = []
+    for mark, drawn in marks:
+        points = drawn[np.isfinite(drawn).all(axis=1)]
+        places, label = to_share.transform(points), str(mark.get_label())
+        found.append(
+            {
+                "name": "" if label.startswith("_") else label,  # matplotlib's names for no label
+                "points": [
+                    [round(left, 4), round(1 - up, 4), f"{x:.6g}", f"{y:.4g}"]
+                    for (left, up), (x, y) in zip(places.tolist(), points.tolist(), strict=True)
+                ],
+            }
+        )
+    return {"x": axes.get_xlabel(), "y": axes.get_ylabel(), "series": found}
 
 
 def plot_series(
@@ -111,7 +149,7 @@ def plot_ranking(axes: Any, rows: RowPredictions, task: Task, kind: str) -> None
         name = printable(task.label_names[label], most=24)
         axes.plot(across[kept], up[kept], DASHES[number % len(DASHES)], label=name)
     if kind == "roc":
-        axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.8)
+        axes.plot([0, 1], [0, 1], color=GUIDE, linewidth=0.8)
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
     else:
         axes.set(xlabel="recall", ylabel="precision")
@@ -123,7 +161,7 @@ def plot_calibration(axes: Any, bins: Sequence[Mapping[str, float]]) -> None:
     sure = [each["mean_probability"] for each in bins]
     right = [each["share_right"] for each in bins]
     rows = np.array([each["rows"] for each in bins])
-    axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.8)
+    axes.plot([0, 1], [0, 1], color=GUIDE, linewidth=0.8)
     axes.plot(sure, right, color=COLOURS[0], linewidth=1)
     axes.scatter(sure, right, s=15 + 150 * rows / rows.max(), color=COLOURS[0])
     axes.set(
@@ -148,7 +186,7 @@ def plot_values(axes: Any, rows: RowPredictions) -> None:
     """Plot predicted against true values of a regression, with the line of equality."""
     truth, predicted = thin(rows.references.astype(np.float64), rows.logits[:, 0])
     ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
-    axes.plot(ends, ends, color="#888888", linewidth=0.8)
+    axes.plot(ends, ends, color=GUIDE, linewidth=0.8)
     axes.scatter(truth, predicted, s=18, alpha=0.6, color=COLOURS[0], linewidths=0)
     axes.set(xlabel="label", ylabel="predicted")
 
@@ -156,7 +194,7 @@ def plot_values(axes: Any, rows: RowPredictions) -> None:
 def plot_errors(axes: Any, rows: RowPredictions) -> None:
     """Plot a histogram of a regression's errors (predicted minus label)."""
     axes.hist(rows.logits[:, 0] - rows.references, bins=30, color=COLOURS[0])
-    axes.axvline(0, color="#888888", linewidth=0.8)
+    axes.axvline(0, color=GUIDE, linewidth=0.8)
     axes.set(xlabel="predicted minus label", ylabel="rows")
 
 
