@@ -12,10 +12,11 @@ from plainloop.cli.report import report
 from plainloop.config.settings import TrainConfig
 from plainloop.errors import CheckpointError, UserError
 from plainloop.experiments.comparison import compare_runs
-from plainloop.experiments.seeds import choose_seeds, load_seeds, seed_folders, summarize_seeds
+from plainloop.experiments.seeds import choose_seeds, load_seeds, summarize_seeds
 from plainloop.metrics.bootstrap import mean_intervals
 from plainloop.metrics.row_predictions import RowPredictions
 from plainloop.metrics.scorer import Scorer
+from plainloop.predict.ensemble import seed_folders
 from plainloop.predict.loaded_run import load_run
 
 

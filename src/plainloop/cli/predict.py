@@ -63,8 +63,8 @@ def predict(
         plainloop predict runs/mrpc --glue-submission submission --data-dir glue
 
     Args:
-        run: Folder of the run, or USER/NAME on the hub, if --push-to-hub uploaded it; or an exported
-            folder, or a model file in it, as model_int8.onnx.
+        run: Folder of a run, or of its seeds, which are averaged; USER/NAME on the hub; or an exported
+            folder, or a model file in it, such as model_int8.onnx.
         files: The same as --file.
         file: csv, tsv, json, jsonl, parquet, arrow, a save_to_disk folder, or a glob; - for stdin.
         text: Texts to predict; for a run on pairs the two texts of a row, one after the other.

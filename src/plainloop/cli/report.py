@@ -30,8 +30,9 @@ def report(
     """
     from plainloop.console import say
     from plainloop.errors import UserError
-    from plainloop.experiments.seeds import load_seeds, seed_folders, write_summary
+    from plainloop.experiments.seeds import load_seeds, write_summary
     from plainloop.experiments.seeds_page import write_seeds_report
+    from plainloop.predict.ensemble import seed_folders
     from plainloop.predict.loaded_run import load_run
     from plainloop.report.card import write_card
     from plainloop.report.page import INSTALL, can_draw, write_report

@@ -12,8 +12,16 @@ from plainloop.config.settings import LESS_IS_BETTER, TrainConfig
 from plainloop.console import draws_on_terminal, emit, say
 from plainloop.errors import UserError
 from plainloop.experiments.seeds_page import write_seeds_report
-from plainloop.metrics.bootstrap import LEVEL, NUM_RESAMPLES, SEED, mean_intervals
+from plainloop.metrics.bootstrap import (
+    LEVEL,
+    NUM_RESAMPLES,
+    SEED,
+    mean_intervals,
+    score_intervals,
+)
+from plainloop.metrics.decision_rule import fits_decision
 from plainloop.metrics.row_predictions import RowPredictions
+from plainloop.predict.ensemble import average_logits, seed_folders
 from plainloop.predict.loaded_run import Run, load_run
 from plainloop.report.content import main_split, shown_label
 from plainloop.report.end_of_training import lacks_pages, say_report, write_pages
@@ -163,12 +171,6 @@ def report_summary(folder: Path, runs: Sequence[Run]) -> None:
     say_report(folder, lambda: write_seeds_report(folder, runs, summary))
 
 
-def seed_folders(path: Path) -> list[Path]:
-    """The folders of the seeds in a folder, sorted by seed; no seed-N.old of an --overwrite."""
-    found = [folder for folder in path.glob("seed-*") if folder.name[5:].isdecimal()]
-    return sorted(found, key=lambda folder: int(folder.name[5:]))
-
-
 def load_seeds(path: Path, *, accept_changed_files: bool = False) -> list[Run]:
     """Open the run in a folder, or the runs of all seeds in it, sorted by seed.
 
@@ -190,6 +192,8 @@ def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
         scores: metric -> mean over seeds, sample standard deviation (ddof=1; None for one seed),
             95 % interval of the mean over resampled rows and seeds, and the score of each seed.
         best, worst: seeds with the best and the worst headline score.
+        ensemble: metric -> score and 95 % interval over rows of the mean prediction of all seeds; None
+            with a decision rule.
         failed: seed -> the label that its model predicts for every row, if it does.
         intervals: level, method, number of resamples and seed of the intervals.
     """
@@ -211,6 +215,16 @@ def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
             "interval": list(intervals[name]) if name in intervals else None,
             "by_seed": of_seeds,
         }
+    ensemble = None
+    if not any(fits_decision(run.config) for run in runs):
+        mean = average_logits([each.logits for each in rows], task.problem_type)
+        scorer = replace(rows[0], logits=mean).scorer(list(scores), task)
+        found, ends = scorer.plain_scores(), score_intervals(scorer)
+        ensemble = {
+            name: {"score": found[name], "interval": list(ends[name]) if name in ends else None}
+            for name in scores
+            if name in found
+        }
     headline = next(iter(scores))
     order = np.argsort(scores[headline]["by_seed"], kind="stable")
     low, high = seeds[order[0]], seeds[order[-1]]
@@ -225,6 +239,7 @@ def summarize_seeds(runs: Sequence[Run]) -> dict[str, Any]:
         "scores": scores,
         "best": low if less else high,
         "worst": high if less else low,
+        "ensemble": ensemble,
         "failed": {
             str(seed): shown_label(constant, task.label_names)
             for seed, constant in zip(seeds, constants, strict=True)

@@ -66,6 +66,8 @@ def evaluate_slices(
     Raises:
         UserError: also if the column cannot be used, before the model is loaded.
     """
+    if run.seeds:
+        run.verify()  # raises: they can only predict
     given = [name for name, value in asdict(options).items() if value is not None]
     if given and not (files and run.task.layout is None):
         rows = f"a run of --task {run.task.name}" if files else "the run's own rows"

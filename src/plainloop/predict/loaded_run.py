@@ -27,6 +27,7 @@ from plainloop.metrics.decision_rule import (
 from plainloop.metrics.task_metric import DEFAULT_METRICS
 from plainloop.model.foreign_files import check_model_files
 from plainloop.model.lora import check_lora_folder
+from plainloop.predict.ensemble import Ensemble, seed_folders
 from plainloop.predict.hub_run import find_run
 from plainloop.predict.input_files import ROWS_PER_CHUNK, OnNull, open_inputs, validate_inputs
 from plainloop.predict.output_columns import label_scores, labels_of, make_columns
@@ -57,14 +58,16 @@ def load_run(path: str | Path, *, accept_changed_files: bool = False, bf16: bool
     errors in the files to predict are reported before.
 
     Args:
-        path: output folder of the run; or USER/NAME on the hub, if `--push-to-hub` uploaded it and
-            there is no such folder. No code from it is executed.
+        path: output folder of the run; or that of several seeds, whose mean prediction is then used; or
+            USER/NAME on the hub, if `--push-to-hub` uploaded it and there is no such folder. No code
+            from it is executed.
         accept_changed_files: use files that differ from the run's manifest, with a warning.
         bf16: predict in bfloat16 on a CPU where that measures faster. Probabilities then differ by
             up to some hundredths.
 
     Raises:
-        UserError: the folder is not a run, or the run is not finished; or as `find_run`.
+        UserError: the folder is not a run, or the run is not finished; the seeds have thresholds; or as
+            `find_run`.
         CheckpointError: a file of the run was changed or is damaged; for a file above 16 MiB, such
             as the weights, raised when the run is first used.
     """
@@ -77,6 +80,11 @@ def load_run(path: str | Path, *, accept_changed_files: bool = False, bf16: bool
         )
         hint = nearest(folder.name, map(printable, beside))
         raise UserError("no such folder", where=where, fix=hint or "give the folder of a run")
+    if folders := seed_folders(folder):
+        seeds = [
+            load_run(each, accept_changed_files=accept_changed_files, bf16=bf16) for each in folders
+        ]
+        return average_runs(folder, seeds)
     verify = verify_run(folder, accept_changed=accept_changed_files)
     settings = read_run_yaml(folder)
     if settings is None:
@@ -95,6 +103,31 @@ def load_run(path: str | Path, *, accept_changed_files: bool = False, bf16: bool
     check_model_files(folder)
     config = to_config(settings, folder / CONFIG_FILE)
     return Run(folder, config, read_task(folder, config), verify, bf16)
+
+
+def average_runs(folder: Path, seeds: Sequence["Run"]) -> "Run":
+    """A run that predicts the mean of several seeds: probabilities, or the values of a regression.
+
+    Args:
+        folder: of the seeds.
+        seeds: their runs.
+
+    Raises:
+        UserError: the seeds have thresholds or a temperature of their own, or other labels.
+    """
+    first = seeds[0]
+    one = f"give the folder of one seed, such as {printable_path(first.path)}"
+    if any(fits_decision(each.config) for each in seeds):
+        what = "each seed has its own thresholds or temperature, which have no mean"
+        raise UserError(what, where=printable_path(folder), fix=one)
+    if any(each.task != first.task for each in seeds):
+        raise UserError("the seeds have different labels", where=printable_path(folder), fix=one)
+
+    def refuse() -> None:
+        what = "holds several seeds, which can only predict"
+        raise UserError(what, where=printable_path(folder), fix=one)
+
+    return replace(first, path=folder, verify=refuse, seeds=tuple(seeds))
 
 
 def to_config(settings: Mapping[str, Any], path: Path) -> TrainConfig:
@@ -143,6 +176,7 @@ class Run:
         verify: see `verify_run`.
         bf16: see `load_run`.
         onnx: model file of an exported folder, which predicts; None: the run's own weights.
+        seeds: runs whose mean prediction is this run's; none: its own weights.
     """
 
     path: Path
@@ -151,6 +185,7 @@ class Run:
     verify: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
     bf16: bool = False
     onnx: Path | None = None
+    seeds: "tuple[Run, ...]" = ()
 
     @cached_property
     def classifier(self) -> "Classifier":
@@ -161,8 +196,10 @@ class Run:
         return Classifier(self.path, self.task, self.config, bf16=self.bf16)
 
     @cached_property
-    def predictor(self) -> "Classifier | OnnxClassifier":
-        """What computes logits: the classifier, or of an exported folder onnxruntime."""
+    def predictor(self) -> "Classifier | OnnxClassifier | Ensemble":
+        """What computes logits: the classifier, those of several seeds, or onnxruntime."""
+        if self.seeds:
+            return Ensemble([run.classifier for run in self.seeds], self.task.problem_type)
         if self.onnx is None:
             return self.classifier
         from plainloop.predict.export.onnx_classifier import OnnxClassifier
@@ -305,7 +342,8 @@ class Run:
             )
             # Loaded before the progress bar is shown, because loading may log warnings.
             decision, predictor = self.decision, self.predictor
-            accelerator = None if self.onnx else self.classifier.accelerator
+            first = self.seeds[0] if self.seeds else self
+            accelerator = None if self.onnx else first.classifier.accelerator
             ranks = accelerator if accelerator and accelerator.num_processes > 1 else None
             is_main = ranks is None or ranks.is_main_process
             if parts and (ranks or inputs.num_rows > ROWS_PER_CHUNK):
@@ -343,5 +381,5 @@ class Run:
     def _made_from(self, files: Sequence[Path], flags: Sequence[Any]) -> dict[str, Any]:
         """All that logits of files depend on, as plain values."""
         inputs = describe_inputs([*files, *([self.onnx] if self.onnx else [])])
-        run = [describe_files(self.path), self.config.to_dict()]
+        run = [[describe_files(one.path), one.config.to_dict()] for one in self.seeds or [self]]
         return {"run": run, "files": inputs, "flags": flags}

@@ -77,18 +77,20 @@ def verdict_notes(
 
 def draw_seeds(runs: Sequence[Run], summary: Mapping[str, Any]) -> None:
     """Print the mean scores over seeds, and the training loss curve of each seed."""
-    console = open_console()
+    console, ensemble = open_console(), summary["ensemble"]
     rows = [
         [
             SCORE_NAMES.get(name, name),
             f"{score['mean']:.4f}",
             f"{score['standard_deviation']:.4f}",
             shown_interval(score["interval"]),
+            *([f"{ensemble[name]['score']:.4f}" if name in ensemble else ""] if ensemble else []),
         ]
         for name, score in summary["scores"].items()
     ]
     title = f"{summary['split']}, {summary['rows']:,} rows, {len(runs)} seeds"
-    draw_table(console, ["", "mean", "deviation", "95 % interval"], rows, title=title)
+    head = ["", "mean", "deviation", "95 % interval", *(["mean prediction"] if ensemble else [])]
+    draw_table(console, head, rows, title=title)
     losses = {f"seed {run.config.seed}": series(read_history(run), "loss") for run in runs}
     draw_curves(console, losses)
 

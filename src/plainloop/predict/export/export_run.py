@@ -74,6 +74,8 @@ def export_run(run: Run, output: Path, *, int8: bool = True, accept: bool = Fals
         DivergedError: a logit is not finite.
     """
     where = f"plainloop export {printable_path(run.path)}"
+    if run.seeds:
+        run.verify()  # raises: they can only predict
     check_packages(where, PACKAGES)
     if output.exists() or output.is_symlink():
         what, fix = "exists already", "delete it, or choose another name"
