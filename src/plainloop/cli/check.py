@@ -13,6 +13,7 @@ def check(
     config: TrainConfig = TrainConfig(),
     *,
     report: Annotated[Path | None, Parameter(name="--report")] = None,
+    embeddings: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
 ) -> None:
     """Look at the data before any training, with the same flags as plainloop train.
 
@@ -26,6 +27,7 @@ def check(
 
     Args:
         report: JSON file for the results. Default: nothing is written.
+        embeddings: Add a baseline of frozen embeddings (30 s).
     """
     from plainloop.atomic_file import json_bytes
     from plainloop.cli.flags import config_files
@@ -49,6 +51,7 @@ def check(
         inputs.task,
         tokenizer=tokenizer,
         max_length=config.max_length,
+        embed=inputs.check.embed if embeddings else None,
         show=inputs.check.show,
         pair=inputs.check.pair,
     )

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from plainloop.data.quality.findings import MOST_SHOWN, read_arrays
 from plainloop.data.quality.summary import DataCheck, find_impossible, refuse_impossible
 from plainloop.errors import UserError, nearest, printable_path
 from plainloop.metrics.formulas import one_hot
-from plainloop.metrics.scorer import score_names
+from plainloop.metrics.scorer import Scores, score_names
 from plainloop.metrics.task_metric import TaskMetric
 from plainloop.metrics.thresholds import THRESHOLD_METRICS
 from plainloop.model.lora import check_peft
@@ -124,7 +125,14 @@ def load_inputs(
         splits = read_arrays(inputs.raw, inputs.task)
         refuse_impossible(find_impossible(splits, inputs.task))
     check_labels(config, inputs)
-    return inputs
+    embed = partial(_score_embeddings, inputs.raw, inputs.task, pretrained, inputs.config)
+    return replace(inputs, check=replace(inputs.check, embed=embed))
+
+
+def _score_embeddings(*inputs: Any) -> dict[str, Scores]:
+    from plainloop.training.embedding_baseline import score_embeddings  # imports torch
+
+    return score_embeddings(*inputs)
 
 
 def read_inputs(config: TrainConfig, train_dataset: Any = None, eval_dataset: Any = None) -> Inputs:

@@ -1,6 +1,6 @@
 """Data check: summary of the splits, problems in the rows, and baseline scores."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ FIXES = {
 }
 NO_LIMIT = 10**9  # a tokenizer without a limit gives 1e30
 MOST_LABELS_SHOWN = 20
+Embed = Callable[[], dict[str, Scores]]
 Distribution = dict[str, float]  # min, median, mean, percentile_95, max; empty without a value
 
 
@@ -100,7 +101,7 @@ class Findings:
         yield from _lines_of_lengths(self.splits, self.max_length)
         for name, scores in self.baselines.items():
             shown = ", ".join(f"{metric} {value:.4f}" for metric, value in scores.items())
-            yield f"baseline  {name:<28}  {shown}"
+            yield f"baseline  {name:<39}  {shown}"
         for finding in self.found:
             yield f"{finding.severity:<8}  {finding}"
 
@@ -145,6 +146,7 @@ def check_data(
     tokenizer: Any = None,
     max_length: int | None = None,
     quick: bool = False,
+    embed: Embed | None = None,
     show: ShowRows = show_rows,
     pair: Sequence[str] = (),
 ) -> Findings:
@@ -156,6 +158,7 @@ def check_data(
         tokenizer: called as those of transformers are; without it no tokens are counted.
         max_length: tokens kept of a row; None: the tokenizer's own limit.
         quick: leave out tokens, characters of a wrong encoding, and baselines.
+        embed: computes a further baseline; None: it is left out.
         show: split and row numbers (from 0, all of a finding) -> the rows as a user finds them.
         pair: the text columns of a file that plainloop split, without regard to groups.
     """
@@ -179,11 +182,17 @@ def check_data(
             summary = summaries[split.name]
             summaries[split.name] = replace(summary, tokens=describe(lengths), truncated=cut)
         first = replace(first, max_length=limit, splits=summaries)
-    return _add_slow_findings(first, splits, task, show)
+    return _add_slow_findings(first, splits, task, show, embed)
 
 
 def _add_slow_findings(
-    first: Findings, splits: Sequence[Split], task: Task, show: ShowRows, *, baselines: bool = True
+    first: Findings,
+    splits: Sequence[Split],
+    task: Task,
+    show: ShowRows,
+    embed: Embed | None,
+    *,
+    baselines: bool = True,
 ) -> Findings:
     """Add what takes longer: characters of a wrong encoding, and the baselines if wanted."""
     found = list(first.found)
@@ -194,6 +203,8 @@ def _add_slow_findings(
         by_name = {split.name: split for split in splits}
         scores, notes = score_baselines(by_name["train"], by_name["validation"], task)
         found += notes
+        if embed:
+            scores |= embed()
     return replace(first, baselines=scores, found=_by_severity(found))
 
 
@@ -213,6 +224,7 @@ class DataCheck:
         task: see `check_data`.
         show: see `check_data`.
         baselines: whether to fit the baselines.
+        embed: see `check_data`.
         pair: see `check_data`.
     """
 
@@ -220,6 +232,7 @@ class DataCheck:
     task: Task
     show: ShowRows = show_rows
     baselines: bool = True
+    embed: Embed | None = None
     pair: tuple[str, ...] = ()
 
     @cached_property
@@ -232,7 +245,7 @@ class DataCheck:
         """All findings, for metrics.json."""
         splits = findings.read_arrays(self.raw, self.task)
         return _add_slow_findings(
-            self.quick, splits, self.task, self.show, baselines=self.baselines
+            self.quick, splits, self.task, self.show, self.embed, baselines=self.baselines
         )
 
 
