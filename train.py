@@ -1,10 +1,10 @@
-"""Fine-tune a text classifier: the tutorial's script, grown up. Read it from top to bottom.
+"""Fine-tune a text classifier with the tutorial's loop. Read it from top to bottom.
 
+It calls the public pieces of `plainloop train` in the same order, with the same losses. Copy it.
+
+Examples:
     python train.py --task demo --model demo
     accelerate launch train.py --task mrpc --data-dir GLUE --model demo --output-dir runs/mrpc
-
-It is built on plainloop's public pieces; `plainloop train` calls the same ones in the same order and
-gives the same losses. Copy it, and change what you like.
 """
 
 import sys

@@ -23,11 +23,18 @@ PAGES = ROOT / "docs" / "reference"
 CLI = """\
 # Command line
 
-`--help` shows a command's common flags and examples, `--help-all` every flag. `--config FILE` anywhere in a command line reads settings
-from a YAML file such as a run's run.yaml; a flag beats the file, and the file beats the default. Words
-of a flag may be joined by dashes or underscores. Exit codes: 0 done; 2 something in the input, one line
-says what, where and how to fix it; 3 a checkpoint or a run that cannot be used; 4 out of memory or
-disk, or a lost process; 5 the loss is no longer finite; 130 Ctrl-C; 143 SIGTERM; 129 SIGHUP.
+`--help` shows the common flags of a command and examples, `--help-all` every flag. `--config FILE` reads settings
+from a YAML file, such as the run.yaml of a run; flags override the file. The words of a flag may be joined by
+dashes or underscores.
+
+| exit code | meaning |
+|---|---|
+| 0 | success |
+| 2 | invalid input: one line says what is wrong, where, and how to fix it |
+| 3 | a checkpoint or a run that cannot be used |
+| 4 | out of memory or disk, or a lost process |
+| 5 | the loss is not finite |
+| 130, 143, 129 | stopped by Ctrl-C, SIGTERM, SIGHUP |
 
 """
 CONFIGURATION = """\
@@ -40,17 +47,19 @@ command line `--learning-rate 3e-5`, in a YAML file for `--config` a line like t
 learning_rate: 3e-5
 ```
 
-A run writes all of its own into `run.yaml`. The names are `transformers.TrainingArguments`' where it has
-the setting, and so are the defaults that its numbers depend on.
+A run writes its settings into `run.yaml`. A setting that `transformers.TrainingArguments` has keeps its name, and its
+default, too, if the numbers depend on it.
 
 """
 API = """\
 # Python
 
-What `import plainloop` offers, module by module. `train.py` shows all of
-it at work; a module is imported when one of its names is first used.
+What `import plainloop` offers: first what most people need, then all other names, module by module. `train.py`
+uses all of them. A module is imported when one of its names is first used.
 
 """
+FIRST = ("training.fine_tune", "predict.loaded_run", "config.settings", "training.loop")
+"""Modules that the page of Python begins with: fine_tune, load_run, TrainConfig and train."""
 
 
 def cli() -> str:
@@ -111,13 +120,17 @@ def configuration() -> str:
 def api() -> str:
     """The public names, each under the module that it is in."""
     stub = ast.parse((ROOT / "src/plainloop/__init__.pyi").read_text(encoding="utf-8"))
+    names = {
+        node.module: [alias.name for alias in node.names]
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom) and node.module
+    }
     page = API
-    for node in stub.body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            module = f"plainloop.{node.module}"
-            purpose = (importlib.import_module(module).__doc__ or "").partition("\n")[0]
-            page += f"## {module}\n\n{purpose}\n\n"
-            page += "".join(f"::: {module}.{alias.name}\n\n" for alias in node.names)
+    for inner in dict.fromkeys([*FIRST, *names]):
+        module = f"plainloop.{inner}"
+        purpose = (importlib.import_module(module).__doc__ or "").partition("\n")[0]
+        page += f"## {module}\n\n{purpose}\n\n"
+        page += "".join(f"::: {module}.{name}\n\n" for name in names[inner])
     return page.rstrip() + "\n"
 
 

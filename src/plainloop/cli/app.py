@@ -1,5 +1,6 @@
 """The plainloop command line app, with the commands train and demo."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -25,14 +26,7 @@ app = App(
     help="Fine-tune text classifiers with a training loop that you can read on one screen.",
 )
 
-for command in (check, compare, evaluate, predict, report, export, eject):
-    app.command(command)
-app.register_install_completion_command(
-    help="Complete commands and flags in this shell (bash, zsh or fish)."
-)
 
-
-@app.command
 def train(
     config: TrainConfig = TrainConfig(),
     *,
@@ -111,7 +105,6 @@ def train(
                     upload_run(inputs.config.run_path, name, private=hub.hub_private_repo)
 
 
-@app.command
 def demo(
     *,
     output_dir: Annotated[Path, Parameter(alias="-o")] = Path("runs/demo"),
@@ -141,3 +134,22 @@ def demo(
         quiet=quiet,
         log_format=log_format,
     )
+
+
+# --help and the reference list them in the order of use.
+IN_ORDER: tuple[Callable[..., None], ...] = (
+    demo,
+    check,
+    train,
+    predict,
+    evaluate,
+    report,
+    compare,
+    export,
+    eject,
+)
+for place, command in enumerate(IN_ORDER):
+    app.command(command, sort_key=place)
+app.register_install_completion_command(
+    help="Complete commands and flags in this shell (bash, zsh or fish)."
+)

@@ -73,19 +73,21 @@ def parse_config(tokens: Sequence[str], *, program: str, description: str) -> Tr
     Args:
         tokens: command line arguments, `sys.argv[1:]`.
         program: name of the script in `--help`.
-        description: description of the script in `--help`.
+        description: description of the script in `--help`; a part "Examples:" comes last there.
 
     Raises:
         UserError: as `run_app`.
         SystemExit: `--help` or `--version` was given.
     """
+    text, has, examples = description.partition("Examples:\n")
     config_help = "--config FILE reads settings from a YAML file, which flags beat."
-    app = App(name=program, help=f"{description}\n\n{config_help}")
+    app = App(name=program, help=f"{text}\n\n{config_help}")
 
-    @app.default
     def settings(config: TrainConfig = TrainConfig()) -> TrainConfig:
         return config
 
+    settings.__doc__ = f"\n{has}{examples}"  # the line break keeps the indentation
+    app.default(settings)
     config: TrainConfig | None = run_app(app, tokens)
     if config is None:  # cyclopts has printed --help or --version
         sys.exit(0)
