@@ -18,7 +18,7 @@ from speed.accuracy import measure_seed
 from speed.architectures import BASE, STEPS as BATCH_SIZES, measure_architecture
 from speed.figures import Entry
 from speed.growth import SIZES, measure_growth
-from speed.page import check_page, describe_all, write_page
+from speed.page import check_page, describe_details, describe_figures, write_page
 from speed.prediction import measure_prediction
 from speed.profiled import (
     BATCH_SIZE as PROFILED_BATCH_SIZE,
@@ -117,7 +117,7 @@ def bench(options: Options = Options()) -> None:
     for name, measure in plan(options).items():
         if name not in results.entries:
             results.add(name, measure())
-    print(describe_all(results, None))
+    print(describe_figures(results, "performance.svg"), describe_details(results), sep="\n")
     if options.page:
         write_page(results, options.page)
         print(f"written to {options.page}")

@@ -46,6 +46,10 @@ BASE: dict[str, dict[str, Any]] = {
     "layoutlm": {},
     "mpnet": {},
     "deberta-v2": {  # deberta-v3-base
+        "hidden_size": 768,  # the defaults are of xlarge
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
         "vocab_size": 128100,
         "type_vocab_size": 0,
         "relative_attention": True,

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -59,7 +60,8 @@ class Child:
     ) -> None:
         assert self.process.stdin
         assert self.process.stdout
-        self.process.stdin.close()  # which ends it
+        with suppress(BrokenPipeError):  # it has ended, as `ask` reports
+            self.process.stdin.close()  # which ends it
         self.process.stdout.close()
         self.process.wait()
 

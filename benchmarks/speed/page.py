@@ -1,7 +1,7 @@
-"""results.json -> the part of docs/performance.md between the markers."""
+"""results.json -> the parts of docs/performance.md between the markers."""
 
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 
 from plainloop.errors import UserError
@@ -24,9 +24,10 @@ from speed.plot import plot_rows
 from speed.profiled import KINDS, PROFILED_SIDES, REST
 from speed.results import PACKAGES, Results
 from speed.rows import EMBEDDED_ROWS, GLUE_ROWS
-from speed.sides import AUTO, GROUPED, SIDES
+from speed.sides import AUTO, GROUPED, SIDES, TRAINER, TUTORIAL
 
-BEGIN, END = "<!-- figures -->\n", "<!-- /figures -->"
+MARKERS = {name: (f"<!-- {name} -->\n", f"<!-- /{name} -->") for name in ("figures", "details")}
+"""The parts of the page that are written: what most readers want first, and the rest at its end."""
 
 
 def table(header: list[str], lines: list[list[str]]) -> list[str]:
@@ -75,6 +76,23 @@ def describe_targets(results: Results) -> list[str]:
             for target in found
         ],
     )
+
+
+def describe_rows(rows: dict[str, Entry]) -> list[str]:
+    """All rows in one table: plainloop beside the Trainer and the tutorial's loop."""
+    lines, others = [], (TRAINER, GROUPED, TUTORIAL)
+    ratios = {name: [speed_ratio(row, AUTO, side) for side in others] for name, row in rows.items()}
+    for name, row in rows.items():
+        task, _, size = name.rpartition("-")
+        cells = [f"{speed(row, side):.1f}" for side in (TRAINER, AUTO)]
+        cells += [f"{found:.2f}" for found in ratios[name]]
+        lines.append([task, size, *cells, f"{memory_ratio(row, AUTO, TRAINER):.2f}"])
+    means = [f"{geometric_mean(column):.2f}" for column in zip(*ratios.values(), strict=True)]
+    lines.append(["geometric mean", "", "", "", *means, ""])
+    header = ["task", "batch size", "Trainer, samples/s", "plainloop, samples/s"]
+    header += ["times the Trainer", "times the Trainer with group_by_length"]
+    header += ["times the tutorial's loop", "peak memory, times the Trainer's"]
+    return table(header, lines)
 
 
 def tokens_of_a_row(row: Entry, side: str) -> float:
@@ -215,25 +233,21 @@ def describe_accuracy(seeds: dict[str, Entry]) -> list[str]:
     ]
 
 
-def describe_all(results: Results, plot: str | None) -> str:
-    """Everything that was measured, as Markdown.
+def describe_figures(results: Results, plot: str) -> str:
+    """The figures that most readers want, as Markdown.
 
     Args:
         results: what was measured.
         plot: where the plot is, as the page links it.
     """
-    entries, measured = results.entries, results.part("train")
-    names = [row.name for row in (*GLUE_ROWS, *EMBEDDED_ROWS)]
-    rows = {name: measured[name] for name in names if name in measured}
-    lines = [describe(results.machine), *describe_targets(results)]
-    if plot and rows:
-        lines += [f"![Samples a second, the Trainer's as 1]({plot})", ""]
-    for name, row in rows.items():
-        lines += describe_row(name, row)
-    if profiles := results.part("profile"):
-        lines += describe_profiles(profiles)
+    entries, lines = results.entries, []
+    if rows := training_rows(results):
+        lines += [f"![Samples a second, the Trainer's as 1]({plot})", "", *describe_rows(rows)]
+    lines += [describe(results.machine)]
     if architectures := results.part("architectures"):
         lines += describe_architectures(architectures)
+    if prediction := entries.get("prediction"):
+        lines += describe_prediction(prediction)
     if startup := entries.get("startup"):
         lines += ["**From the command to the first step, demo**", ""]
         kinds = {
@@ -243,15 +257,30 @@ def describe_all(results: Results, plot: str | None) -> str:
         }
         seconds = [[words, spread(startup[kind])] for kind, words in kinds.items()]
         lines += table(["", "s"], seconds)
-    if prediction := entries.get("prediction"):
-        lines += describe_prediction(prediction)
-    if tokenization := entries.get("tokenization"):
-        lines += describe_passes("Tokenization", tokenization)
     if growth := entries.get("growth"):
         lines += describe_growth(growth)
     if seeds := results.part("accuracy"):
         lines += describe_accuracy(seeds)
     return "\n".join(lines)
+
+
+def describe_details(results: Results) -> str:
+    """The targets, each row on all sides, and where the time goes, as Markdown."""
+    lines = describe_targets(results)
+    for name, row in training_rows(results).items():
+        lines += describe_row(name, row)
+    if profiles := results.part("profile"):
+        lines += describe_profiles(profiles)
+    if tokenization := results.entries.get("tokenization"):
+        lines += describe_passes("Tokenization", tokenization)
+    return "\n".join(lines)
+
+
+def training_rows(results: Results) -> dict[str, Entry]:
+    """The measured rows of the training table, in its order."""
+    measured = results.part("train")
+    names = [row.name for row in (*GLUE_ROWS, *EMBEDDED_ROWS)]
+    return {name: measured[name] for name in names if name in measured}
 
 
 def check_page(page: Path) -> None:
@@ -261,9 +290,14 @@ def check_page(page: Path) -> None:
         UserError: it has not, or is not there.
     """
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    if not text.partition(BEGIN)[2].partition(END)[1]:
+    missing = [
+        f"{begin.strip()} and {end}"
+        for begin, end in MARKERS.values()
+        if not text.partition(begin)[2].partition(end)[1]
+    ]
+    if missing:
         raise UserError(
-            f"has no lines {BEGIN.strip()} and {END}",
+            f"has no lines {' or '.join(missing)}",
             where=f"--page {page}",
             fix="put them where the figures are to be",
         )
@@ -271,11 +305,15 @@ def check_page(page: Path) -> None:
 
 def write_page(results: Results, page: Path) -> None:
     """Put everything that was measured between the markers of a page, and the plot beside it."""
-    rows = results.part("train")
     plot = page.with_suffix(".svg")
-    if rows:
+    if rows := results.part("train"):
         plot_rows(rows, plot)
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    body = describe_all(results, plot.name)
-    page.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+    bodies = {
+        "figures": describe_figures(results, plot.name),
+        "details": describe_details(results),
+    }
+    text = page.read_text(encoding="utf-8")
+    for name, (begin, end) in MARKERS.items():
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n{bodies[name]}\n{end}{rest.partition(end)[2]}"
+    page.write_text(text, encoding="utf-8")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from conftest import ROOT
+from speed.page import MARKERS
 from speed.profiled import KINDS, REST
 from speed.sides import AUTO, GROUPED, SIDES
 
@@ -35,7 +36,8 @@ def test_all_sides_train_on_the_same_rows_and_a_second_run_measures_nothing(
     bench, entries, tmp_path
 ):
     page = tmp_path / "page.md"
-    page.write_text("<!-- figures -->\n<!-- /figures -->\n", encoding="utf-8")
+    markers = "\n".join(f"{begin}{end}" for begin, end in MARKERS.values())
+    page.write_text(f"{markers}\n", encoding="utf-8")
     row = ["--parts", "train", "--rows", "demo-8", "--steps", "3", "--repeats", "2"]
     printed = bench(*row, "--page", page)
     assert "| Trainer |" in page.read_text(encoding="utf-8")

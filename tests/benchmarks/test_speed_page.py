@@ -7,9 +7,10 @@ import pytest
 from conftest import ROOT
 from speed.__main__ import Options, open_results
 from speed.accuracy import paired_interval
+from speed.architectures import BASE
 from speed.child import Child, peak_memory
 from speed.figures import Target, ratio, share_of_limit, speed, speed_ratio, targets
-from speed.page import BEGIN, END, check_page, describe_all, write_page
+from speed.page import MARKERS, check_page, describe_details, describe_figures, write_page
 from speed.profiled import KINDS, PROFILED_SIDES, REST
 from speed.results import Results, describe_machine
 from speed.rows import choose_rows
@@ -23,6 +24,7 @@ from speed.sides import (
     TRAINER,
     TUTORIAL,
 )
+from transformers import AutoConfig
 
 from plainloop.errors import UserError
 
@@ -155,14 +157,17 @@ def test_times_are_not_added_to_those_of_other_hardware_and_scores_are(results, 
     assert open_results(replace(options, parts=("accuracy",))).machine["cpu"] == "Z80"
 
 
-def test_the_page_takes_figures_and_plot_between_its_markers(results, row, tmp_path):
+def test_the_page_takes_figures_details_and_plot_between_its_markers(results, row, tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(f"# Before\n\n{BEGIN}old\n{END}\n\nAfter.\n", encoding="utf-8")
+    (begin, end), (begin_details, end_details) = MARKERS.values()
+    text = f"# Before\n\n{begin}old\n{end}\n\nBetween.\n\n{begin_details}old\n{end_details}\n\nAfter.\n"
+    page.write_text(text, encoding="utf-8")
     results.add("train/mrpc-8", row)
     write_page(results, page)
     first, plot = page.read_text(encoding="utf-8"), page.with_suffix(".svg").read_bytes()
-    assert first.startswith(f"# Before\n\n{BEGIN}")
-    assert first.endswith(f"{END}\n\nAfter.\n")
+    assert first.startswith(f"# Before\n\n{begin}")
+    assert f"{end}\n\nBetween.\n\n{begin_details}" in first
+    assert first.endswith(f"{end_details}\n\nAfter.\n")
     assert "old" not in first
     assert "![Samples a second, the Trainer's as 1](page.svg)" in first
     write_page(results, page)
@@ -174,14 +179,20 @@ def test_the_figures_of_the_documentation_are_those_of_the_measurements_beside_i
     measured = ROOT / "docs" / "performance.json"
     results = Results(measured, json.loads(measured.read_text(encoding="utf-8"))["machine"])
     page = measured.with_suffix(".md").read_text(encoding="utf-8")
-    assert f"{BEGIN}\n{describe_all(results, 'performance.svg')}\n{END}" in page
+    bodies = describe_figures(results, "performance.svg"), describe_details(results)
+    for (begin, end), body in zip(MARKERS.values(), bodies, strict=True):
+        assert f"{begin}\n{body}\n{end}" in page
 
 
 def test_rows_are_shown_in_their_own_order(results, row):
     for name in ("stsb-8", "mrpc-8", "cola-32"):
         results.add(f"train/{name}", row)
-    shown = [line for line in describe_all(results, None).splitlines() if " repeats of " in line]
+    shown = [line for line in describe_details(results).splitlines() if " repeats of " in line]
     assert [line.partition(":")[0] for line in shown] == ["**mrpc-8**", "**cola-32**", "**stsb-8**"]
+    shown = [line for line in describe_figures(results, "x.svg").splitlines() if line[:2] == "| "]
+    assert [line.split(" | ")[0][2:] for line in shown][2:6] == [
+        "mrpc", "cola", "stsb", "geometric mean"
+    ]  # fmt: skip
 
 
 def test_every_part_has_its_table(results, row):
@@ -207,7 +218,7 @@ def test_every_part_has_its_table(results, row):
         scores = {"loss": 0.5, "accuracy": 0.75, "f1": f1}
         entry = {"plainloop": scores, "Trainer": {**scores, "f1": 0.75}}
         results.add(f"accuracy/{seed}", {**entry, "machine": {"cpu": "Z80", "threads": 1}})
-    lines = describe_all(results, None).splitlines()
+    lines = describe_figures(results, "x.svg").splitlines() + describe_details(results).splitlines()
     assert "| plainloop | 16.0 (8.0 - 16.0) | 160 | 1,000 | 0.50 | 1.00 | 1.00 | 1.00 |" in lines
     assert "| AdamW | 150.0 (75%) | 150.0 (75%) |" in lines
     assert "| xlm-roberta | 110 | 32 | 1.50 (1.50 - 1.50) | 1.00 (1.00 - 1.00) | 1.50 |" in lines
@@ -249,3 +260,10 @@ def test_peak_memory_is_of_this_process():
     before = peak_memory()
     block = bytearray(before + 64 * 2**20)
     assert peak_memory() >= len(block)
+
+
+def test_the_architectures_are_of_base_size():
+    for name, settings in BASE.items():
+        config = AutoConfig.for_model(name, **settings)
+        assert (config.hidden_size, config.num_attention_heads) == (768, 12), name
+        assert config.num_hidden_layers in (6, 12, 22), name  # DistilBERT, ModernBERT
