@@ -1,0 +1,1 @@
+"""A study of what makes a better model from the same rows."""
