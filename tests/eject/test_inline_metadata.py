@@ -38,8 +38,8 @@ def read_metadata(source):
 
 
 @pytest.fixture
-def reviews(tiny_model, tmp_path):
-    """A script of own files; its rows are beside it."""
+def reviews(tiny_model, tmp_path, request):
+    """A script of own files, with the settings of the test's parameter; its rows are beside it."""
     rows = "".join(f"the cat sees it {n},{'ab'[n % 2]}\n" for n in range(20))
     (tmp_path / "reviews.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
     config = TrainConfig(
@@ -47,6 +47,7 @@ def reviews(tiny_model, tmp_path):
         model=str(tiny_model),
         output_dir=tmp_path / "run",
         max_steps=2,
+        **getattr(request, "param", {}),
     )
     return make_script(config, tmp_path / "train_reviews.py")
 
@@ -111,6 +112,12 @@ def has_index():
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize(
+    "reviews",
+    [{}, {"lora_rank": 2, "focal_gamma": 2.0, "stride": 2, "max_length": 8}],
+    indirect=True,
+    ids=["defaults", "LoRA, focal loss, windows"],
+)
 def test_uv_runs_a_script_where_nothing_is_installed(reviews, tmp_path):
     uv, environment = shutil.which("uv"), dict(os.environ)
     if uv is None:
