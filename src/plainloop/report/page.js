@@ -39,6 +39,7 @@ for (const section of document.querySelectorAll("section")) {
 }
 
 const MOST_PIXELS = 30; // from the pointer to a point whose values are shown
+const GAP = 12; // between the point and its values
 for (const figure of document.querySelectorAll("figure[data-hover]")) {
   const { x, y, series } = JSON.parse(figure.dataset.hover);
   const points = series.flatMap(({ name, points }) =>
@@ -68,12 +69,14 @@ for (const figure of document.querySelectorAll("figure[data-hover]")) {
     if (!nearest) return hide();
     dot.hidden = values.hidden = false;
     values.textContent = nearest.lines.join("\n");
-    for (const shown of [dot, values]) {
-      shown.style.left = `${nearest.left * area.width}px`;
-      shown.style.top = `${nearest.top * area.height}px`;
-    }
-    // Towards the middle of the image, so that nothing sticks out of a narrow screen.
-    values.classList.toggle("to-the-left", nearest.left > 0.5);
+    const [left, top] = [nearest.left * area.width, nearest.top * area.height];
+    dot.style.left = `${left}px`;
+    dot.style.top = `${top}px`;
+    // Above or below the point, within the image, so that nothing sticks out of a narrow screen.
+    values.style.left = "0px"; // where it is as wide as it can be
+    const middle = left - values.offsetWidth / 2;
+    values.style.left = `${Math.max(0, Math.min(middle, area.width - values.offsetWidth))}px`;
+    values.style.top = `${top > values.offsetHeight + GAP ? top - values.offsetHeight - GAP : top + GAP}px`;
   };
   image.addEventListener("pointermove", show);
   image.addEventListener("pointerdown", show);

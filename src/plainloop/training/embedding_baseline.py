@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 FEWEST_ROWS = 50
 MOST_ROWS = 2_000
 MOST_FLOPS = 6e12
-"""Of all embeddings: about 30 s on 2 CPU cores. A limit in seconds would give other scores each time."""
+"""For all embeddings, about 30 s on 2 CPU cores. With a limit in seconds, scores would vary."""
 MOST_PARAMETERS = 500e6
-"""Of the checkpoint, which is loaded once more."""
+"""Largest checkpoint, because it is loaded a second time."""
 BATCH_SIZE = 32
 SEED = 0
 
