@@ -103,6 +103,9 @@ def test_targets_are_those_of_what_was_measured(row):
     assert found["times padded, the least of 2, base"].figure == 1.5
     assert found["mrpc-8: times the Trainer"].is_reached
     assert found["mrpc-8: times the tutorial's loop"].figure == 4.0
+    assert found["times plainloop, torch's products, the least"].figure == (
+        SECONDS[DEFAULT] / SECONDS[AUTO]
+    )
     assert not found["mrpc-8: share of the limit"].is_reached
     assert found["peak memory over the Trainer's, the most"].figure == 1.25
     assert not found["peak memory over the Trainer's, the most"].is_reached

@@ -101,7 +101,7 @@ def test_a_trial_without_a_sign_of_life_fails_and_one_that_lives_counts(settings
     assert next_trial(study, 3) is None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_share_a_study_and_replace_the_trial_of_a_killed_one(
     settings, flags, tmp_path
 ):
