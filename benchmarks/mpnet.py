@@ -86,7 +86,6 @@ def compare_with_plain_loop(config: TrainConfig) -> dict[str, Any]:
         num_training_steps=STEPS,
         loss_fn=note_loss,
     )
-    print("ours", losses, flush=True)
     changed = copy.deepcopy(plain)
     with torch.no_grad():
         weight = next(p for p in changed.parameters() if p.dim() > 1)
@@ -100,10 +99,9 @@ def compare_with_plain_loop(config: TrainConfig) -> dict[str, Any]:
 
     return {
         "losses": [round(loss, 4) for loss in losses],
-        "differences": [
-            [step, *both]
-            for step, *both in zip(SHOWN, largest(losses), largest(control), strict=True)
-        ],
+        "differences": {
+            step: both for step, *both in zip(SHOWN, largest(losses), largest(control), strict=True)
+        },
     }
 
 
