@@ -54,6 +54,7 @@ def test_every_recipe_predicts_the_held_out_rows_and_a_second_run_trains_nothing
     assert (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines() == lines
 
 
+@pytest.mark.slow
 def test_folds_hold_out_each_training_row_once_and_no_row_is_in_both_parts(glue):
     folds = [Data.read("mrpc", glue, fold).raw for fold in range(5)]
     texts = [text for fold in folds for text in fold["validation"]["sentence1"]]
@@ -64,6 +65,7 @@ def test_folds_hold_out_each_training_row_once_and_no_row_is_in_both_parts(glue)
         assert abs(np.mean(fold["validation"]["label"]) - np.mean(fold["train"]["label"])) < 0.1
 
 
+@pytest.mark.slow
 def test_an_intermediate_task_has_no_text_of_a_held_out_row(glue):
     mrpc, stsb = Data.read("mrpc", glue, 1), Data.read("stsb", glue, None)
     held_out = {only_letters(text) for text in mrpc.raw["validation"]["sentence1"]}

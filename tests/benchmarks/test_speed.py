@@ -32,6 +32,7 @@ def entries(tmp_path):
     return entries
 
 
+@pytest.mark.nightly
 def test_all_sides_train_on_the_same_rows_and_a_second_run_measures_nothing(
     bench, entries, tmp_path
 ):

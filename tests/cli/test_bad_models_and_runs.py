@@ -173,7 +173,9 @@ def test_every_checkpoint_damaged(run_command, saved):
     [
         (["--learning-rate", "1e-3"], {}, "learning_rate was 5e-05, is 0.001"),
         (["--max-train-samples", "40"], {}, "train was"),
-        ([], {"OMP_NUM_THREADS": "2"}, "threads was 1, is 2"),
+        pytest.param(
+            *([], {"OMP_NUM_THREADS": "2"}, "threads was 1, is 2"), marks=pytest.mark.nightly
+        ),
     ],
     ids=["settings", "rows", "threads"],
 )

@@ -24,7 +24,7 @@ RUN_HERE = {
     block.page for block in BLOCKS if block.language in CODE and not (block.not_run or block.run_by)
 }.difference(TRANSLATIONS)  # their blocks are the English page's: test_translations.py
 RUN_IN_CI = [
-    *(ROOT / "docs" / name for name in ("tutorial.md", "your-data.md", "resume.md")),
+    *(ROOT / "docs" / name for name in ("tutorial.md", "your-data.md")),
     ROOT / "docs" / "how-to" / "change-the-loop.md",
 ]
 MOST_NOT_RUN = 0.05

@@ -124,6 +124,7 @@ def test_a_body_that_never_ends_is_given_up_while_others_are_answered(served):
         assert b"408" in slow.recv(1000)
 
 
+@pytest.mark.nightly
 def test_connections_that_never_finish_a_header_lock_out_nobody_for_long(served):
     _, address = served
     host, port = address.removeprefix("http://").split(":")

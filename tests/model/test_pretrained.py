@@ -123,7 +123,11 @@ def test_a_hub_name_passes_through(tmp_path, monkeypatch, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "flags", [("--task", "mrpc", "--model", "demo"), ("--task", "demo", "--model", "some/model")]
+    "flags",
+    [
+        pytest.param(("--task", "mrpc", "--model", "demo"), marks=pytest.mark.nightly),
+        ("--task", "demo", "--model", "some/model"),
+    ],
 )
 def test_without_a_network_the_answer_comes_at_once(run_command, flags):
     # A hub at a closed port of this machine: refused at once, and not retried for a minute.

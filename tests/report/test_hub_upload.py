@@ -60,7 +60,7 @@ def test_model_tokenizer_and_card_are_uploaded_and_nothing_that_holds_the_data(
     assert (tmp_path / "run" / "run.yaml").read_text("utf-8").count("hub") == 0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_failed_upload_leaves_the_run_whole_and_says_how_to_repeat_it(train, hub, tmp_path):
     hub.fails, hub.name = True, "other/name"
     finished = train("--hub-model-id", "other/name", expect=4)

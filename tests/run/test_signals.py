@@ -184,7 +184,13 @@ def test_a_signal_in_an_evaluation_saves_and_the_evaluation_is_done_on_resume(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["torch.nn", "transformers.models.bert.modeling_bert"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "torch.nn",
+        pytest.param("transformers.models.bert.modeling_bert", marks=pytest.mark.nightly),
+    ],
+)
 def test_a_signal_before_the_training_leaves_nothing_half_written(command, tmp_path, module):
     """It comes when this module is imported: with torch, and when the model is loaded."""
     (tmp_path / "sitecustomize.py").write_text(
