@@ -114,6 +114,27 @@ def test_torchrun(launch):
     check_run(printed, run, processes=2, launcher="torchrun")
 
 
+ENDS = """
+import atexit, sys
+import plainloop, torch
+
+atexit.register(lambda: print("at exit:", torch.distributed.is_initialized()))
+
+def main(config, stop):
+    plainloop.create_accelerator(config)
+    print("within:", torch.distributed.is_initialized())
+
+plainloop.run_script(main, sys.argv[1:], program="ends.py", description="")
+"""
+
+
+def test_a_process_ends_without_its_process_group_whose_threads_could_abort_it(tmp_path, launch):
+    script = tmp_path / "ends.py"
+    script.write_text(ENDS, encoding="utf-8")
+    printed, _, _ = launch(*TORCHRUN, script)
+    assert sorted(printed.split("\n")) == ["", *["at exit: False"] * 2, *["within: True"] * 2]
+
+
 def test_two_processes_of_which_one_was_started_are_refused_with_the_right_command(launch):
     _, errors, run = launch(*LAUNCH, "--num_processes", "2", SCRIPT, expect=1)
     said = re.findall(r"^error: (.*)$", errors, re.MULTILINE)

@@ -12,7 +12,11 @@ from plainloop.config.settings import TrainConfig
 from plainloop.console import open_standard_streams, outliving_readers, print_line
 from plainloop.errors import PlainloopError, UserError
 from plainloop.run.machine_limits import explain_resource_errors, explain_training_errors
-from plainloop.run.rank_failure import claim_report, wait_for_reporting_rank
+from plainloop.run.rank_failure import (
+    claim_report,
+    destroy_process_group,
+    wait_for_reporting_rank,
+)
 from plainloop.run.signals import StopRequest
 
 EXIT_CTRL_C = 130
@@ -32,6 +36,7 @@ def expected_errors_exit() -> Iterator[None]:
         with explain_resource_errors():
             yield
             sys.stdout.flush()  # Python's own flush at exit would print a traceback
+            destroy_process_group()
     except PlainloopError as error:
         # With several ranks only one prints the error. A rank that raises the same UserError waits
         # for it, because the launcher kills all ranks as soon as one has exited.
@@ -77,7 +82,7 @@ def run_script(
     """Run your own script with the flags of `plainloop train`.
 
     Args:
-        main: called with the settings and the stop request that SIGINT and SIGTERM set.
+        main: called with the settings and the stop request that SIGINT, SIGTERM and SIGHUP set.
         tokens: command line arguments, `sys.argv[1:]`.
         program: name of the script in `--help`.
         description: description of the script in `--help`.

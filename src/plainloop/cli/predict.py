@@ -111,8 +111,7 @@ def predict(
     from plainloop.run.signals import StopRequest
 
     run = find_run(run)
-    several = launched_processes() > 1
-    if several:
+    if launched_processes() > 1:
         _check_shared(run, file, output)
     limits = explain_resource_errors(
         where=str(glue_submission or output),
@@ -148,8 +147,6 @@ def predict(
                 spreadsheet_safe=spreadsheet_safe,
                 batch_size=batch_size,
             )
-            if several:
-                opened.classifier.accelerator.end_training()
             if not is_rank_zero():
                 return
         _say_done(opened, f"{output}: added {', '.join(added)}")

@@ -56,6 +56,17 @@ def process_group() -> Any:
     return distributed if distributed.get_world_size() > 1 else None
 
 
+def destroy_process_group() -> None:
+    """Destroy the process group, if there is one: for a process whose work is done.
+
+    Otherwise gloo's threads may still free tensors while the interpreter ends, and abort the process
+    (pytorch/pytorch#179291). After an error it would wait for operations that no rank will answer.
+    """
+    distributed = process_group()
+    if distributed is not None:
+        distributed.destroy_process_group()
+
+
 @contextmanager
 def collective_timeout(seconds: float) -> Iterator[None]:
     """Set the timeout of collective operations within the block.
