@@ -15,7 +15,7 @@ import argparse
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -251,6 +251,14 @@ def sweep(
     return study
 
 
+def has_settings(run: Path, config: pl.TrainConfig, names: Iterable[str]) -> bool:
+    """Whether there is a run that has these settings of the config."""
+    if not (run / "run.yaml").exists():
+        return False
+    saved = yaml.safe_load((run / "run.yaml").read_text(encoding="utf-8"))
+    return all(saved[name] == getattr(config, name) for name in names)
+
+
 def compare_with_given(config: pl.TrainConfig, study: optuna.Study, folder: Path) -> Comparison:
     """Train the given and the best settings on all training rows; compare them on the validation rows."""
     best = replace(config, **study.best_params)
@@ -259,8 +267,11 @@ def compare_with_given(config: pl.TrainConfig, study: optuna.Study, folder: Path
     )
     for name, settings in (("given", config), ("best", best)):
         path = folder / name
-        if not is_finished(path):
-            pl.fine_tune(replace(settings, output_dir=path, resume=path.exists()))
+        # After more trials, a finished run in `best` may be one of settings that are not the best now.
+        is_same = has_settings(path, settings, study.best_params)
+        if not (is_same and is_finished(path)):
+            again = replace(settings, output_dir=path, resume=is_same, overwrite=not is_same)
+            pl.fine_tune(again)
     runs = [pl.load_run(folder / name) for name in ("given", "best")]
     return compare_runs(runs[:1], runs[1:])
 

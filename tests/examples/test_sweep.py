@@ -68,6 +68,12 @@ def test_three_trials_and_then_two_more_of_the_same_study(settings, tmp_path):
     before = (folder / "best" / "model.safetensors").stat().st_mtime_ns
     assert compare_with_given(settings, again, folder) == compared
     assert (folder / "best" / "model.safetensors").stat().st_mtime_ns == before
+    better = optuna.create_study(direction="maximize")
+    better.enqueue_trial({**again.best_params, "num_train_epochs": 7})
+    better.optimize(lambda trial: trial.suggest_int("num_train_epochs", 2, 7), n_trials=1)
+    compare_with_given(settings, better, folder)
+    saved = yaml.safe_load((folder / "best" / "run.yaml").read_text(encoding="utf-8"))
+    assert saved["num_train_epochs"] == 7, "after more trials the best run is trained again"
 
 
 @pytest.mark.slow
