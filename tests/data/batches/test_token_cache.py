@@ -85,10 +85,11 @@ def test_whatever_changes_the_result_changes_the_key(tokenizer, change):
 
 
 def test_another_tokenizer_has_another_key(tokenizer, tiny_model):
-    longer, wider = (load_tokenizer(str(tiny_model)) for _ in range(2))
+    longer, wider, from_the_left = (load_tokenizer(str(tiny_model)) for _ in range(3))
     longer.model_max_length += 1
     wider.add_tokens(["zebra"])
-    assert len({key_of(each) for each in (tokenizer, longer, wider)}) == 3
+    from_the_left.truncation_side = "left"
+    assert len({key_of(each) for each in (tokenizer, longer, wider, from_the_left)}) == 4
 
 
 def test_a_cache_that_cannot_be_written_is_told_in_one_line(tokenizer, tmp_path):

@@ -46,6 +46,8 @@ def token_cache_key(
     parts = {
         "rows": {split: hash_rows(raw[split]) for split in raw},
         "tokenizer": [type(tokenizer).__name__, tokenizer_file, files],
+        # Set on a loaded tokenizer, these are not in its saved files.
+        "changes": [tokenizer.truncation_side, tokenizer.model_input_names],
         "text_columns": list(text_columns),
         "max_length": max_length,
         "stride": stride,
