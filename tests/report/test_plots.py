@@ -2,10 +2,18 @@
 
 import math
 import re
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from plainloop.report.plots import draw, plot_calibration, plot_series
+from plainloop.report.plots import (
+    draw,
+    plot_calibration,
+    plot_errors,
+    plot_lengths,
+    plot_series,
+)
 
 LOSSES = {
     "training loss": ([1, 2, 40], [0.5, 0.25, 0.75]),
@@ -60,3 +68,30 @@ def test_the_line_of_equality_has_no_values():
     assert {tuple(point[2:]) for each in values["series"] for point in each["points"]} == {
         ("0.6", "0.5")
     }
+
+
+def test_a_bar_has_its_value_at_the_middle_of_its_top():
+    parts = [
+        {"from_characters": 1, "to_characters": 9, "loss": 0.5},
+        {"from_characters": 9, "to_characters": 30, "loss": 0.25},
+    ]
+    svg, values = draw(plot_lengths, parts, "loss", "log loss, nats")
+    (only,) = values["series"]
+    assert [point[2:] for point in only["points"]] == [["1-9", "0.5"], ["9-30", "0.25"]]
+    size = [float(number) for number in re.search(r'viewBox="0 0 (\S+) (\S+)"', svg).groups()]
+    paths = re.findall(r'<path d="([^"]+z)[^"]*" clip-path', svg)
+    numbers = [[float(number) for number in re.findall(r"-?[\d.]+", path)] for path in paths]
+    tops = [
+        ((min(each[::2]) + max(each[::2])) / 2 / size[0], min(each[1::2]) / size[1])
+        for each in numbers
+    ]
+    places = [(left, top) for left, top, _, _ in only["points"]]
+    assert len(tops) == len(places)
+    assert all(math.dist(a, b) < 2e-4 for a, b in zip(tops, places, strict=True))
+
+
+def test_a_histogram_has_the_rows_of_each_bin_that_has_any():
+    logits = np.array([[0.0], [0.0], [3.0]], dtype=np.float32)
+    rows = SimpleNamespace(logits=logits, references=np.zeros(3, dtype=np.float32))
+    (only,) = draw(plot_errors, rows).values["series"]
+    assert [point[2:] for point in only["points"]] == [["0 to 0.1", "2"], ["2.9 to 3", "1"]]

@@ -81,11 +81,17 @@ def draw(plot: Callable[..., None], *content: Any) -> Drawing:
 
 
 def read_values(axes: Any) -> dict[str, Any]:
-    """Read the finite points of a drawn plot's lines and dots, as `Drawing.values` has them."""
+    """Read the finite points of a drawn plot's lines and dots and the tops of its bars.
+
+    Returns:
+        `Drawing.values`.
+    """
     marks = [(line, line.get_xydata()) for line in axes.lines if line.get_color() != GUIDE]
     marks += [(dots, dots.get_offsets().filled(np.nan)) for dots in axes.collections]
     to_share = axes.transData + axes.figure.transFigure.inverted()
     found = []
+    if bars := [bar for bar in axes.patches if bar.get_height()]:
+        found.append({"name": "", "points": [read_bar(bar, axes, to_share) for bar in bars]})
     for mark, drawn in marks:
         points = drawn[np.isfinite(drawn).all(axis=1)]
         places, label = to_share.transform(points), str(mark.get_label())
@@ -99,6 +105,18 @@ def read_values(axes: Any) -> dict[str, Any]:
             }
         )
     return {"x": axes.get_xlabel(), "y": axes.get_ylabel(), "series": found}
+
+
+def read_bar(bar: Any, axes: Any, to_share: Any) -> list[Any]:
+    """Read a bar as a point of `Drawing.values`; x is the bar's name, or the range that it covers."""
+    from matplotlib.ticker import FuncFormatter
+
+    start, end, height = bar.get_x(), bar.get_x() + bar.get_width(), bar.get_height()
+    middle = (start + end) / 2
+    left, up = to_share.transform((middle, height)).tolist()
+    names = axes.xaxis.get_major_formatter()  # ticks that were given names have a FuncFormatter
+    x = names(round(middle, 6)) if isinstance(names, FuncFormatter) else f"{start:.3g} to {end:.3g}"
+    return [round(left, 4), round(1 - up, 4), x, f"{height:.4g}"]
 
 
 def plot_series(
