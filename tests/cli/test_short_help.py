@@ -50,6 +50,15 @@ def test_the_help_of_train_has_the_common_flags_and_examples(capsys):
     assert "\n    plainloop train reviews.csv\n" in shown
 
 
+def test_the_help_of_check_leaves_out_what_only_a_training_needs(capsys):
+    run_app(app, ["check", "--help"])
+    shown = capsys.readouterr().out
+    flags = re.findall(r"^│ (?:TRAIN-FILE )?--([a-z-]+)", shown, re.MULTILINE)
+    assert flags == ["report", "embeddings", *COMMON[:6], "seed"]
+    run_app(app, ["check", "--help-all"])
+    assert "--resume" in capsys.readouterr().out
+
+
 def test_a_script_shows_its_docstring_the_common_flags_and_its_examples_line_by_line(
     capsys, monkeypatch
 ):

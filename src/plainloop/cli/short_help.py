@@ -22,6 +22,8 @@ RARE = {flag(name) for name in MARKS.keys() - marked(COMMON)} | {
     *("--push-to-hub", "--hub-model-id", "--hub-private-repo"),
     *("--spreadsheet-safe", "--accept-changed-files"),
 }
+# `check` takes all settings, so that the flags of a training can be checked as they are.
+OF_NO_USE = {"check": {"--epochs", "--batch-size", "--lr", "--output-dir", "--resume"}}
 
 
 class _Collected(DefaultFormatter):
@@ -51,7 +53,8 @@ def short_help(app: App, words: list[str]) -> Iterator[None]:
     app.help_formatter = None
     panels, console = collected.panels, app.console
     flags = [entry for panel in panels for entry in panel.entries]
-    common = [entry for entry in flags if RARE.isdisjoint(entry.names)]
+    hidden = RARE | OF_NO_USE.get(" ".join(words), set())
+    common = [entry for entry in flags if hidden.isdisjoint(entry.names)]
     if len(flags) > SCREEN:
         if len(common) > SCREEN:  # `eject`, whose settings are those of `train`
             common = [entry for entry in common if SETTINGS.isdisjoint(entry.names)]
