@@ -98,7 +98,7 @@ bench: $(VENV)/ready
 
 all: test docs slow crash distributed notebook browser
 
-# The pinned CPU build. For a GPU see "Use" in the README.
+# The pinned CPU build. For a GPU install the torch of its platform instead.
 # pip compiles all of 23,000 files otherwise, for minutes; Python compiles the few that it imports.
 INSTALL = $(BIN)/python -m pip install --no-compile --constraint constraints.txt --editable
 $(VENV)/demo-ready: pyproject.toml constraints.txt

@@ -24,17 +24,20 @@ CLI = """\
 # Command line
 
 `--help` shows the common flags of a command and examples, `--help-all` every flag. `--config FILE` reads settings
-from a YAML file, such as the run.yaml of a run; flags override the file. The words of a flag may be joined by
+from a YAML file, such as the run.yaml of a run; flags override the file. A run.yaml is for train, check and eject,
+which have all its settings. The words of a flag may be joined by
 dashes or underscores.
 
 | exit code | meaning |
 |---|---|
 | 0 | success |
-| 2 | invalid input: one line says what is wrong, where, and how to fix it |
+| 1 | a bug: its traceback is printed |
+| 2 | invalid input: a line for each problem says what is wrong, where, and how to fix it |
 | 3 | a checkpoint or a run that cannot be used |
 | 4 | out of memory or disk, or a lost process |
-| 5 | the loss is not finite |
+| 5 | a loss, weight or logit is not finite |
 | 130, 143, 129 | stopped by Ctrl-C, SIGTERM, SIGHUP |
+| 141 | the reader of stdout has ended |
 
 """
 CONFIGURATION = """\
@@ -55,7 +58,7 @@ API = """\
 # Python
 
 What `import plainloop` offers: first what most people need, then all other names, module by module. `train.py`
-uses all of them. A module is imported when one of its names is first used.
+shows the pieces of a training in their order. A module is imported when one of its names is first used.
 
 """
 FIRST = ("training.fine_tune", "predict.loaded_run", "config.settings", "training.loop")

@@ -150,6 +150,4 @@ IN_ORDER: tuple[Callable[..., None], ...] = (
 )
 for place, command in enumerate(IN_ORDER):
     app.command(command, sort_key=place)
-app.register_install_completion_command(
-    help="Complete commands and flags in this shell (bash, zsh or fish)."
-)
+app.register_install_completion_command(help="Complete commands and flags in this shell.")

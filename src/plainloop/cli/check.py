@@ -18,7 +18,8 @@ def check(
     """Look at the data before any training, with the same flags as plainloop train.
 
     Shows rows, classes, lengths in tokens, empty and duplicate texts, rows that are in both parts,
-    contradicting labels, and the scores of baselines. Exits with 2 only if training is impossible.
+    contradicting labels, and the scores of baselines. Findings exit with 2 only if they make training
+    impossible.
 
     Examples:
         plainloop check reviews.csv --model demo

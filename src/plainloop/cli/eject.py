@@ -36,8 +36,8 @@ def eject(
 ) -> None:
     """Write a run as one plain script, which needs no plainloop and gives the same numbers.
 
-    Give the folder of a run, or the flags of plainloop train. The script needs only torch,
-    transformers, accelerate and datasets. It writes to --output-dir, or, if that folder has a run, to
+    Give the folder of a run, or the flags of plainloop train. The script needs torch, transformers,
+    accelerate, datasets and numpy; for LoRA also peft, for the model demo its package. It writes to --output-dir, or, if that folder has a run, to
     runs/ and the script's name. In this command -o is the script.
 
     Examples:
@@ -125,7 +125,7 @@ def _check_words(
     if run is not None and asdict(replace(config, overwrite=False)) != asdict(TrainConfig()):
         problems.append(
             UserError(
-                "a run's folder and flags of plainloop train",
+                "a run's folder and flags of plainloop train cannot be combined",
                 where=str(run),
                 fix=f"--config {run / CONFIG_FILE} takes its settings, which flags beat",
             )

@@ -73,7 +73,7 @@ class Script:
 
 
 def make_script(config: TrainConfig, path: Path, inputs: Inputs | None = None) -> Script:
-    """Generate a run's script, which uses torch, transformers, accelerate and datasets only.
+    """Generate a run's script, which does not import plainloop.
 
     On one process, on the same machine with the same threads, it gives the losses and
     the weights of `plainloop train` with these settings and padded batches, bit for bit.
