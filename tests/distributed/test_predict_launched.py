@@ -149,6 +149,34 @@ def test_one_killed_the_other_says_so_in_one_line(runs, tmp_path, rank):
     assert ranks_of(tmp_path) == {}
 
 
+INTERRUPTED = """
+import os, signal, time
+
+import plainloop as pl
+from plainloop.cli.exits import expected_errors_exit
+from plainloop.errors import StoppedError
+from plainloop.run.rank_failure import announce_errors
+from plainloop.run.signals import StopRequest
+
+with expected_errors_exit(), StopRequest() as stop, announce_errors("run it again", stop):
+    accelerator = pl.create_accelerator(pl.TrainConfig(use_cpu=True))
+    accelerator.wait_for_everyone()
+    if accelerator.process_index == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        time.sleep(60)
+    except StoppedError as error:
+        raise ImportError("cut short by the signal") from error
+"""
+
+
+def test_a_rank_whose_import_the_launcher_interrupts_says_which_rank_has_ended(tmp_path):
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED, encoding="utf-8")
+    process = start([*LAUNCH[:-2], "interrupted.py"], tmp_path)
+    said, errors = said_by(process)
+    assert said == ["error: rank 0 has ended; run it again"], errors
+
+
 def test_the_launcher_stopped_one_line_says_so(runs, tmp_path):
     write_rows(tmp_path / "in.csv", 40_000)
     process = start(LAUNCH, tmp_path, runs / "texts", "--file", "in.csv", "-o", "out.csv")

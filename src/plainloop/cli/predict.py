@@ -119,7 +119,8 @@ def predict(
         smaller="give a smaller --batch-size",
     )
     damage = explain_damage(run, accept_changed=accept_changed_files)
-    with StopRequest(), limits, damage, announce_errors("run the same command again"):
+    again = "run the same command again"
+    with StopRequest() as stop, limits, damage, announce_errors(again, stop):
         if is_exported(run):
             _check_flags({"with an exported folder": {"--bf16": bf16}}, batch_size)
             opened = load_exported(run, accept_changed_files=accept_changed_files)

@@ -18,7 +18,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from plainloop.config.settings import TrainConfig
-from plainloop.errors import CheckpointError, MachineError, PlainloopError, StoppedError, UserError
+from plainloop.errors import CheckpointError, MachineError, PlainloopError, UserError
+from plainloop.run.signals import StopRequest
 from plainloop.run.state import TrainState
 
 if TYPE_CHECKING:
@@ -118,11 +119,12 @@ def is_collective_error(error: BaseException) -> bool:
 
 
 @contextmanager
-def announce_errors(again: str) -> Iterator[None]:
+def announce_errors(again: str, stop: StopRequest) -> Iterator[None]:
     """Announce an error of the block to the other ranks, so that one of them all is printed.
 
     Args:
         again: what to do if another rank was lost.
+        stop: of a block around this one.
 
     Raises:
         MachineError: another rank is lost; without a text, one that has ended with an error printed it.
@@ -130,8 +132,9 @@ def announce_errors(again: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        # A launcher stops the others with SIGTERM if one has ended.
-        is_stopped = isinstance(error, StoppedError) and process_group() is not None
+        # A launcher stops the others with SIGTERM if one has ended. The error may be of what the
+        # signal has interrupted, as an import.
+        is_stopped = stop.signal_number is not None and process_group() is not None
         if is_collective_error(error) or (is_stopped and any(find_missing_ranks())):
             raise lost_rank_error(error, again=again) from error
         report_own_error()
