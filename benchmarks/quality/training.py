@@ -35,17 +35,20 @@ class Data:
     raw: DatasetDict
 
     @classmethod
-    def read(cls, task: str, glue: Path, fold: int | None) -> "Data":
-        """Read a fold of GLUE's training rows, split by label; or, without one, GLUE's own split."""
+    def read(cls, task: str, glue: Path, seed: int | None) -> "Data":
+        """Read a fold of GLUE's training rows, split by label; or, without a seed, GLUE's own split.
+
+        Five seeds have the five folds of one partition, the next five those of another.
+        """
         config = pl.TrainConfig(task=task, data_dir=glue, model="demo", dry_run=True)
         inputs = pl.load_inputs(config)
-        if fold is None:
+        if seed is None:
             return cls(inputs, inputs.raw)
         rows = inputs.raw["train"]
         splitter = (KFold if inputs.task.problem_type == "regression" else StratifiedKFold)(
-            FOLDS, shuffle=True, random_state=0
+            FOLDS, shuffle=True, random_state=seed // FOLDS
         )
-        parts = list(splitter.split(np.zeros(len(rows)), rows["label"]))[fold]
+        parts = list(splitter.split(np.zeros(len(rows)), rows["label"]))[seed % FOLDS]
         train, held_out = (rows.select(part) for part in parts)
         return cls(inputs, DatasetDict(train=train, validation=held_out))
 
@@ -169,8 +172,6 @@ class Training:
         config = replace(inputs.config, dry_run=False, **settings)
         if recipe.both_orders:
             config = replace(config, num_train_epochs=config.num_train_epochs / 2)
-        if recipe.mean_pooling:
-            config = replace(config, execution="padded")
         self.recipe, self.config, self.task = recipe, config, inputs.task
         self.is_value = inputs.task.problem_type == "regression"
         self.accelerator = pl.create_accelerator(config)
@@ -195,6 +196,9 @@ class Training:
         if targets is not None and not self.is_value:
             # The model computes a loss of its own, which is not used but must accept soft labels.
             model.config.problem_type = "multi_label_classification"
+        if recipe.mean_pooling:
+            # Unpadded execution asks for this, as ModernBERT's config has it, and computes all tokens.
+            model.config.classifier_pooling = "mean"
         pl.choose_execution(model, rows, config, self.accelerator)
         self.model: Any = MeanPooled(model) if recipe.mean_pooling else model
         self.optimizer = create_optimizer(self.model, config, recipe.layerwise_decay)

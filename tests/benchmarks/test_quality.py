@@ -8,9 +8,10 @@ import pytest
 import torch
 from datasets import Dataset
 from quality import __main__ as study
-from quality.recipes import DEFAULT, DISTILLED, ENSEMBLE, RECIPES
+from quality.__main__ import Cell, read_results
+from quality.recipes import DEFAULT, DISTILLED, ENSEMBLE, RECIPES, Recipe
 from quality.tables import OF_FOLDS, mean_interval, score
-from quality.training import Data, average_weights, create_optimizer, only_letters, soften
+from quality.training import Data, Training, average_weights, create_optimizer, only_letters, soften
 from samples import write_glue
 from scipy import stats
 from transformers import AutoModelForSequenceClassification
@@ -31,7 +32,7 @@ def model(tiny_model):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("task", ["mrpc", "cola"])
+@pytest.mark.parametrize("task", ["mrpc", "cola", "stsb"])
 def test_every_recipe_predicts_the_held_out_rows_and_a_second_run_trains_nothing(
     task, glue, tmp_path, monkeypatch, capsys
 ):
@@ -41,12 +42,13 @@ def test_every_recipe_predicts_the_held_out_rows_and_a_second_run_trains_nothing
     shown = capsys.readouterr().out
     lines = (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()
     results = [json.loads(line) for line in lines]
-    wanted = {*RECIPES, ENSEMBLE, DISTILLED} - ({"both orders"} if task == "cola" else set())
+    wanted = {*RECIPES, ENSEMBLE, DISTILLED}
+    wanted -= {"cola": {"both orders"}, "stsb": {"STS-B first"}}.get(task, set())
     assert sorted(each["recipe"] for each in results) == sorted(wanted)
     held_out = Data.read(task, glue, 0).raw["validation"]
     for each in results:
         assert len(each["predictions"]) == len(held_out)
-        assert all(0 <= value <= 1 for value in each["predictions"])
+        assert task == "stsb" or all(0 <= value <= 1 for value in each["predictions"])
     predictions = [tuple(each["predictions"]) for each in results]
     assert len(set(predictions)) == len(predictions)
     assert f"| {DEFAULT} | 1 |" in shown
@@ -75,8 +77,40 @@ def test_an_intermediate_task_has_no_text_of_a_held_out_row(glue):
     assert {only_letters(text) for text in kept["sentence1"]} == before - held_out
 
 
+def test_seeds_that_choose_and_seeds_that_measure_have_other_folds(glue):
+    held_out = [set(Data.read("mrpc", glue, seed).raw["validation"]["idx"]) for seed in range(10)]
+    for partition in (held_out[:5], held_out[5:]):
+        assert sorted(row for rows in partition for row in rows) == [
+            *range(len(set().union(*partition)))
+        ]
+    assert not [rows for rows in held_out[5:] if rows in held_out[:5]]
+
+
+def test_a_line_that_a_kill_has_cut_is_trained_again_and_changed_settings_are_refused(tmp_path):
+    path = tmp_path / "results.jsonl"
+    line = {**Cell("mrpc", DEFAULT, 0, False)._asdict(), "settings": study.settings_of(DEFAULT)}
+    path.write_text(json.dumps(line) + "\n" + json.dumps(line)[:20], encoding="utf-8")
+    assert [*read_results(path)] == [Cell("mrpc", DEFAULT, 0, False)]
+    assert path.read_text(encoding="utf-8") == json.dumps(line) + "\n"
+    line["settings"]["both_orders"] = True
+    path.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="other settings"):
+        read_results(path)
+
+
 def test_a_text_is_the_same_in_another_tokenization():
     assert only_letters('"It\'s 3 p.m.," he said') == only_letters("`` It 's 3 p.m. , '' He said")
+
+
+@pytest.mark.slow
+def test_mean_pooling_predicts_the_same_with_and_without_padding(glue):
+    data = Data.read("mrpc", glue, 0)
+    recipes = [
+        Recipe({"execution": execution}, mean_pooling=True) for execution in ("unpadded", "padded")
+    ]
+    found = [Training(recipe, data, 0).predict("validation") for recipe in recipes]
+    assert np.abs(found[0] - found[1]).max() < 1e-6
+    assert len(set(found[0][:, 1].tolist())) == len(found[0]), "rows of their own"
 
 
 def test_swapped_pairs_have_the_same_label(glue):
