@@ -37,8 +37,8 @@ def eject(
     """Write a run as one plain script, which needs no plainloop and gives the same numbers.
 
     Give the folder of a run, or the flags of plainloop train. The script needs torch, transformers,
-    accelerate, datasets and numpy; for LoRA also peft, for the model demo its package. It writes to --output-dir, or, if that folder has a run, to
-    runs/ and the script's name. In this command -o is the script.
+    accelerate, datasets and numpy; for LoRA also peft, for the model demo its package. It writes to
+    --output-dir, or, if that folder has a run, to runs/ and the script's name. In this command -o is the script.
 
     Examples:
         plainloop eject --task mrpc --data-dir glue --model demo -o train_mrpc.py

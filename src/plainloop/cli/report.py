@@ -16,8 +16,8 @@ def report(
     """Write the report and the model card of a finished run again, from the files in its folder.
 
     report.html is one page that needs no network. It has the scores with their intervals and those of
-    baselines, curves, and the mistakes with their texts. README.md is the model card. For the folder of several
-    seeds their report.html and summary.json are written.
+    baselines, curves, and the mistakes with their texts. README.md is the model card. For the
+    folder of several seeds their report.html and summary.json are written.
 
     Examples:
         plainloop report runs/mrpc

@@ -137,7 +137,7 @@ class TrainConfig:
     """Sheet of a spreadsheet (the extra excel). Default: the only one that has rows."""
 
     quotes: Annotated[Literal["text", "enclose"] | None, DATA, MAY_DIFFER, NOT_WITH_TASK] = None
-    """Whether double quotes are text or enclose fields. Default: enclose, as in csv, unless the rows show otherwise."""
+    """Whether double quotes are text or enclose fields. Default: enclose, unless the rows show text."""
 
     on_null: Annotated[Literal["error", "drop", "empty"], DATA, NOT_WITH_TASK, EJECTED] = "error"
     """How to handle rows without a text or label: stop, drop them, or use an empty text."""
